@@ -1,0 +1,1 @@
+"""Says what a model is, from the headers of its own files."""

@@ -1,0 +1,152 @@
+"""Says what can go wrong: one tree of errors, each a sentence for a person with what to do and where the evidence is.
+
+EngineRoomError
+├─ ConfigError     SettingInvalid · ProfileInvalid
+├─ ModelError      UnknownProfile · ModelMissing · ModelUnreadable
+├─ EngineError     EngineNotInstalled · DoesNotFit · EngineFailed
+├─ DaemonError     DaemonUnreachable · DaemonTooOld · AnotherDaemon · BadRequest
+└─ StorageError    NotWritable · DiskFull · SocketPathTooLong
+
+Expected outcomes of a load are values (`Failure`); an exception means "this call cannot do its job".
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+
+class EngineRoomError(Exception):
+    """`summary` says what happened, `advice` what to do, `evidence` where to look; `kind` names it for programs."""
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, summary: str, advice: str = "", evidence: str = "") -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.advice = advice
+        self.evidence = evidence
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.summary, self.advice, self.evidence) if part)
+
+    def report(self) -> ErrorReport:
+        """The form in which the error crosses the control socket."""
+        return ErrorReport(kind=self.kind, summary=self.summary, advice=self.advice, evidence=self.evidence)
+
+
+class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
+    """An error as it travels: the body of every refused control call."""
+
+    kind: str
+    summary: str
+    advice: str = ""
+    evidence: str = ""
+
+
+class ConfigError(EngineRoomError):
+    kind, exit_code, http_status = "config_invalid", 8, 422
+
+
+class SettingInvalid(ConfigError):
+    kind = "setting_invalid"
+
+
+class ProfileInvalid(ConfigError):
+    """A profile file that cannot be used; `file` and `key` say where."""
+
+    kind = "profile_invalid"
+
+    def __init__(self, file: str, key: str, problem: str, advice: str = "") -> None:
+        where = f"{file}: {key}: " if key else f"{file}: "
+        super().__init__(f"{where}{problem}", advice)
+        self.file = file
+        self.key = key
+        self.problem = problem
+
+
+class ModelError(EngineRoomError):
+    kind, exit_code, http_status = "model_error", 4, 404
+
+
+class UnknownProfile(ModelError):
+    kind = "no_such_model"
+
+
+class ModelMissing(ModelError):
+    kind = "model_missing"
+
+
+class ModelUnreadable(ModelError):
+    kind, http_status = "model_unreadable", 422
+
+
+class EngineError(EngineRoomError):
+    kind, exit_code, http_status = "engine_failed", 6, 502
+
+
+class EngineNotInstalled(EngineError):
+    kind, exit_code, http_status = "engine_not_installed", 7, 424
+
+
+class DoesNotFit(EngineError):
+    kind, exit_code, http_status = "does_not_fit", 5, 409
+
+
+class EngineFailed(EngineError):
+    pass
+
+
+class DaemonError(EngineRoomError):
+    kind, exit_code, http_status = "daemon_error", 3, 503
+
+
+class DaemonUnreachable(DaemonError):
+    kind = "daemon_unreachable"
+
+
+class DaemonTooOld(DaemonError):
+    kind = "daemon_too_old"
+
+
+class AnotherDaemon(DaemonError):
+    kind, http_status = "another_daemon", 409
+
+
+class BadRequest(DaemonError):
+    """A control call that does not have the documented form."""
+
+    kind, exit_code, http_status = "bad_request", 2, 400
+
+
+class StorageError(EngineRoomError):
+    kind, exit_code, http_status = "storage", 10, 507
+
+
+class NotWritable(StorageError):
+    kind = "not_writable"
+
+
+class DiskFull(StorageError):
+    kind = "disk_full"
+
+
+class SocketPathTooLong(StorageError):
+    kind = "socket_path_too_long"
+
+
+def _walk(root: type[EngineRoomError]) -> list[type[EngineRoomError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _walk(child))]
+
+
+def raised_from(report: ErrorReport) -> EngineRoomError:
+    """The error that a report describes, so that a client raises what the daemon raised; an unknown kind keeps its text."""
+    for cls in _walk(EngineRoomError):
+        if cls.kind == report.kind:
+            error = cls.__new__(cls)
+            EngineRoomError.__init__(error, report.summary, report.advice, report.evidence)
+            return error
+    return EngineRoomError(report.summary, report.advice, report.evidence)

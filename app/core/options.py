@@ -1,0 +1,59 @@
+"""Defines an engine's setting as one table row, from which form, CLI help, validation, argv and documentation are made."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+Scalar = str | int | float | bool
+
+
+class OptionKind(enum.Enum):
+    INTEGER = "integer"
+    NUMBER = "number"
+    SWITCH = "switch"
+    TEXT = "text"
+    CHOICE = "choice"
+    PATH = "path"
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting of an engine family. `default` is what we launch with when a profile is silent; None = engine's own."""
+
+    name: str
+    kind: OptionKind
+    sentence: str
+    default: Scalar | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    flag: str = ""  # argv flag, e.g. "--ctx-size"; "" when the engine gets it another way
+    environment: str = ""  # environment variable, when that is the way
+
+
+def problem_with(option: Option, value: object) -> str | None:
+    """Why `value` cannot be this option's, as the end of a sentence; None when it can."""
+    match option.kind:
+        case OptionKind.SWITCH:
+            if not isinstance(value, bool):
+                return f"must be true or false, not {value!r}"
+        case OptionKind.INTEGER:
+            if isinstance(value, bool) or not isinstance(value, int):
+                return f"must be a whole number, not {value!r}"
+        case OptionKind.NUMBER:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"must be a number, not {value!r}"
+        case OptionKind.CHOICE:
+            if value not in option.choices:
+                return f"must be one of {', '.join(option.choices)}, not {value!r}"
+        case OptionKind.TEXT | OptionKind.PATH:
+            if not isinstance(value, str):
+                return f"must be text, not {value!r}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if option.minimum is not None and value < option.minimum:
+            return f"must be at least {option.minimum:g}, not {value:g}"
+        if option.maximum is not None and value > option.maximum:
+            return f"must be at most {option.maximum:g}, not {value:g}"
+    return None

@@ -1,0 +1,280 @@
+"""Defines what the world may know: the named slices, always whole, and their JSON form (daemon and window both import this)."""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeVar
+
+import msgspec
+
+from app.core.catalog.facts import ModelFacts
+from app.core.lifecycle import Failure, Idle, Phase
+from app.core.memory.plan_types import MemoryPlan
+from app.core.profiles import Profile
+
+API_VERSION = 1
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """The first thing a client asks; `api` must equal API_VERSION, else the client says which side to update."""
+
+    product: str
+    version: str
+    api: int
+    pid: int
+    started_at: float  # monotonic seconds of the daemon
+    state_folder: str
+
+
+# --- seats -----------------------------------------------------------------------------------------------------------
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as shown: what was launched, how it went. Paths are the daemon's machine's."""
+
+    id: str
+    profile_id: str
+    title: str
+    engine: str
+    engine_build: str
+    argv: tuple[str, ...]
+    environment: dict[str, str]  # only what we set; secrets masked
+    log_path: str
+    started_at_unix: float
+    ended_at_unix: float | None = None
+    ready_seconds: float | None = None
+    pid: int | None = None
+    port: int | None = None
+    outcome: str = "running"  # running · stopped · failed · leftover
+    failure: Failure | None = None
+    plan: MemoryPlan | None = None
+    measured_bytes: dict[str, int] = {}  # device → bytes after ready
+
+
+class SeatView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    wanted: str | None = None  # profile id
+    phase: Phase = Idle()
+    run: RunView | None = None
+    previous: str | None = None  # profile that a failure would put back, or that a cancel offers
+    notice: str = ""  # "demo-long did not start; demo is back with its settings"
+    last_failure: Failure | None = None  # why the wanted model is not there, kept after a rollback until the next want
+
+
+class Seats(msgspec.Struct, frozen=True, kw_only=True):
+    seats: tuple[SeatView, ...] = ()
+
+
+# --- gpus ------------------------------------------------------------------------------------------------------------
+
+
+class DriverState(enum.Enum):
+    STARTING = "starting"
+    OK = "ok"
+    ABSENT = "absent"  # no NVIDIA driver on this machine
+    BROKEN = "broken"  # it answers with errors
+    HUNG = "hung"  # a call has not come back
+
+
+class GpuProcess(msgspec.Struct, frozen=True, kw_only=True):
+    pid: int
+    name: str
+    bytes: int | None
+    run_id: str | None = None  # set when the process belongs to an engine of ours
+
+
+class GpuSample(msgspec.Struct, frozen=True, kw_only=True):
+    """One card (or MIG slice) at one moment. Unknown or unsupported is None."""
+
+    uuid: str
+    index: int
+    name: str
+    total_bytes: int | None
+    used_bytes: int | None
+    free_bytes: int | None
+    processes: tuple[GpuProcess, ...] | None = None
+    utilisation: float | None = None  # 0..1
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    temperature_celsius: float | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    mig_parent: str | None = None
+
+
+class HostSample(msgspec.Struct, frozen=True, kw_only=True):
+    total_bytes: int
+    available_bytes: int
+    cpu_utilisation: float | None = None
+    engine_bytes: int | None = None  # resident memory of our engines' processes
+
+
+class Gpus(msgspec.Struct, frozen=True, kw_only=True):
+    driver: DriverState = DriverState.STARTING
+    message: str = ""  # a sentence when the driver is not OK
+    driver_version: str | None = None
+    gpus: tuple[GpuSample, ...] = ()
+    host: HostSample | None = None
+    taken_at: float = 0.0  # monotonic seconds; 0 = never
+
+
+# --- traffic ---------------------------------------------------------------------------------------------------------
+
+
+class RequestView(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished request, without its content."""
+
+    id: str
+    path: str
+    status: int
+    model: str
+    started_at_unix: float
+    first_token_seconds: float | None
+    duration_seconds: float
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    tokens_per_second: float | None
+    outcome: str  # answered · cancelled · failed · refused
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    in_flight: int = 0
+    queued: int = 0
+    generation_tokens_per_second: float = 0.0  # over the last second
+    prompt_tokens_per_second: float | None = None
+    first_token_seconds: float | None = None  # of the last answer
+    kv_cache_usage: float | None = None  # 0..1
+    requests_total: int = 0
+    failed_total: int = 0
+    cancelled_total: int = 0
+    completion_tokens_total: int = 0
+    prompt_tokens_total: int = 0
+    recent: tuple[RequestView, ...] = ()  # newest first, at most 20
+
+
+# --- library, runs, jobs, service ------------------------------------------------------------------------------------
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that cannot be used, said so that a person can mend it."""
+
+    where: str
+    summary: str
+    advice: str = ""
+
+
+class ProfileCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A profile with all that is needed to show and price it."""
+
+    profile: Profile
+    facts: ModelFacts | None
+    model_path: str
+    available: bool  # the model file is there and readable
+    engine_available: bool
+    problem: Problem | None = None
+    plan: MemoryPlan | None = None  # against the memory of the moment it was priced
+
+
+class Library(msgspec.Struct, frozen=True, kw_only=True):
+    profiles: tuple[ProfileCard, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
+class Runs(msgspec.Struct, frozen=True, kw_only=True):
+    runs: tuple[RunView, ...] = ()  # newest first, bounded
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    title: str
+    state: str  # running · done · failed · cancelled
+    progress: float | None = None
+    detail: str = ""
+    error: str = ""
+
+
+class Jobs(msgspec.Struct, frozen=True, kw_only=True):
+    jobs: tuple[Job, ...] = ()
+
+
+class EngineView(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine family and what is installed of it."""
+
+    family: str
+    title: str
+    available: bool
+    build: str = ""
+    path: str = ""
+    how_to_get: str = ""
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon about itself."""
+
+    version: str = ""
+    gateway_url: str = ""  # "http://127.0.0.1:7000/v1"; "" when it could not listen
+    gateway_notice: str = ""  # "Port 7000 is held by …; using 7001"
+    problems: tuple[Problem, ...] = ()
+    engines: tuple[EngineView, ...] = ()
+    settings: dict[str, object] = {}
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """Ten minutes of samples, oldest first; fetched on request, never streamed."""
+
+    times: tuple[float, ...] = ()
+    series: dict[
+        str, tuple[float | None, ...]
+    ] = {}  # "gpu:<uuid>:used_bytes", "tokens_per_second", "first_token_seconds", …
+
+
+SLICES: dict[str, type[msgspec.Struct]] = {
+    "seats": Seats,
+    "gpus": Gpus,
+    "traffic": Traffic,
+    "library": Library,
+    "runs": Runs,
+    "jobs": Jobs,
+    "service": Service,
+}
+
+T = TypeVar("T")
+
+
+def _encode_hook(value: object) -> object:
+    from pathlib import PurePath
+
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} does not travel")
+
+
+def _decode_hook(kind: type, value: object) -> object:
+    from pathlib import Path
+
+    if kind is Path:
+        return Path(str(value))
+    raise TypeError(f"{kind} does not travel")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_hook)
+_decoders: dict[object, msgspec.json.Decoder[object]] = {}
+
+
+def to_json(value: object) -> bytes:
+    return _encoder.encode(value)
+
+
+def from_json(kind: type[T], data: bytes | str) -> T:
+    """The value that `data` holds; raises msgspec.DecodeError when it has another form."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind, dec_hook=_decode_hook)
+    return decoder.decode(data)  # type: ignore[return-value]
+
+
+def slice_event(name: str, value: msgspec.Struct, sent_at: float) -> bytes:
+    """One server-sent event: the slice's name, the daemon's clock as id (so that ages can be told), the whole value."""
+    return b"event: %s\nid: %.3f\ndata: %s\n\n" % (name.encode(), sent_at, to_json(value))

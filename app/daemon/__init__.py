@@ -1,0 +1,1 @@
+"""Owns engines, gateway, telemetry and library: asyncio, no Qt; never imports ui."""

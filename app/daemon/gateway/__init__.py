@@ -1,0 +1,1 @@
+"""Carries inference between clients and the active engine: bytes unchanged, every request one outcome."""

@@ -1,0 +1,1 @@
+"""Holds what makes one engine family different: command, readiness, stages, failure patterns, counters; pure."""

@@ -1,0 +1,140 @@
+"""Defines the engine family: what the supervisor, the gateway and the forms ask of an engine, all as values.
+
+Who calls: the daemon's supervisor asks `command` once per launch (and the CLI's `command` verb without launching),
+feeds each new log line to `stage_of`, probes by `readiness`, and hands the log's end to the diagnosis with `failures`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from app.core.catalog.facts import ModelFacts
+from app.core.options import Option
+from app.core.profiles import Profile
+
+
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
+    """An installed engine: `executable` is a binary, or the interpreter that has the package."""
+
+    family: str
+    executable: str
+    build: str = ""
+    accelerator: str = "cpu"  # cpu · cuda · rocm · vulkan · metal
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides an engine's command line."""
+
+    profile: Profile
+    model_path: str
+    installation: Installation
+    port: int
+    run_id: str
+    model_name: str  # the name under which the engine shall serve the model; identity is checked by it
+    facts: ModelFacts | None = None
+    gpu_uuids: tuple[str, ...] = ()  # the cards to use; empty on a machine without
+    physical_cores: int = 1
+    api_key: str = ""  # given by environment or file, never in argv
+    host: str = "127.0.0.1"
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A command line as a value. `environment` is what we add; `scrub` are patterns of inherited names to drop."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    scrub: tuple[str, ...] = ()  # fnmatch patterns, e.g. "LLAMA_*"
+    secrets: tuple[str, ...] = ()  # values to mask wherever they appear
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """How to see that an engine can be asked. `health_path` answers 200 when loaded and must never disturb a stream.
+
+    `models_path` is asked once before Ready (identity: `model_name` must be listed). Then one token is generated.
+    """
+
+    health_path: str
+    models_path: str = "/v1/models"
+    generate_path: str = "/v1/chat/completions"
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """News of a load, read from one log line. `progress` is 0..1 over the whole load, None when unknown."""
+
+    name: str
+    progress: float | None = None
+
+
+class FailurePattern(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the diagnosis table: the first line that matches tells the cause.
+
+    `summary` and `advice` may use the pattern's named groups as {name}. Lower `rank` wins over earlier lines.
+    """
+
+    kind: str
+    pattern: str
+    summary: str
+    advice: str
+    rank: int = 10
+
+    def match(self, line: str) -> Mapping[str, str] | None:
+        found = re.search(self.pattern, line)
+        return None if found is None else {k: v or "" for k, v in found.groupdict().items()}
+
+
+class Traits(msgspec.Struct, frozen=True, kw_only=True):
+    """How the gateway must treat an engine of this family."""
+
+    concurrency: int | None = None  # at most so many requests at once; None = the gateway's own limit
+    always_stream: bool = False  # upstream is asked to stream even when the client did not, so that cancel works
+    empty_stream_is_error: bool = False
+    metrics_path: str | None = None
+    counters: dict[str, str] = {}  # our name → the engine's metric name; see COUNTERS
+    uses_gpu_when_built_for_it: bool = True
+
+
+# The same names for all engines: what a page may show, whatever runs.
+COUNTERS = (
+    "prompt_tokens_total",
+    "generation_tokens_total",
+    "prompt_tokens_per_second",
+    "generation_tokens_per_second",
+    "requests_running",
+    "requests_waiting",
+    "kv_cache_usage",
+)
+
+
+class EngineFamily(Protocol):
+    id: str
+    title: str
+    options: tuple[Option, ...]
+    readiness: Readiness
+    traits: Traits
+    failures: tuple[FailurePattern, ...]
+
+    def command(self, launch: Launch) -> Command:
+        """The exact argv and environment; raises SettingInvalid when a setting cannot be said to this engine."""
+        ...
+
+    def stage_of(self, line: str) -> Stage | None:
+        """What a log line says of the load's progress; None for all other lines."""
+        ...
+
+    def served_context(self, health: Mapping[str, object], models: Mapping[str, object]) -> int | None:
+        """The context that the engine really serves, from its own answers; None when it does not say."""
+        ...
+
+    def how_to_get(self) -> str:
+        """One sentence for a person who lacks this engine."""
+        ...
+
+
+def log_folder(state_folder: Path) -> Path:
+    """Where the runs' logs lie."""
+    return state_folder / "runs"

@@ -1,0 +1,1 @@
+"""Shows the state and passes on what a person wants: Qt; talks only to its link and to core."""

@@ -1,0 +1,1 @@
+"""Holds the window's pages, one module each."""
