@@ -1,6 +1,5 @@
-"""Decides what happens to a seat: `advance(state, event, now) → (state, effects)`, pure; draws its own diagram."""
+"""Defines what a seat can be: its phases, each with only the fields that exist in it, and why a run failed."""
 
-# The decision function follows below; these are the types that travel.
 from __future__ import annotations
 
 import msgspec

@@ -1,0 +1,542 @@
+"""Decides what happens to a seat: `advance(state, event, now, budgets) → (state, effects)`, pure.
+
+Two facts instead of a queue: what is wanted, and which phase the seat is in. Clicking A, B, C collapses to C; cancelling
+a load is wanting nothing. News of an engine names its run, so that news of a dead engine is ignored. Every end, asked
+for or not, passes through ReleasingVram, where measured memory decides when the next load may begin. A failed switch
+puts the previous model back once; a crash is answered by a bounded number of restarts.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from app.core.lifecycle import (
+    Backoff,
+    Draining,
+    Endpoint,
+    Failed,
+    Failure,
+    Idle,
+    Killing,
+    Loading,
+    Phase,
+    Ready,
+    ReleasingVram,
+    Reserving,
+    Spawning,
+    Stalled,
+    StopFailed,
+    Stopping,
+)
+from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.core.options import Scalar
+
+# --- what is wanted, and the seat's whole state ----------------------------------------------------------------------
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A load that somebody asked for. Two equal values mean the same load."""
+
+    profile_id: str
+    settings: dict[str, Scalar] = {}
+    override: bool = False
+
+
+class SeatState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that decides a seat's future. `serving` is what the present run was launched for; `ending` is why it ends."""
+
+    phase: Phase = Idle()
+    wanted: Wanted | None = None
+    serving: Wanted | None = None
+    endpoint: Endpoint | None = None
+    previous: Wanted | None = None  # the last one that was Ready: what a cancel offers
+    rollback_to: Wanted | None = None  # what a failed switch puts back, once
+    ending: Failure | None = None
+    crashed: bool = False  # the present end was not asked for and came after Ready
+    crashes: tuple[float, ...] = ()  # when; only those of the last ten minutes count
+    heard_at: float = 0.0  # last sign of life of a load
+    load_began_at: float = 0.0
+    ready_since: float = 0.0
+    runs_begun: int = 0
+    run_prefix: str = "run"
+    last_failure: Failure | None = None
+    notice: str = ""
+
+
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
+    """The named time budget of each phase, in seconds (I12)."""
+
+    reserve_seconds: float = 30
+    spawn_seconds: float = 30
+    drain_seconds: float = 30
+    stop_grace_seconds: float = 10
+    kill_seconds: float = 10
+    load_stall_seconds: float = 300
+    load_limit_seconds: float = 3_600
+    vram_return_seconds: float = 15
+    restarts: int = 3
+    restart_window_seconds: float = 600
+    backoff_seconds: float = 1
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody wants a profile, or nothing. `plan` is priced with the leaving model credited; None = not priced."""
+
+    wanted: Wanted | None
+    plan: MemoryPlan | None = None
+
+
+class Restart(msgspec.Struct, frozen=True):
+    pass
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    run_id: str
+
+
+class NotAdmitted(msgspec.Struct, frozen=True):
+    run_id: str
+    failure: Failure
+
+
+class Spawned(msgspec.Struct, frozen=True):
+    run_id: str
+
+
+class SpawnFailed(msgspec.Struct, frozen=True):
+    run_id: str
+    failure: Failure
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """A sign of life while loading; `stage` when a log line named one."""
+
+    run_id: str
+    stage: str | None = None
+    progress: float | None = None
+    eta_seconds: float | None = None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The engine owns its port, is the model we mean, and has generated one real token."""
+
+    run_id: str
+    endpoint: Endpoint
+
+
+class LoadFailed(msgspec.Struct, frozen=True):
+    """The load cannot succeed although a process may still be there."""
+
+    run_id: str
+    failure: Failure
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """No process of the run is left. `failure` says why, as far as it was not asked for."""
+
+    run_id: str
+    failure: Failure | None = None
+
+
+class Survived(msgspec.Struct, frozen=True):
+    run_id: str
+    processes: tuple[str, ...]
+
+
+class Drained(msgspec.Struct, frozen=True):
+    run_id: str
+
+
+class Quiet(msgspec.Struct, frozen=True):
+    """An answer has had its first token and none since for longer than the stall budget."""
+
+    run_id: str
+
+
+class Flowing(msgspec.Struct, frozen=True):
+    run_id: str
+
+
+class Released(msgspec.Struct, frozen=True):
+    """Measured: the memory is back; or it is not, and `held` says who holds it."""
+
+    run_id: str
+    held: str = ""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    pass
+
+
+Event = (
+    Want
+    | Restart
+    | Admitted
+    | NotAdmitted
+    | Spawned
+    | SpawnFailed
+    | Heard
+    | Answered
+    | LoadFailed
+    | Ended
+    | Survived
+    | Drained
+    | Quiet
+    | Flowing
+    | Released
+    | Tick
+)
+
+
+# --- effects ---------------------------------------------------------------------------------------------------------
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Tell the caller no; nothing was stopped."""
+
+    failure: Failure
+
+
+class Reserve(msgspec.Struct, frozen=True):
+    """Check the memory against a fresh sample → Admitted | NotAdmitted."""
+
+    run_id: str
+    wanted: Wanted
+
+
+class Spawn(msgspec.Struct, frozen=True):
+    """→ Spawned | SpawnFailed, then Heard…, Answered | LoadFailed, and Ended once no process is left."""
+
+    run_id: str
+    wanted: Wanted
+
+
+class AwaitDrain(msgspec.Struct, frozen=True):
+    """→ Drained when no request is in flight to the run."""
+
+    run_id: str
+
+
+class CutStreams(msgspec.Struct, frozen=True):
+    """End what is still being answered with an explicit error."""
+
+    run_id: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """TERM, grace, KILL → Ended | Survived."""
+
+    run_id: str
+
+
+class Kill(msgspec.Struct, frozen=True):
+    """KILL now → Ended | Survived."""
+
+    run_id: str
+
+
+class Inspect(msgspec.Struct, frozen=True):
+    """Look which processes of the run are left → Ended | Survived."""
+
+    run_id: str
+
+
+class AwaitRelease(msgspec.Struct, frozen=True):
+    """→ Released when measured memory is back, or with the holder's name when the budget is over."""
+
+    run_id: str
+
+
+Effect = Refuse | Reserve | Spawn | AwaitDrain | CutStreams | Stop | Kill | Inspect | AwaitRelease
+Step = tuple[SeatState, tuple[Effect, ...]]
+
+
+# --- the decision ----------------------------------------------------------------------------------------------------
+
+
+def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
+    """The seat after `event` at `now` (monotonic seconds), and what must be done. Unexpected news changes nothing."""
+    match event:
+        case Want():
+            return _want(state, event, now, budgets)
+        case Restart():
+            if isinstance(state.phase, Ready | Stalled):
+                return _begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
+            return state, ()
+        case Tick():
+            return _tick(state, now, budgets)
+        case _:
+            if getattr(state.phase, "run_id", None) != event.run_id:
+                return state, ()
+            return _news(state, event, now, budgets)
+
+
+def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
+    wanted, phase, plan = event.wanted, state.phase, event.plan
+    if wanted is None:
+        return _want_nothing(state, now, budgets)
+    settled = isinstance(phase, Idle | Failed | Ready | Stalled | Backoff)
+    if settled and plan is not None and plan.verdict is Verdict.DOES_NOT_FIT and not wanted.override:
+        return state, (Refuse(does_not_fit(wanted.profile_id, plan)),)
+    state = replace(state, wanted=wanted, notice="", last_failure=None)
+    if same_load(wanted, state.rollback_to):
+        state = replace(state, rollback_to=None)
+    match phase:
+        case Idle() | Failed() | Backoff():
+            return _begin_load(replace(state, ending=None, rollback_to=None, crashes=()), now)
+        case Ready() | Stalled() | Draining() if same_load(wanted, state.serving):
+            return _ready_again(state, now), ()
+        case Ready() | Stalled():
+            return _begin_drain(replace(state, rollback_to=state.serving), now, budgets)
+        case Reserving():
+            return _begin_load(state, now)
+        case Spawning() | Loading() if not same_load(wanted, state.serving):
+            return _begin_kill(replace(state, ending=None), now, budgets)
+    return state, ()
+
+
+def _want_nothing(state: SeatState, now: float, budgets: Budgets) -> Step:
+    state = replace(state, wanted=None, rollback_to=None, notice="", last_failure=None)
+    match state.phase:
+        case Idle() | Failed() | Backoff() | Reserving():
+            return replace(state, phase=Idle(since=now), serving=None, ending=None), ()
+        case Ready() | Stalled():
+            return _begin_drain(state, now, budgets)
+        case Spawning() | Loading():
+            return _begin_kill(replace(state, ending=None), now, budgets)
+    return state, ()
+
+
+def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    match phase, event:
+        case Reserving(), Admitted(run_id) if state.wanted is not None:
+            phase = Spawning(profile_id=phase.profile_id, run_id=run_id, since=now)
+            return replace(state, phase=phase, serving=state.wanted), (Spawn(run_id, state.wanted),)
+        case Reserving(), NotAdmitted(_, failure):
+            return _settle(replace(state, serving=state.wanted, ending=failure), now, budgets)
+        case Spawning(), Spawned(run_id):
+            loading = Loading(profile_id=phase.profile_id, run_id=run_id, since=now)
+            return replace(state, phase=loading, heard_at=now, load_began_at=now), ()
+        case Spawning(), SpawnFailed(_, failure):
+            return _settle(replace(state, ending=failure), now, budgets)
+        case Loading(), Heard():
+            return replace(state, phase=_heard(phase, event), heard_at=now), ()
+        case Loading(), Answered(run_id, endpoint):
+            ready = Ready(profile_id=phase.profile_id, run_id=run_id, endpoint=endpoint, since=now)
+            done = replace(state, phase=ready, endpoint=endpoint, ready_since=now, previous=state.serving)
+            return replace(done, rollback_to=None), ()
+        case Loading(), LoadFailed(_, failure):
+            return _begin_kill(replace(state, ending=failure), now, budgets)
+        case ((Loading() | Spawning()), Ended(_, failure)):
+            return _begin_release(replace(state, ending=failure), now, budgets)
+        case ((Ready() | Stalled()), Ended(_, failure)):
+            return _begin_release(replace(state, ending=failure, crashed=True), now, budgets)
+        case ((Draining() | Stopping() | Killing() | StopFailed()), Ended()):
+            return _begin_release(state, now, budgets)
+        case ((Stopping() | Killing() | StopFailed()), Survived(run_id, processes)) if processes:
+            failed = StopFailed(profile_id=phase.profile_id, run_id=run_id, processes=processes, since=now)
+            return replace(state, phase=failed), ()
+        case Killing(), Survived():
+            return _begin_release(state, now, budgets)
+        case Draining(), Drained(run_id):
+            return _begin_stop(state, now, budgets)
+        case Ready(), Quiet(run_id):
+            stalled = Stalled(profile_id=phase.profile_id, run_id=run_id, endpoint=phase.endpoint, since=now)
+            return replace(state, phase=stalled), ()
+        case Stalled(), Flowing():
+            return _ready_again(state, now), ()
+        case ReleasingVram(), Released(_, held):
+            return _settle(replace(state, notice=held or state.notice), now, budgets)
+    return state, ()
+
+
+def _tick(state: SeatState, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    match phase:
+        case Reserving() if now > phase.since + budgets.reserve_seconds:
+            return _settle(replace(state, serving=state.wanted, ending=_slow(phase, "the memory check")), now, budgets)
+        case Spawning() if now > phase.since + budgets.spawn_seconds:
+            return _begin_kill(replace(state, ending=_slow(phase, "starting the engine's process")), now, budgets)
+        case Loading() if now > state.heard_at + budgets.load_stall_seconds:
+            return _begin_kill(replace(state, ending=_no_progress(phase, budgets.load_stall_seconds)), now, budgets)
+        case Loading() if now > state.load_began_at + budgets.load_limit_seconds:
+            return _begin_kill(replace(state, ending=_slow(phase, "loading")), now, budgets)
+        case Draining() if now >= phase.deadline:
+            state, effects = _begin_stop(state, now, budgets)
+            return state, (CutStreams(phase.run_id), *effects)
+        case Stopping() if now >= phase.deadline:
+            return _begin_kill(state, now, budgets)
+        case Killing() if now >= phase.deadline:
+            again = Killing(
+                profile_id=phase.profile_id, run_id=phase.run_id, since=phase.since, deadline=now + INSPECT_SECONDS
+            )
+            return replace(state, phase=again), (Inspect(phase.run_id),)
+        case ReleasingVram() if now >= phase.deadline:
+            unconfirmed = "The memory of the previous model could not be confirmed free."
+            return _settle(replace(state, notice=unconfirmed), now, budgets)
+        case StopFailed() if now >= phase.since + INSPECT_SECONDS:
+            return replace(state, phase=replace(phase, since=now)), (Inspect(phase.run_id),)
+        case Backoff() if now >= phase.until and state.wanted is not None:
+            return _begin_load(state, now)
+    return state, ()
+
+
+# --- steps that several arrows share ---------------------------------------------------------------------------------
+
+INSPECT_SECONDS = 5.0
+
+
+def _begin_load(state: SeatState, now: float) -> Step:
+    assert state.wanted is not None
+    number = state.runs_begun + 1
+    run_id = f"{state.run_prefix}-{number:04d}"
+    phase = Reserving(profile_id=state.wanted.profile_id, run_id=run_id, since=now)
+    state = replace(state, phase=phase, runs_begun=number, serving=None, endpoint=None, ending=None, crashed=False)
+    return state, (Reserve(run_id, state.wanted),)  # type: ignore[arg-type]
+
+
+def _begin_drain(state: SeatState, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    assert isinstance(phase, Ready | Stalled)
+    deadline = now + budgets.drain_seconds
+    draining = Draining(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
+    return replace(state, phase=draining, ending=None, crashed=False), (AwaitDrain(phase.run_id),)
+
+
+def _begin_stop(state: SeatState, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    assert isinstance(phase, Draining)
+    deadline = now + budgets.stop_grace_seconds + 1  # the keeper counts the grace itself; this is the watchdog
+    stopping = Stopping(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
+    return replace(state, phase=stopping, endpoint=None), (Stop(phase.run_id),)
+
+
+def _begin_kill(state: SeatState, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    assert isinstance(phase, Spawning | Loading | Stopping)
+    deadline = now + budgets.kill_seconds
+    killing = Killing(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
+    return replace(state, phase=killing, endpoint=None), (Kill(phase.run_id),)
+
+
+def _begin_release(state: SeatState, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    assert not isinstance(phase, Idle | Failed | Backoff | Reserving)
+    deadline = now + budgets.vram_return_seconds + 5  # the watcher counts the budget itself; this is the watchdog
+    releasing = ReleasingVram(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
+    return replace(state, phase=releasing, endpoint=None), (AwaitRelease(phase.run_id),)
+
+
+def _settle(state: SeatState, now: float, budgets: Budgets) -> Step:
+    """Where an end leads: the wanted load, a restart after a crash, the previous model, Failed or Idle."""
+    failure, wanted = state.ending, state.wanted
+    if state.crashed and failure is not None and wanted is not None and same_load(wanted, state.serving):
+        return _after_crash(state, failure, now, budgets)
+    if failure is None or not same_load(wanted, state.serving):
+        if wanted is not None:
+            return _begin_load(state, now)
+        return replace(state, phase=Idle(since=now), serving=None, ending=None, crashed=False), ()
+    if state.rollback_to is not None:
+        back = state.rollback_to
+        notice = f"{failure.profile_id or 'The model'} did not start; {back.profile_id} is put back with its settings."
+        state = replace(state, wanted=back, rollback_to=None, last_failure=failure, notice=notice)
+        return _begin_load(state, now)
+    return _fail(state, failure, now)
+
+
+def _after_crash(state: SeatState, failure: Failure, now: float, budgets: Budgets) -> Step:
+    crashes = (*(t for t in state.crashes if now - t < budgets.restart_window_seconds), now)
+    state = replace(state, crashes=crashes, last_failure=failure)
+    attempt = len(crashes)
+    if attempt > budgets.restarts:
+        return _fail(state, failure, now)
+    until = now + budgets.backoff_seconds * 2 ** (attempt - 1)
+    assert state.wanted is not None
+    phase = Backoff(profile_id=state.wanted.profile_id, attempt=attempt, until=until, since=now)
+    notice = f"{failure.summary} It is started again (attempt {attempt})."
+    return replace(state, phase=phase, serving=None, ending=None, crashed=False, notice=notice), ()
+
+
+def _fail(state: SeatState, failure: Failure, now: float) -> Step:
+    failed = Failed(failure=failure, since=now)
+    state = replace(state, phase=failed, wanted=None, serving=None, ending=None, crashed=False, rollback_to=None)
+    return replace(state, last_failure=failure), ()
+
+
+def _ready_again(state: SeatState, now: float) -> SeatState:
+    phase = state.phase
+    assert isinstance(phase, Ready | Stalled | Draining)
+    if isinstance(phase, Ready) or state.endpoint is None:
+        return state
+    ready = Ready(profile_id=phase.profile_id, run_id=phase.run_id, endpoint=state.endpoint, since=state.ready_since)
+    return replace(state, phase=ready, rollback_to=None)
+
+
+def _heard(phase: Loading, news: Heard) -> Loading:
+    """A stage never goes back and progress never falls: late or repeated lines must not make the bar jump."""
+    stage = news.stage if news.stage in STAGES and STAGES.index(news.stage) > STAGES.index(phase.stage) else phase.stage
+    progress = max((p for p in (phase.progress, news.progress) if p is not None), default=None)
+    return replace(phase, stage=stage, progress=progress, eta_seconds=news.eta_seconds or phase.eta_seconds)
+
+
+def _slow(phase: Reserving | Spawning | Loading, what: str) -> Failure:
+    return Failure(
+        kind="load_timeout",
+        profile_id=phase.profile_id,
+        phase=type(phase).__name__.lower(),
+        summary=f"{phase.profile_id} did not load: {what} took longer than its budget.",
+        advice="Look at the log; the budgets are in the settings under supervision.",
+    )
+
+
+def _no_progress(phase: Loading, seconds: float) -> Failure:
+    return Failure(
+        kind="load_timeout",
+        profile_id=phase.profile_id,
+        phase=phase.stage,
+        summary=f"{phase.profile_id} did not load: no sign of progress for {seconds:.0f} s while {STAGE_WORDS[phase.stage]}.",
+        advice="Look at the log's last lines; a slow disk may need a larger supervision.load_stall_seconds.",
+    )
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+STAGE_WORDS = {
+    "starting": "starting the engine",
+    "reading": "reading the model file",
+    "weights": "loading the weights",
+    "kv_cache": "making room for the KV cache",
+    "compile": "compiling",
+    "graphs": "capturing graphs",
+    "warm_up": "warming up",
+    "first_token": "waiting for a first token",
+}
+STAGES = tuple(STAGE_WORDS)
+
+
+def does_not_fit(profile_id: str, plan: MemoryPlan) -> Failure:
+    advice = (
+        "; or ".join(remedy.title for remedy in plan.remedies)
+        or "Close what holds the memory, or choose a smaller model"
+    )
+    return Failure(
+        kind="does_not_fit",
+        profile_id=profile_id,
+        phase="reserving",
+        summary=plan.summary,
+        advice=f"{advice}. Nothing was stopped." if advice else "",
+        remedies=plan.remedies,
+        plan=plan,
+    )
+
+
+def same_load(one: Wanted | None, other: Wanted | None) -> bool:
+    """Whether both are the same model with the same settings; an override does not make a load another one."""
+    if one is None or other is None:
+        return one is other
+    return (one.profile_id, one.settings) == (other.profile_id, other.settings)
