@@ -92,6 +92,7 @@ class GpuSample(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int | None
     used_bytes: int | None
     free_bytes: int | None
+    reserved_bytes: int | None = None  # kept by the driver itself: used + free + reserved = total where it is told
     processes: tuple[GpuProcess, ...] | None = None
     utilisation: float | None = None  # 0..1
     power_watts: float | None = None
@@ -108,6 +109,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     available_bytes: int
     cpu_utilisation: float | None = None
     engine_bytes: int | None = None  # resident memory of our engines' processes
+    taken_at: float = 0.0  # monotonic seconds: stays young while the GPU figures age because the driver hangs
 
 
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +118,7 @@ class Gpus(msgspec.Struct, frozen=True, kw_only=True):
     driver_version: str | None = None
     gpus: tuple[GpuSample, ...] = ()
     host: HostSample | None = None
-    taken_at: float = 0.0  # monotonic seconds; 0 = never
+    taken_at: float = 0.0  # monotonic seconds when the GPU figures were asked for; old while HUNG; 0 = never
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
