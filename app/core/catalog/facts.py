@@ -10,10 +10,11 @@ import msgspec
 class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One group of tensors of the same role and type: how many bytes it occupies when loaded."""
 
-    role: str  # "embedding" | "output" | "layer" | "expert" | "other"
+    role: str  # "embedding" | "output" | "layer" | "expert" | "host" (always in main memory) | "other"
     layer: int | None
     type: str
     bytes: int
+    largest_bytes: int = 0  # the largest single tensor of the group
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +37,19 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     key_length: int | None = None
     value_length: int | None = None
     sliding_window: int | None = None
+    windowed_layers: tuple[bool, ...] = ()  # one entry per layer when there is a window; True = caches only the window
+    window_key_length: int | None = None  # where windowed layers have heads of another size
+    window_value_length: int | None = None
+    latent_kv: bool = False  # MLA: one latent vector is cached as key, values are a view of it
+    recurrent_state_bytes: int | None = None  # per sequence, all layers; 0 = none, None = not known
+    logit_softcap: bool = False
+    tied_embeddings: bool = False  # the token embedding is the output matrix too
     experts: int | None = None
     experts_used: int | None = None
+    expert_feed_forward_length: int | None = None
     vocabulary: int | None = None
     context_max: int | None = None
     capabilities: tuple[str, ...] = ()  # "chat" "vision" "tools" "embeddings" "reasoning"
     chat_template: str | None = None
     modified_ns: int = 0
+    files: tuple[Path, ...] = ()  # all parts of a split model, the first included
