@@ -1,0 +1,64 @@
+"""Gives tests an isolated home, the stand-in engine, and the real daemon; checks after each that nothing is left."""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.custody import end_all_of, processes_of
+from tests.rig.daemon import Daemon
+from tests.rig.engines import FakeEngine
+from tests.rig.home import Home
+from tests.rig.waiting import TooLate, eventually
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """XDG folders and environment of an account that exists only for this test."""
+    home = Home(tmp_path / "home")
+    yield home
+    home.close()
+
+
+@pytest.fixture
+def fake_engine(home: Home) -> FakeEngine:
+    """`llama-server` on the home's PATH is the stand-in; `profile(name, **knobs)` says how it behaves."""
+    return FakeEngine(home)
+
+
+@pytest.fixture
+def tiny_gguf(fake_engine: FakeEngine) -> Path:
+    return fake_engine.model("tiny")
+
+
+@pytest.fixture
+def daemon(home: Home) -> Iterator[Daemon]:
+    """The real daemon, not started yet. Afterwards: no process of this home is left, no unexpected warning was logged."""
+    daemon = Daemon(home)
+    yield daemon
+    daemon.close()
+    problems = []
+    try:
+        eventually(lambda: not processes_of(home), 15, "no process of this home is left (I1)")
+    except TooLate:
+        problems.append("left behind (I1):\n  " + "\n  ".join(str(process) for process in processes_of(home)))
+        end_all_of(home)
+    warnings = daemon.unexpected_warnings()
+    if warnings:
+        problems.append("unexpected warnings in the daemon's log:\n  " + "\n  ".join(warnings[:20]))
+    if problems:
+        pytest.fail("\n".join([*problems, "--- the daemon's log ends:", daemon.log_tail()]), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failing test shows the end of the daemon's log and the transitions."""
+    report = yield
+    daemon = getattr(item, "funcargs", {}).get("daemon")
+    if report.failed and isinstance(daemon, Daemon):
+        report.sections.append(("daemon log", daemon.log_tail(80)))
+        events = [f"{e.get('t')} {e.get('from')} → {e.get('to')} ({e.get('event')})" for e in daemon.events()[-40:]]
+        report.sections.append(("transitions", "\n".join(events)))
+    return report
