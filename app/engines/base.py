@@ -6,7 +6,6 @@ feeds each new log line to `stage_of`, probes by `readiness`, and hands the log'
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from app.core.catalog.facts import ModelFacts
+from app.core.diagnosis.pattern import FailurePattern as FailurePattern
 from app.core.options import Option
 from app.core.profiles import Profile
 
@@ -68,23 +68,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     progress: float | None = None
-
-
-class FailurePattern(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the diagnosis table: the first line that matches tells the cause.
-
-    `summary` and `advice` may use the pattern's named groups as {name}. Lower `rank` wins over earlier lines.
-    """
-
-    kind: str
-    pattern: str
-    summary: str
-    advice: str
-    rank: int = 10
-
-    def match(self, line: str) -> Mapping[str, str] | None:
-        found = re.search(self.pattern, line)
-        return None if found is None else {k: v or "" for k, v in found.groupdict().items()}
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
