@@ -1,0 +1,293 @@
+"""Owns what is known of the graphics cards and the host now, and turns a driver that is absent, broken or hung into a state.
+
+NVML is spoken to in one worker thread only. A call that does not come back makes the driver HUNG: the loop goes on
+publishing with the last figures, whose `taken_at` tells their age, and the thread is left alone. A stuck call may never
+return, so after a minute one more thread tries (a few at most); whichever returns first brings the driver back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from app.core.snapshot import DriverState, Gpus, GpuSample
+from app.daemon.host import HostReader
+from app.daemon.nvml import NvmlReader
+
+log = logging.getLogger(__name__)
+
+MOST_STUCK_THREADS: Final = 4
+
+
+class GpuSampler:
+    """Publishes one `Gpus` per `interval_seconds`. `pids_of_runs` names our engines' processes (pid → run id).
+
+    `timeout_seconds`: how long one round of questions may take before the driver counts as hung. `absent_retry_seconds`
+    and `broken_retry_seconds`: how long until a driver that is not there, or that answers with errors, is opened again.
+    `replace_seconds`: how long a call may be stuck before another thread tries. `resident_bytes` tells the resident
+    memory of processes, for engines on the CPU.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[Gpus], None],
+        pids_of_runs: Callable[[], Mapping[int, str]],
+        clock: Callable[[], float],
+        interval_seconds: float = 1.0,
+        *,
+        resident_bytes: Callable[[Collection[int]], int | None] | None = None,
+        host: HostReader | None = None,
+        timeout_seconds: float = 2.0,
+        absent_retry_seconds: float = 30.0,
+        broken_retry_seconds: float = 5.0,
+        replace_seconds: float = 60.0,
+    ) -> None:
+        self._publish = publish
+        self._pids_of_runs = pids_of_runs
+        self._resident_bytes = resident_bytes
+        self._host = host or HostReader()
+        self._clock = clock
+        self._interval_seconds = interval_seconds
+        self._timeout_seconds = timeout_seconds
+        self._retry_seconds = {DriverState.ABSENT: absent_retry_seconds, DriverState.BROKEN: broken_retry_seconds}
+        self._replace_seconds = replace_seconds
+        self._watches: dict[object, float] = {}
+        self._wake = asyncio.Event()
+        self._ticked = asyncio.Event()  # replaced at each tick, so that a waiter gets exactly the next one
+        self._tick_began = float("-inf")
+        self._worker: _Worker | None = None
+        self._calls: dict[
+            asyncio.Future[Gpus], _Worker
+        ] = {}  # not yet returned: one, or stuck ones and their successor
+        self._asked_at = 0.0  # when the newest call began
+        self._hung_since: float | None = None
+        self._retry_at = float("-inf")
+        self._reading = Gpus()  # what the driver last said
+        self._closed = False
+        self.latest = Gpus()
+
+    async def run(self) -> None:
+        """Samples until `close`."""
+        while not self._closed:
+            began = self._clock()
+            self._wake.clear()
+            await self._tick(began)
+            await self._pause(began)
+
+    async def fresh(self, max_age_seconds: float = 1.0, timeout_seconds: float = 2.0) -> Gpus:
+        """A sample whose questions began at most `max_age_seconds` before this call: the latest, or a new one.
+
+        When the driver cannot give one, the answer comes just the same and its `driver` says so: ABSENT, BROKEN, HUNG.
+        """
+        since = self._clock() - max_age_seconds
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self._tick_began < since:
+                    self._wake.set()
+                    await self._ticked.wait()
+        except TimeoutError:
+            late = f"The GPU figures did not come within {timeout_seconds:.1f} s; the NVIDIA driver may be hung."
+            return msgspec.structs.replace(self.latest, driver=DriverState.HUNG, message=late)
+        return self.latest
+
+    @contextlib.asynccontextmanager
+    async def watch(self, interval_seconds: float = 0.1) -> AsyncIterator[AsyncIterator[Gpus]]:
+        """Samples faster while the context is open and yields each sample that began after it was entered.
+
+        `async with sampler.watch() as samples: async for gpus in samples: ...`. HUNG and the other states come too, at
+        the same pace, so that the reader can keep its deadline.
+        """
+        key = object()
+        self._watches[key] = interval_seconds
+        samples = self._samples(self._clock())
+        self._wake.set()
+        try:
+            yield samples
+        finally:
+            del self._watches[key]
+            await samples.aclose()
+
+    async def _samples(self, since: float) -> AsyncGenerator[Gpus, None]:
+        while True:
+            await self._ticked.wait()
+            if self._tick_began >= since:
+                yield self.latest
+
+    async def close(self) -> None:
+        """Ends `run` and gives the driver back. A stuck thread is left behind: it is a daemon thread and keeps nothing alive."""
+        self._closed = True
+        self._wake.set()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.retire()
+            if worker not in self._calls.values():
+                await asyncio.get_running_loop().run_in_executor(None, worker.join, 1.0)
+
+    # --- one tick ----------------------------------------------------------------------------------------------------
+
+    async def _tick(self, began: float) -> None:
+        due = not self._calls and began >= self._retry_at
+        another = self._hung_since is not None and began - self._asked_at >= self._replace_seconds
+        if due or another:
+            self._ask(began)
+        await self._collect()
+        self._tell(began)
+
+    def _ask(self, began: float) -> None:
+        """Begins a call; a worker that is still stuck in an older one is left to itself."""
+        if len(self._calls) >= MOST_STUCK_THREADS:
+            return
+        if self._worker is not None and self._worker in self._calls.values():
+            self._worker.retire()
+            self._worker = None
+        if self._worker is None:
+            self._worker = _Worker(self._clock)
+        self._asked_at = began
+        call = self._worker.ask(asyncio.get_running_loop())
+        call.add_done_callback(self._returned)
+        self._calls[call] = self._worker
+
+    def _returned(self, _: asyncio.Future[Gpus]) -> None:
+        if self._hung_since is not None:  # otherwise the tick is waiting for it
+            self._wake.set()
+
+    async def _collect(self) -> None:
+        """Waits for the answer, but never longer than the timeout, and not at all while the driver is known to hang."""
+        while self._calls:
+            timeout = self._timeout_seconds if self._hung_since is None else 0
+            done, _ = await asyncio.wait(self._calls, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                if self._hung_since is None:
+                    self._hung_since = self._asked_at
+                    log.warning("the NVIDIA driver did not answer within %.1f s", self._timeout_seconds)
+                return
+            for call in done:
+                self._calls.pop(call)
+            if self._hung_since is None:
+                self._take(call.result())
+                return
+            # A call that was stuck carries figures of long ago: ask anew.
+            log.warning("the NVIDIA driver answers again after %.1f s", self._clock() - self._hung_since)
+            self._hung_since = None
+            if not self._calls or self._worker not in self._calls.values():
+                self._ask(self._clock())
+
+    def _take(self, reading: Gpus) -> None:
+        if reading.driver is not self._reading.driver:
+            log.info("the NVIDIA driver is %s %s", reading.driver.value, reading.message)
+        self._reading = reading
+        self._retry_at = self._clock() + self._retry_seconds.get(reading.driver, float("-inf"))
+
+    def _tell(self, began: float) -> None:
+        """Publishes the driver's last word, with our own processes marked and the host beside it."""
+        runs = self._runs()
+        reading = self._reading
+        if self._hung_since is not None:
+            driver, message, taken_at = DriverState.HUNG, _hung_sentence(began - self._hung_since), reading.taken_at
+        else:
+            driver, message = reading.driver, reading.message
+            taken_at = reading.taken_at if driver is DriverState.OK else began  # nothing in it can be out of date
+        self.latest = Gpus(
+            driver=driver,
+            message=message,
+            driver_version=reading.driver_version,
+            gpus=tuple(_marked(gpu, runs) for gpu in reading.gpus),
+            host=self._host.read(self._engine_bytes(runs), taken_at=began),
+            taken_at=taken_at,
+        )
+        self._tick_began = began
+        ticked, self._ticked = self._ticked, asyncio.Event()
+        ticked.set()
+        self._publish(self.latest)
+
+    def _runs(self) -> Mapping[int, str]:
+        try:
+            return self._pids_of_runs()
+        except OSError as error:  # /proc changes under the reader
+            log.warning("our engines' processes could not be listed: %s", error)
+            return {}
+
+    def _engine_bytes(self, runs: Mapping[int, str]) -> int | None:
+        if self._resident_bytes is None:
+            return None
+        return self._resident_bytes(runs) if runs else 0
+
+    async def _pause(self, began: float) -> None:
+        """Until the next tick is due, or somebody needs one at once."""
+        while not self._wake.is_set():
+            left = began + min([self._interval_seconds, *self._watches.values()]) - self._clock()
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+
+
+def _marked(gpu: GpuSample, runs: Mapping[int, str]) -> GpuSample:
+    if not gpu.processes or not any(process.pid in runs for process in gpu.processes):
+        return gpu
+    marked = tuple(msgspec.structs.replace(process, run_id=runs.get(process.pid)) for process in gpu.processes)
+    return msgspec.structs.replace(gpu, processes=marked)
+
+
+def _hung_sentence(seconds: float) -> str:
+    return (
+        f"The NVIDIA driver has not answered for {seconds:.0f} s; the GPU figures are from before that. "
+        "If this lasts, the kernel log (dmesg) says why, and restarting the machine helps."
+    )
+
+
+class _Worker:
+    """A thread that speaks to NVML, one call after another.
+
+    Our own thread and not an executor's: the interpreter waits for an executor's threads at exit, and a stuck one would
+    keep the daemon from ending.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._inbox: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[Gpus]] | None]
+        self._inbox = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="nvml", daemon=True)
+        self._thread.start()
+
+    def ask(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Gpus]:
+        answer: asyncio.Future[Gpus] = loop.create_future()
+        self._inbox.put((loop, answer))
+        return answer
+
+    def retire(self) -> None:
+        """Ends the thread once the call that it is in has returned."""
+        self._inbox.put(None)
+
+    def join(self, timeout_seconds: float) -> None:
+        self._thread.join(timeout_seconds)
+
+    def _work(self) -> None:
+        reader = NvmlReader(self._clock)
+        while (job := self._inbox.get()) is not None:
+            loop, answer = job
+            try:
+                reading = reader.read()
+            except Exception as error:  # a fault of ours must not end the telemetry unseen
+                log.exception("reading the graphics cards failed")
+                reading = Gpus(
+                    driver=DriverState.BROKEN,
+                    message=f"The graphics cards could not be read ({error}); the daemon's log has the details.",
+                    taken_at=self._clock(),
+                )
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(_answer, answer, reading)
+        reader.close()
+
+
+def _answer(future: asyncio.Future[Gpus], reading: Gpus) -> None:
+    if not future.done():
+        future.set_result(reading)
