@@ -540,3 +540,23 @@ def same_load(one: Wanted | None, other: Wanted | None) -> bool:
     if one is None or other is None:
         return one is other
     return (one.profile_id, one.settings) == (other.profile_id, other.settings)
+
+
+def due(state: SeatState, budgets: Budgets) -> float | None:
+    """When the next Tick is needed, so that every wait has a wake (I7); None while nothing can run out."""
+    match state.phase:
+        case Reserving(since=since):
+            return since + budgets.reserve_seconds
+        case Spawning(since=since):
+            return since + budgets.spawn_seconds
+        case Loading():
+            return min(state.heard_at + budgets.load_stall_seconds, state.load_began_at + budgets.load_limit_seconds)
+        case Draining(deadline=deadline) | Stopping(deadline=deadline) | Killing(deadline=deadline):
+            return deadline
+        case ReleasingVram(deadline=deadline):
+            return deadline
+        case StopFailed(since=since):
+            return since + INSPECT_SECONDS
+        case Backoff(until=until):
+            return until
+    return None

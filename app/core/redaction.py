@@ -1,0 +1,42 @@
+"""Decides what of a text is secret, and masks it at equal length, so that byte offsets stay those of the original."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+MASK = b"*"
+CONTEXT_BYTES = 512  # a secret that begins before a piece must still be seen: read this much more on both sides
+
+_PATTERNS = (
+    re.compile(rb"\bhf_[A-Za-z0-9]{16,}"),
+    re.compile(rb"\bsk-[A-Za-z0-9_\-]{16,}"),
+    re.compile(rb"(?i)(?<=bearer )[A-Za-z0-9._~+/\-]{8,}=*"),
+    re.compile(rb"(?i)(?<=api[_-]key=)[^\s\"',;&]{4,}"),
+    re.compile(rb"(?i)(?<=api[_-]key\": \")[^\"]{4,}"),
+    re.compile(rb"(?i)(?<=api[_-]key': ')[^']{4,}"),
+    re.compile(rb"(?i)(?<=token=)[^\s\"',;&]{8,}"),
+    re.compile(rb"(?i)(?<=password=)[^\s\"',;&]{4,}"),
+)
+_SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|credential)")
+
+
+def masked(data: bytes, secrets: Iterable[str] = ()) -> bytes:
+    """`data` with every known secret value and everything that looks like one replaced by asterisks, byte for byte."""
+    for secret in secrets:
+        if len(secret) >= 4:
+            value = secret.encode()
+            data = data.replace(value, MASK * len(value))
+    for pattern in _PATTERNS:
+        data = pattern.sub(lambda found: MASK * len(found.group()), data)
+    return data
+
+
+def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Values whose names speak of a secret are shown as asterisks."""
+    return {name: "***" if _SECRET_NAME.search(name) and value else value for name, value in environment.items()}
+
+
+def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The values in an environment that must never be shown."""
+    return tuple(value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= 4)

@@ -1,0 +1,55 @@
+"""Owns the latest slices: publishing replaces a whole value, and each listener gets the latest of what changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from app.core.snapshot import SLICES
+
+
+class Board:
+    """One writer per slice. A slow listener misses values in between, never the latest one, and costs no memory."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, msgspec.Struct] = {name: kind() for name, kind in SLICES.items()}
+        self._versions: dict[str, int] = dict.fromkeys(SLICES, 1)
+        self._listeners: set[asyncio.Event] = set()
+
+    def publish(self, name: str, value: msgspec.Struct) -> None:
+        if self._values[name] == value:
+            return
+        self._values[name] = value
+        self._versions[name] += 1
+        for listener in self._listeners:
+            listener.set()
+
+    def get(self, name: str) -> msgspec.Struct:
+        return self._values[name]
+
+    def all(self) -> dict[str, msgspec.Struct]:
+        return dict(self._values)
+
+    @property
+    def listeners(self) -> int:
+        return len(self._listeners)
+
+    async def changes(self, alive_seconds: float = 10.0) -> AsyncIterator[list[tuple[str, msgspec.Struct]]]:
+        """All slices first, then those that changed; an empty list when nothing did for `alive_seconds`."""
+        wake = asyncio.Event()
+        self._listeners.add(wake)
+        seen: dict[str, int] = {}
+        try:
+            while True:
+                wake.clear()
+                changed = [name for name, version in self._versions.items() if seen.get(name) != version]
+                seen.update({name: self._versions[name] for name in changed})
+                yield [(name, self._values[name]) for name in changed]
+                try:
+                    await asyncio.wait_for(wake.wait(), alive_seconds)
+                except TimeoutError:
+                    continue
+        finally:
+            self._listeners.discard(wake)

@@ -1,0 +1,269 @@
+"""Serves the control API on the Unix socket: checks the form of each call, asks the owner, answers with values."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from app.core import control
+from app.core.errors import BadRequest, EngineRoomError, SocketPathTooLong, UnknownProfile
+from app.core.paths import SOCKET_PATH_LIMIT
+from app.core.redaction import CONTEXT_BYTES, masked
+from app.core.snapshot import History, RunView, slice_event, to_json
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+ALIVE_SECONDS = 10.0
+LOG_PIECE_BYTES = 4 * 1024**2
+LOG_WAIT_SECONDS = 30.0
+LOG_POLL_SECONDS = 0.1
+BODY_BYTES = 1024**2
+
+
+class Controls:
+    """What the server may ask; implemented by the service, so that this module knows no parts."""
+
+    hello: Callable[[], msgspec.Struct]
+    slices: Callable[[], dict[str, msgspec.Struct]]
+    changes: Callable[[float], Any]
+    clock: Callable[[], float]
+    want: Callable[[control.Want], Awaitable[control.Accepted]]
+    unload: Callable[[control.Unload], Awaitable[control.Accepted]]
+    restart: Callable[[control.Unload], Awaitable[control.Accepted]]
+    plan: Callable[[control.Want], Awaitable[msgspec.Struct]]
+    command: Callable[[control.CommandOf], Awaitable[control.CommandView]]
+    history: Callable[[], History]
+    run_of: Callable[[str], RunView | None]
+    run_secrets: Callable[[str], tuple[str, ...]]
+    settings: Callable[[], Awaitable[control.SettingsView]]
+    change_settings: Callable[[control.SettingsChange], Awaitable[control.SettingsView]]
+    doctor: Callable[[], Awaitable[control.Report]]
+    shutdown: Callable[[control.Shutdown], Awaitable[control.Accepted]]
+    gateway: Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ControlServer:
+    """Reachable by our own account only: the socket is 0600 in a folder that is 0700. No port, no token."""
+
+    def __init__(self, socket_path: Path, controls: Controls) -> None:
+        self._path = socket_path
+        self._controls = controls
+        self._runner: web.AppRunner | None = None
+        self._site: web.UnixSite | None = None
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=BODY_BYTES, middlewares=[_speak])
+        c = self._controls
+        app.router.add_get("/control/hello", self._value(c.hello))
+        app.router.add_get("/control/slices", self._slices)
+        app.router.add_get("/control/stream", self._stream)
+        app.router.add_post("/control/want", self._call(control.Want, c.want))
+        app.router.add_post("/control/unload", self._call(control.Unload, c.unload))
+        app.router.add_post("/control/restart", self._call(control.Unload, c.restart))
+        app.router.add_post("/control/plan", self._call(control.Want, c.plan))
+        app.router.add_post("/control/command", self._call(control.CommandOf, c.command))
+        app.router.add_get("/control/history", self._value(c.history))
+        app.router.add_get("/control/runs/{id}", self._run)
+        app.router.add_get("/control/runs/{id}/log", self._log)
+        app.router.add_get("/control/settings", self._ask(c.settings))
+        app.router.add_post("/control/settings", self._call(control.SettingsChange, c.change_settings))
+        app.router.add_get("/control/doctor", self._ask(c.doctor))
+        app.router.add_post("/control/shutdown", self._call(control.Shutdown, c.shutdown))
+        app.router.add_route("*", "/v1/{path:.*}", c.gateway)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await self._listen()
+
+    async def _listen(self) -> None:
+        assert self._runner is not None
+        if len(bytes(self._path)) > SOCKET_PATH_LIMIT:
+            raise SocketPathTooLong(
+                f"The control socket's path is too long for this system: {self._path}.",
+                "Set XDG_RUNTIME_DIR to a shorter folder.",
+            )
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owner = self._path.parent.stat()
+        if owner.st_uid != os.getuid():
+            raise EngineRoomError(
+                f"{self._path.parent} belongs to another account.",
+                "Remove it, or set XDG_RUNTIME_DIR to a folder of yours.",
+            )
+        self._path.parent.chmod(0o700)
+        self._path.unlink(missing_ok=True)  # a dead daemon's: the instance lock is ours by now
+        self._site = web.UnixSite(self._runner, str(self._path))
+        before = os.umask(0o177)
+        try:
+            await self._site.start()
+        finally:
+            os.umask(before)
+
+    async def keep(self) -> None:
+        """Makes the socket again when its folder was cleaned away (a runtime folder can vanish at logout)."""
+        while True:
+            await asyncio.sleep(5)
+            if not self._path.exists():
+                log.warning("the control socket %s was removed; it is made again", self._path)
+                if self._site is not None:
+                    await self._site.stop()
+                await self._listen()
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+    # --- forms of calls ---
+
+    def _value(self, get: Callable[[], msgspec.Struct]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handler(_: web.Request) -> web.StreamResponse:
+            return _answer(get())
+
+        return handler
+
+    def _ask(
+        self, ask: Callable[[], Awaitable[msgspec.Struct]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handler(_: web.Request) -> web.StreamResponse:
+            return _answer(await ask())
+
+        return handler
+
+    def _call(
+        self, kind: type[T], act: Callable[[T], Awaitable[msgspec.Struct]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            try:
+                value = msgspec.json.decode(await request.read() or b"{}", type=kind)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise BadRequest(f"The call's body is not a {kind.__name__}: {error}.") from error
+            return _answer(await act(value))
+
+        return handler
+
+    # --- streams ---
+
+    async def _slices(self, _: web.Request) -> web.StreamResponse:
+        return _answer(self._controls.slices())
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await answer.prepare(request)
+        changes = self._controls.changes(ALIVE_SECONDS)
+        try:
+            async for changed in changes:
+                now = self._controls.clock()
+                pieces = [slice_event(name, value, now) for name, value in changed]
+                await answer.write(b"".join(pieces) or b": alive\n\n")
+        except ConnectionError:
+            pass
+        finally:
+            await changes.aclose()
+        return answer
+
+    async def _run(self, request: web.Request) -> web.StreamResponse:
+        return _answer(self._known_run(request))
+
+    def _known_run(self, request: web.Request) -> RunView:
+        run = self._controls.run_of(request.match_info["id"])
+        if run is None:
+            raise UnknownProfile(f"There is no run {request.match_info['id']}.", "`engine-room status` names the runs.")
+        return run
+
+    async def _log(self, request: web.Request) -> web.StreamResponse:
+        run = self._known_run(request)
+        start = _number(request, "from", 0, maximum=2**62)
+        limit = int(_number(request, "limit", LOG_PIECE_BYTES, maximum=LOG_PIECE_BYTES))
+        wait = min(_number(request, "wait", 0, maximum=LOG_WAIT_SECONDS), LOG_WAIT_SECONDS)
+        path = Path(run.log_path)
+        deadline = self._controls.clock() + wait
+        while (size := _size(path)) <= start and self._controls.clock() < deadline:
+            if self._over(run.id):
+                break
+            await asyncio.sleep(LOG_POLL_SECONDS)
+        secrets = self._controls.run_secrets(run.id)
+        at, data = await asyncio.to_thread(redacted_piece, path, int(start), limit, secrets)
+        headers = {
+            "X-Log-Start": str(at),
+            "X-Log-End": str(at + len(data)),
+            "X-Log-Size": str(size),
+            "X-Log-Over": "1" if self._over(run.id) else "0",
+        }
+        return web.Response(body=data, headers=headers, content_type="application/octet-stream")
+
+    def _over(self, run_id: str) -> bool:
+        run = self._controls.run_of(run_id)
+        return run is None or run.ended_at_unix is not None
+
+
+def redacted_piece(path: Path, start: int, limit: int, secrets: tuple[str, ...]) -> tuple[int, bytes]:
+    """(offset, bytes) of a log from `start`, holes at the front left out, secrets masked even across the piece's ends."""
+    try:
+        with path.open("rb") as log_file:
+            try:
+                start = max(start, os.lseek(log_file.fileno(), start, os.SEEK_DATA))
+            except OSError:
+                return start, b""
+            before = min(CONTEXT_BYTES, start)
+            log_file.seek(start - before)
+            data = log_file.read(before + limit + CONTEXT_BYTES)
+    except OSError:
+        return start, b""
+    clean = masked(data, secrets)
+    return start, clean[before : before + limit]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _number(request: web.Request, name: str, default: float, maximum: float) -> float:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise BadRequest(f"{name} must be a number, not {text[:40]!r}.") from error
+    if not 0 <= value <= maximum:
+        raise BadRequest(f"{name} must be between 0 and {maximum:g}.")
+    return value
+
+
+def _answer(value: object) -> web.Response:
+    return web.Response(body=to_json(value), content_type="application/json")
+
+
+@web.middleware
+async def _speak(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Every refusal is an ErrorReport; what nobody expected is logged with its trace and answered with a sentence."""
+    if request.path.startswith("/v1/"):
+        return await handler(request)
+    try:
+        return await handler(request)
+    except EngineRoomError as error:
+        return web.Response(status=error.http_status, body=to_json(error.report()), content_type="application/json")
+    except web.HTTPException as error:
+        report = BadRequest(f"{request.method} {request.path}: {error.reason}.").report()
+        return web.Response(status=error.status, body=to_json(report), content_type="application/json")
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        log.exception("a control call failed: %s %s", request.method, request.path)
+        report = EngineRoomError(
+            "Engine Room made a mistake in this call.",
+            "Its own log has the details; `engine-room doctor` names the file.",
+        ).report()
+        return web.Response(status=500, body=to_json(report), content_type="application/json")

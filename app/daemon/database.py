@@ -1,0 +1,113 @@
+"""Owns the daemon's SQLite file: runs with their outcome and timings, and what must be known after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from app.core.errors import NotWritable
+from app.core.snapshot import RunView, from_json, to_json
+
+T = TypeVar("T")
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, profile_id TEXT NOT NULL, started_at REAL NOT NULL, ready_seconds REAL, view BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS runs_by_profile ON runs (profile_id, started_at);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+PRAGMA user_version = 1;
+"""
+
+
+class Database:
+    """All work happens in one thread of its own, in order; a failed write is told to the caller, never lost silently."""
+
+    def __init__(self, file: Path, runs_kept: int) -> None:
+        self._file = file
+        self._runs_kept = runs_kept
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        await self._do(self._open)
+
+    def _open(self) -> None:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            connection = sqlite3.connect(self._file, timeout=5)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise NotWritable(
+                f"The database {self._file} cannot be opened: {error}.",
+                "Check that the folder is writable and the disk is not full; if the file is damaged, move it away.",
+            ) from error
+        self._connection = connection
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        assert self._connection is not None
+        with self._connection:
+            return self._connection.execute(statement, values).fetchall()
+
+    async def keep_run(self, run: RunView) -> None:
+        def work() -> None:
+            self._execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
+                (run.id, run.profile_id, run.started_at_unix, run.ready_seconds, to_json(run)),
+            )
+            self._execute(
+                "DELETE FROM runs WHERE id NOT IN (SELECT id FROM runs ORDER BY started_at DESC LIMIT ?)",
+                (self._runs_kept,),
+            )
+
+        await self._do(work)
+
+    async def runs(self) -> tuple[RunView, ...]:
+        """Newest first. A row of another version is left out rather than spoiling the rest."""
+
+        def work() -> tuple[RunView, ...]:
+            found = []
+            for (blob,) in self._execute("SELECT view FROM runs ORDER BY started_at DESC"):
+                try:
+                    found.append(from_json(RunView, blob))  # type: ignore[arg-type]
+                except ValueError:
+                    continue
+            return tuple(found)
+
+        return await self._do(work)
+
+    async def ready_seconds(self, profile_id: str) -> float | None:
+        """The median load time of the profile's last five successful starts."""
+
+        def work() -> float | None:
+            rows = self._execute(
+                "SELECT ready_seconds FROM runs WHERE profile_id = ? AND ready_seconds IS NOT NULL"
+                " ORDER BY started_at DESC LIMIT 5",
+                (profile_id,),
+            )
+            times = sorted(float(row[0]) for row in rows)  # type: ignore[arg-type]
+            return times[len(times) // 2] if times else None
+
+        return await self._do(work)
+
+    async def remember(self, name: str, value: str | None) -> None:
+        if value is None:
+            await self._do(lambda: self._execute("DELETE FROM facts WHERE name = ?", (name,)))
+        else:
+            await self._do(lambda: self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value)))
+
+    async def recall(self, name: str) -> str | None:
+        rows = await self._do(lambda: self._execute("SELECT value FROM facts WHERE name = ?", (name,)))
+        return str(rows[0][0]) if rows else None
+
+    async def close(self) -> None:
+        await self._do(lambda: self._connection.close() if self._connection else None)
+        self._thread.shutdown()

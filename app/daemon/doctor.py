@@ -1,0 +1,85 @@
+"""Says what of this machine Engine Room can use, as checks with a sentence and what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from app.core.control import Check
+from app.core.paths import SOCKET_PATH_LIMIT, Paths
+from app.core.settings import Settings
+from app.core.snapshot import DriverState, EngineView, Gpus
+
+FREE_DISK_BYTES = 1024**3
+
+
+def checks(
+    paths: Paths, settings: Settings, gpus: Gpus, engines: tuple[EngineView, ...], gateway_url: str
+) -> tuple[Check, ...]:
+    """In the order in which a person would ask."""
+    return (
+        *(_folder(name, folder) for name, folder in _folders(paths)),
+        _disk(paths),
+        _socket(paths),
+        _gpus(gpus),
+        *(_engine(view) for view in engines),
+        Check(
+            name="endpoint",
+            ok=bool(gateway_url),
+            summary=gateway_url or "The endpoint could not be opened.",
+            advice="" if gateway_url else "Look at the service's log.",
+        ),
+        Check(name="settings", ok=True, summary=f"Settings file: {paths.settings_file}"),
+        Check(name="log", ok=True, summary=f"The service's log: {paths.daemon_log}"),
+    )
+
+
+def _folders(paths: Paths) -> list[tuple[str, Path]]:
+    return [("config", paths.config), ("data", paths.data), ("state", paths.state), ("cache", paths.cache)]
+
+
+def _folder(name: str, folder: Path) -> Check:
+    near = folder
+    while not near.exists() and near != near.parent:
+        near = near.parent
+    ok = os.access(near, os.W_OK)
+    advice = "" if ok else "Change the folder's owner or permissions."
+    return Check(name=f"{name} folder", ok=ok, summary=f"{folder} can{'' if ok else 'not'} be written.", advice=advice)
+
+
+def _disk(paths: Paths) -> Check:
+    near = paths.data
+    while not near.exists() and near != near.parent:
+        near = near.parent
+    free = shutil.disk_usage(near).free
+    ok = free >= FREE_DISK_BYTES
+    advice = "" if ok else "Free some space: engines, logs and chats need it."
+    return Check(name="disk", ok=ok, summary=f"{free / 1024**3:.1f} GiB are free for data.", advice=advice)
+
+
+def _socket(paths: Paths) -> Check:
+    length = len(bytes(paths.socket))
+    ok = length <= SOCKET_PATH_LIMIT
+    advice = "" if ok else "Set XDG_RUNTIME_DIR to a shorter folder."
+    return Check(name="control socket", ok=ok, summary=f"{paths.socket} ({length} bytes)", advice=advice)
+
+
+def _gpus(gpus: Gpus) -> Check:
+    if gpus.driver is DriverState.OK:
+        names = ", ".join(
+            f"{gpu.name} ({gpu.total_bytes / 1024**3:.0f} GiB)" if gpu.total_bytes else gpu.name for gpu in gpus.gpus
+        )
+        return Check(name="graphics cards", ok=True, summary=f"{names}; driver {gpus.driver_version or 'unknown'}.")
+    absent = gpus.driver is DriverState.ABSENT
+    summary = gpus.message or (
+        "No NVIDIA driver; the CPU will do." if absent else f"The driver is {gpus.driver.value}."
+    )
+    return Check(name="graphics cards", ok=absent, summary=summary)
+
+
+def _engine(view: EngineView) -> Check:
+    summary = f"{view.title} {view.build} at {view.path}" if view.available else f"{view.title} is not installed."
+    return Check(
+        name=f"engine {view.family}", ok=True, summary=summary, advice="" if view.available else view.how_to_get
+    )

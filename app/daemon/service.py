@@ -1,0 +1,360 @@
+"""Owns the daemon's life: takes the instance lock, starts the parts in order, ends leftovers, stops without remains."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import tomllib
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import tomli_w
+from aiohttp import web
+
+from app import PRODUCT_NAME, __version__
+from app.core import control
+from app.core.errors import AnotherDaemon, DiskFull, NotWritable, StorageError
+from app.core.paths import Paths
+from app.core.redaction import masked, masked_environment
+from app.core.settings import Settings, load_settings
+from app.core.settings_view import APPLIED_AT_ONCE, changed, fields_of
+from app.core.snapshot import (
+    API_VERSION,
+    Gpus,
+    Hello,
+    History,
+    Problem,
+    RunView,
+    Traffic,
+)
+from app.core.snapshot import (
+    Library as LibrarySlice,
+)
+from app.core.snapshot import (
+    Service as ServiceSlice,
+)
+from app.daemon import processes
+from app.daemon.board import Board
+from app.daemon.control_server import Controls, ControlServer
+from app.daemon.database import Database
+from app.daemon.doctor import checks
+from app.daemon.events import EventLog
+from app.daemon.gateway import Gateway
+from app.daemon.gpu import GpuSampler
+from app.daemon.history import HistoryRing
+from app.daemon.installations import Installations
+from app.daemon.library import Library
+from app.daemon.runs import Runs, cap_log
+from app.daemon.supervisor import Supervisor
+from app.daemon.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+HISTORY_SECONDS = 1.0
+LOG_CAP_SECONDS = 5.0
+IDLE_LEAVE_SECONDS = 2.0
+
+
+class InstanceLock:
+    """One daemon per state folder; the lock is the kernel's, so it ends with the process, however that ends."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._held: IO[str] | None = None
+
+    def take(self) -> None:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held = self._file.open("a+")
+        except OSError as error:
+            raise NotWritable(
+                f"{self._file.parent} cannot be written: {error.strerror}.",
+                "Check the folder's owner and permissions, or set XDG_STATE_HOME to another one.",
+            ) from error
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            held.seek(0)
+            holder = held.read().strip() or "unknown"
+            held.close()
+            raise AnotherDaemon(
+                f"Engine Room's service is running already (process {holder}).",
+                "Use that one; `engine-room status` shows it.",
+            ) from error
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        self._held = held
+
+    def release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+class Service(Controls):
+    """The parts and how they are wired at run time; `serve` returns when somebody asked it to leave."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        settings: Settings,
+        environment: Mapping[str, str],
+        clock: Callable[[], float],
+        exit_when_idle: bool = False,
+    ) -> None:
+        self._paths = paths
+        self._settings = settings
+        self._environment = environment
+        self.clock = clock
+        self._exit_when_idle = exit_when_idle
+        self._started_at = clock()
+        self._lock = InstanceLock(paths.lock)
+        self._leave = asyncio.Event()
+        self._tasks = Tasks()
+        self._problems: tuple[Problem, ...] = ()
+        self._gateway_url = ""
+        self._gateway_notice = ""
+        self._board = Board()
+        self._history = HistoryRing()
+        self._database = Database(paths.database, settings.logs.runs_kept)
+        self._custody = Runs(paths.runs)
+        self._installations = Installations(paths, environment)
+        self._sampler = GpuSampler(self._sampled, processes.pids_of_runs, clock)
+        self._gateway = Gateway(settings.gateway, clock, self._traffic)
+        self._library = Library(paths, settings, self._listed)
+        self._supervisor = Supervisor(
+            seat="main",
+            settings=settings,
+            library=self._library,
+            installations=self._installations,
+            sampler=self._sampler,
+            custody=self._custody,
+            gateway=self._gateway,
+            board=self._board,
+            database=self._database,
+            events=EventLog(paths.state / "events.jsonl", environment.get("ENGINE_ROOM_DIE_AT", "")),
+            runs_folder=paths.runs,
+            clock=clock,
+        )
+        self._server = ControlServer(paths.socket, self)
+
+    # --- life ---
+
+    async def serve(self) -> None:
+        self._lock.take()
+        try:
+            await self._start()
+            await self._leave.wait()
+        finally:
+            await self._stop()
+            self._lock.release()
+
+    async def _start(self) -> None:
+        self._make_folders()
+        await self._database.open()
+        await self._server.start()  # first, so that a window sees what happens
+        self._tasks.start(self._server.keep(), "keep the control socket")
+        for leftover in await self._custody.end_leftovers():
+            log.warning("%s", leftover.sentence)
+        await self._library.start()
+        self._tasks.start(self._sampler.run(), "gpu sampler")
+        self._tasks.start(self._supervisor.run(), "supervisor")
+        await self._open_gateway()
+        self._publish()
+        self._tasks.start(self._remember(), "history")
+        self._tasks.start(self._cap_logs(), "log cap")
+        if self._exit_when_idle:
+            self._tasks.start(self._leave_when_idle(), "leave when idle")
+        await self._supervisor.restore()
+
+    def _make_folders(self) -> None:
+        for folder in (self._paths.config, self._paths.data, self._paths.state, self._paths.runs, self._paths.profiles):
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise NotWritable(
+                    f"{folder} cannot be made: {error.strerror}.",
+                    "Check the owner and permissions of its parent folder.",
+                ) from error
+
+    async def _open_gateway(self) -> None:
+        kept = await self._database.recall("gateway_fallback_port")
+        bound = await self._gateway.start(self._settings.gateway.port, fallback=int(kept) if kept else None)
+        self._gateway_url, self._gateway_notice = bound.url, bound.notice
+        if bound.notice:
+            log.warning("%s", bound.notice)
+            await self._database.remember("gateway_fallback_port", str(bound.port))
+
+    async def _stop(self) -> None:
+        log.info("the service stops")
+        await self._supervisor.close()
+        await self._tasks.close()
+        await self._gateway.close()
+        await self._server.close()
+        await self._library.close()
+        await self._sampler.close()
+        await self._custody.close()
+        await self._database.close()
+
+    def leave(self) -> None:
+        self._leave.set()
+
+    # --- publishing ---
+
+    def _sampled(self, gpus: Gpus) -> None:
+        self._board.publish("gpus", gpus)
+        self._library.reprice(gpus)
+
+    def _traffic(self, traffic: Traffic) -> None:
+        self._board.publish("traffic", traffic)
+
+    def _listed(self, library: LibrarySlice) -> None:
+        self._board.publish("library", library)
+
+    def _publish(self) -> None:
+        self._board.publish(
+            "service",
+            ServiceSlice(
+                version=__version__,
+                gateway_url=self._gateway_url,
+                gateway_notice=self._gateway_notice,
+                problems=self._problems,
+                engines=self._installations.views(),
+                settings=self._settings.model_dump(),
+            ),
+        )
+
+    async def _remember(self) -> None:
+        while True:
+            await asyncio.sleep(HISTORY_SECONDS)
+            gpus, traffic = self._board.get("gpus"), self._board.get("traffic")
+            assert isinstance(gpus, Gpus)
+            assert isinstance(traffic, Traffic)
+            self._history.add(gpus, traffic)
+
+    async def _cap_logs(self) -> None:
+        """Engines write what they like; their files keep a size, and offsets stay valid (holes at the front)."""
+        while True:
+            await asyncio.sleep(LOG_CAP_SECONDS)
+            run_id = getattr(self._supervisor.state.phase, "run_id", None)
+            run = self._supervisor.view_of(run_id) if run_id else None
+            if run is not None:
+                await asyncio.to_thread(cap_log, Path(run.log_path), self._settings.logs.run_log_bytes)
+
+    async def _leave_when_idle(self) -> None:
+        """For tests: leaves when nobody has been connected and nothing was wanted for a while."""
+        quiet_since = self.clock()
+        while True:
+            await asyncio.sleep(0.2)
+            if self._board.listeners or self._supervisor.state.wanted is not None:
+                quiet_since = self.clock()
+            elif self.clock() - quiet_since > IDLE_LEAVE_SECONDS:
+                self.leave()
+
+    # --- control calls ---
+
+    def hello(self) -> Hello:  # type: ignore[override]
+        return Hello(
+            product=PRODUCT_NAME,
+            version=__version__,
+            api=API_VERSION,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            state_folder=str(self._paths.state),
+        )
+
+    def slices(self) -> dict[str, msgspec.Struct]:  # type: ignore[override]
+        return self._board.all()
+
+    def changes(self, alive_seconds: float) -> AsyncIterator[Any]:  # type: ignore[override]
+        return self._board.changes(alive_seconds)
+
+    async def want(self, wish: control.Want) -> control.Accepted:  # type: ignore[override]
+        await self._supervisor.want(wish.profile, wish.settings, wish.override)
+        return control.Accepted(note=f"{wish.profile} is loading.")
+
+    async def unload(self, _: control.Unload) -> control.Accepted:  # type: ignore[override]
+        await self._supervisor.unload()
+        return control.Accepted(note="The model is being unloaded.")
+
+    async def restart(self, _: control.Unload) -> control.Accepted:  # type: ignore[override]
+        await self._supervisor.restart()
+        return control.Accepted(note="The model is being loaded again.")
+
+    async def plan(self, wish: control.Want) -> msgspec.Struct:  # type: ignore[override]
+        return await self._supervisor.price(wish.profile, wish.settings)
+
+    async def command(self, wish: control.CommandOf) -> control.CommandView:  # type: ignore[override]
+        command, profile = self._supervisor.command_of(wish.profile)
+        shown = masked_environment(command.environment | profile.environment)
+        argv = tuple(masked(word.encode(), command.secrets).decode() for word in command.argv)
+        return control.CommandView(argv=argv, environment=shown)
+
+    def history(self) -> History:  # type: ignore[override]
+        return self._history.view()
+
+    def run_of(self, run_id: str) -> RunView | None:  # type: ignore[override]
+        return self._supervisor.view_of(run_id)
+
+    def run_secrets(self, run_id: str) -> tuple[str, ...]:  # type: ignore[override]
+        return self._supervisor.secrets_of(run_id)
+
+    async def settings(self) -> control.SettingsView:  # type: ignore[override]
+        current = load_settings(self._paths.settings_file)
+        before = {field.key: field.value for field in fields_of(self._settings, self._environment)}
+        fields = fields_of(current, self._environment)
+        waiting = tuple(field.key for field in fields if field.value != before[field.key])
+        return control.SettingsView(file=str(self._paths.settings_file), fields=fields, restart_needed=waiting)
+
+    async def change_settings(self, change: control.SettingsChange) -> control.SettingsView:  # type: ignore[override]
+        file = self._paths.settings_file
+        load_settings(file)  # a broken file is told, not overwritten
+        values = tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
+        write_whole(file, tomli_w.dumps(changed(values, change.values)))
+        self._take_over(load_settings(file))
+        return await self.settings()
+
+    def _take_over(self, settings: Settings) -> None:
+        """What can change while running does; the rest waits for the next start and is shown as waiting."""
+        groups = {prefix.rstrip("."): getattr(settings, prefix.rstrip(".")) for prefix in APPLIED_AT_ONCE}
+        self._settings = self._settings.model_copy(update=groups)
+        self._supervisor.take_over(self._settings)
+        self._library.take_over(self._settings)
+        self._publish()
+
+    async def doctor(self) -> control.Report:  # type: ignore[override]
+        gpus = self._board.get("gpus")
+        assert isinstance(gpus, Gpus)
+        found = await asyncio.to_thread(
+            checks, self._paths, self._settings, gpus, self._installations.views(), self._gateway_url
+        )
+        return control.Report(checks=found)
+
+    async def shutdown(self, wish: control.Shutdown) -> control.Accepted:  # type: ignore[override]
+        log.info("asked to leave: %s", wish.reason or "no reason given")
+        asyncio.get_running_loop().call_later(0.05, self.leave)
+        return control.Accepted(note="The model is unloaded, then the service leaves.")
+
+    async def gateway(self, request: web.Request) -> web.StreamResponse:  # type: ignore[override]
+        return await self._gateway.handler(request)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Replaces `file` in one step, so that a full disk or a crash leaves the old one."""
+    beside = file.with_suffix(file.suffix + ".new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with beside.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        kind: type[StorageError] = DiskFull if error.errno == 28 else NotWritable
+        raise kind(f"{file} cannot be written: {error.strerror}.", "The old content is kept.") from error

@@ -1,0 +1,424 @@
+"""Holds the verbs of the command line: one control call each, said on stdout as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, NoReturn
+
+import httpx
+import msgspec
+import typer
+
+from app import __version__
+from app.client import Client
+from app.core import control
+from app.core.advance import STAGE_WORDS
+from app.core.errors import EngineFailed, EngineRoomError, UnknownProfile
+from app.core.lifecycle import Failed, Failure, Idle, Loading, Ready, Stalled, StopFailed
+from app.core.memory.plan_types import MemoryPlan
+from app.core.options import Scalar
+from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Traffic, to_json
+from app.core.sse import Parser
+from app.wiring import real_paths, run_daemon
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    help="Engine Room: local vLLM and llama.cpp engines, one model at a time. Without a verb the window opens.",
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+EXIT_OF_FAILURE = {"does_not_fit": 5, "engine_not_installed": 7, "model_missing": 4, "no_such_model": 4}
+
+
+def spoken(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Every refusal is a sentence on stderr and an exit code that tells its kind; no trace reaches a person."""
+
+    @wraps(verb)
+    def said(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return verb(*args, **kwargs)
+        except EngineRoomError as error:
+            if kwargs.get("as_json"):
+                print(to_json(error.report()).decode())
+            _leave(error)
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise SystemExit(0) from None
+
+    return said
+
+
+def _leave(error: EngineRoomError) -> NoReturn:
+    print(f"engine-room: {error}", file=sys.stderr)
+    raise SystemExit(error.exit_code)
+
+
+def _show(value: object, text: str, as_json: bool) -> None:
+    print(to_json(value).decode() if as_json else text)
+
+
+def _gib(count: int | None) -> str:
+    return "—" if count is None else f"{count / 1024**3:.1f} GiB"
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@app.command()
+def serve(
+    exit_when_idle: Annotated[
+        bool, typer.Option(help="Leave when nothing is wanted (for tests).", hidden=True)
+    ] = False,
+) -> None:
+    """Run the service in this terminal."""
+    raise SystemExit(run_daemon(exit_when_idle))
+
+
+@app.command()
+@spoken
+def status(as_json: Json = False) -> None:
+    """Show the loaded model, its endpoint, memory and traffic."""
+    with Client(real_paths()) as client:
+        client.hello()
+        slices = client.slices()
+    seats, gpus, traffic, service = slices["seats"], slices["gpus"], slices["traffic"], slices["service"]
+    assert isinstance(seats, Seats)
+    assert isinstance(gpus, Gpus)
+    assert isinstance(traffic, Traffic)
+    assert isinstance(service, Service)
+    lines = [_seat_line(seat) for seat in seats.seats]
+    lines += [f"  {seat.notice}" for seat in seats.seats if seat.notice]
+    lines.append(f"endpoint  {service.gateway_url or 'not open'}  {service.gateway_notice}".rstrip())
+    for gpu in gpus.gpus:
+        lines.append(f"{gpu.name}  {_gib(gpu.used_bytes)} of {_gib(gpu.total_bytes)} used, {_gib(gpu.free_bytes)} free")
+    if not gpus.gpus:
+        lines.append(gpus.message or "no GPU: the CPU will do")
+    if gpus.host:
+        lines.append(f"main memory  {_gib(gpus.host.available_bytes)} of {_gib(gpus.host.total_bytes)} available")
+    lines.append(
+        f"traffic  {traffic.in_flight} running, {traffic.queued} waiting,"
+        f" {traffic.generation_tokens_per_second:.1f} tok/s"
+    )
+    _show(slices, "\n".join(lines), as_json)
+
+
+def _seat_line(seat: SeatView) -> str:
+    phase = seat.phase
+    run = f"  {seat.run.title} on {seat.run.engine} {seat.run.engine_build}".rstrip() if seat.run else ""
+    match phase:
+        case Idle():
+            return f"{seat.name}  nothing is loaded"
+        case Loading():
+            share = "" if phase.progress is None else f" {phase.progress:.0%}"
+            return (
+                f"{seat.name}  {phase.profile_id} is loading: {STAGE_WORDS.get(phase.stage, phase.stage)}{share}{run}"
+            )
+        case Failed():
+            return f"{seat.name}  failed: {phase.failure.summary} {phase.failure.advice}".rstrip()
+        case StopFailed():
+            return f"{seat.name}  {phase.profile_id} would not end: {'; '.join(phase.processes)}"
+    return f"{seat.name}  {getattr(phase, 'profile_id', '')} {type(phase).__name__.lower()}{run}"
+
+
+@app.command()
+@spoken
+def ls(as_json: Json = False) -> None:
+    """List the profiles: what can be loaded, and what each needs."""
+    with Client(real_paths()) as client:
+        client.ensure()
+        library = client.slices()["library"]
+    assert isinstance(library, Library)
+    rows = []
+    for card in library.profiles:
+        if card.problem is not None:
+            verdict = card.problem.summary
+        elif not card.engine_available:
+            verdict = "its engine is not installed"
+        else:
+            verdict = card.plan.summary if card.plan else ""
+        rows.append(f"{card.profile.id:<24} {card.profile.engine:<17} {verdict}")
+    rows += [f"! {problem.where}: {problem.summary}" for problem in library.problems]
+    _show(library, "\n".join(rows) or "No profiles.", as_json)
+
+
+@app.command()
+@spoken
+def load(
+    profile: str,
+    override: Annotated[bool, typer.Option("--override", help="Load although it does not seem to fit.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait until the model is ready.")] = False,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting for this launch only.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Load a profile, in place of the one that is loaded now. Ctrl+C cancels."""
+    wish = control.Want(profile=profile, override=override, settings=dict(_setting(text) for text in setting or ()))
+    with Client(real_paths()) as client:
+        client.ensure()
+        client.post("/control/want", wish, control.Accepted)
+        if detach:
+            _show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
+            return
+        try:
+            seat = _wait_loaded(client, profile, quiet=as_json)
+        except KeyboardInterrupt:
+            client.post("/control/unload", control.Unload(), control.Accepted)
+            print("engine-room: cancelled.", file=sys.stderr)
+            raise SystemExit(130) from None
+    seconds = seat.run.ready_seconds if seat.run else None
+    _show(seat, f"{profile} is ready" + (f" after {seconds:.1f} s." if seconds is not None else "."), as_json)
+
+
+@app.command()
+@spoken
+def switch(profile: str, override: bool = False, detach: bool = False, as_json: Json = False) -> None:
+    """The same as load: the loaded model leaves when its answers are finished."""
+    load(profile, override=override, detach=detach, setting=None, as_json=as_json)
+
+
+def _setting(text: str) -> tuple[str, Scalar]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE.")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    return name, parsed if isinstance(parsed, str | int | float | bool) else value
+
+
+def _wait_loaded(client: Client, profile: str, quiet: bool) -> SeatView:
+    """Follows the board to the outcome; raises EngineFailed with the failure's own sentence."""
+    told = ""
+    begun = False
+    for seats in client.seats():
+        seat = seats.seats[0]
+        phase = seat.phase
+        if seat.wanted == profile:
+            begun = True
+        if isinstance(phase, Ready | Stalled) and phase.profile_id == profile and seat.wanted == profile:
+            return seat
+        if seat.last_failure is not None and seat.last_failure.profile_id == profile and seat.wanted != profile:
+            raise _failed(seat.last_failure, seat.notice)
+        if begun and seat.wanted is None and isinstance(phase, Idle):
+            raise EngineFailed(f"Loading {profile} was cancelled.")
+        if begun and seat.wanted not in (None, profile):
+            raise EngineFailed(f"{seat.wanted} was wanted in place of {profile}.")
+        now = _progress_line(phase, profile)
+        if now and now != told and not quiet:
+            told = now
+            print(now, file=sys.stderr)
+    raise EngineFailed(f"The service ended while {profile} was loading.", "Start it again with `engine-room serve`.")
+
+
+def _progress_line(phase: object, profile: str) -> str:
+    if isinstance(phase, Loading) and phase.profile_id == profile:
+        return f"  {STAGE_WORDS.get(phase.stage, phase.stage)} …"
+    if not isinstance(phase, Loading | Idle):
+        return f"  {type(phase).__name__.lower()} …"
+    return ""
+
+
+class _Failed(EngineFailed):
+    """A failure of a load, leaving with the exit code of its kind."""
+
+    def __init__(self, failure: Failure, notice: str) -> None:
+        line = f"Log: {failure.evidence.line}" if failure.evidence else ""
+        super().__init__(failure.summary, " ".join(part for part in (failure.advice, notice) if part), line)
+        self.exit_code = EXIT_OF_FAILURE.get(failure.kind, EngineFailed.exit_code)  # type: ignore[misc]
+        self.kind = failure.kind  # type: ignore[misc]
+
+
+def _failed(failure: Failure, notice: str) -> EngineRoomError:
+    return _Failed(failure, notice)
+
+
+@app.command()
+@spoken
+def unload(as_json: Json = False) -> None:
+    """Unload the model, and wait until its memory is back."""
+    with Client(real_paths()) as client:
+        client.hello()
+        client.post("/control/unload", control.Unload(), control.Accepted)
+        for seats in client.seats():
+            phase = seats.seats[0].phase
+            if isinstance(phase, Idle | Failed):
+                break
+            if isinstance(phase, StopFailed):
+                raise EngineFailed(f"{phase.profile_id} would not end: {'; '.join(phase.processes)}.")
+    _show(control.Accepted(note="Nothing is loaded."), "Nothing is loaded.", as_json)
+
+
+@app.command()
+@spoken
+def restart(as_json: Json = False) -> None:
+    """Load the present model again."""
+    with Client(real_paths()) as client:
+        client.hello()
+        answer = client.post("/control/restart", control.Unload(), control.Accepted)
+    _show(answer, answer.note, as_json)
+
+
+@app.command()
+@spoken
+def plan(profile: str, as_json: Json = False) -> None:
+    """Say what a profile would need and whether it fits now; nothing is started."""
+    with Client(real_paths()) as client:
+        client.ensure()
+        found = client.post("/control/plan", control.Want(profile=profile), MemoryPlan)
+    lines = [found.summary]
+    for device in found.devices:
+        lines.append(
+            f"{device.name}: {_gib(device.low_bytes)} to {_gib(device.high_bytes)}, {_gib(device.free_bytes)} free"
+        )
+        lines += [f"  {part.name:<10} {_gib(part.bytes):>10}  {part.source}" for part in device.parts]
+    lines += [f"→ {remedy.title}" for remedy in found.remedies]
+    _show(found, "\n".join(lines), as_json)
+
+
+@app.command()
+@spoken
+def logs(
+    run: Annotated[str, typer.Argument(help="A run's id; the latest one when left out.")] = "",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the engine writes.")] = False,
+) -> None:
+    """Print an engine's log."""
+    with Client(real_paths()) as client:
+        client.hello()
+        runs = client.slices()["runs"]
+        assert isinstance(runs, Runs)
+        chosen = run or (runs.runs[0].id if runs.runs else "")
+        if not chosen:
+            raise UnknownProfile("No engine has run yet.", "`engine-room load demo` starts one.")
+        at = 0
+        out = sys.stdout.buffer
+        try:
+            while True:
+                wait = 25 if follow else 0
+                answer = client._checked(
+                    lambda at=at, wait=wait: client.http.get(f"/control/runs/{chosen}/log?from={at}&wait={wait}")  # type: ignore[misc]
+                )
+                out.write(answer.content)
+                out.flush()
+                at = int(answer.headers["X-Log-End"])
+                done = at >= int(answer.headers["X-Log-Size"])
+                if done and (not follow or answer.headers["X-Log-Over"] == "1"):
+                    return
+        except KeyboardInterrupt:
+            return
+
+
+@app.command()
+@spoken
+def command(profile: str, as_json: Json = False) -> None:
+    """Print the exact command line of a profile on stdout; its environment goes to stderr. Nothing is started."""
+    with Client(real_paths()) as client:
+        client.ensure()
+        view = client.post("/control/command", control.CommandOf(profile=profile), control.CommandView)
+    if not as_json:
+        for name, value in sorted(view.environment.items()):
+            print(f"{name}={shlex.quote(value)}", file=sys.stderr)
+    _show(view, shlex.join(view.argv), as_json)
+
+
+@app.command()
+@spoken
+def chat(
+    message: Annotated[
+        list[str] | None, typer.Argument(help="What to say; read from the terminal when left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Talk to the loaded model."""
+    with Client(real_paths()) as client:
+        client.hello()
+        history: list[dict[str, str]] = []
+        if message:
+            _say(client, history, " ".join(message), as_json)
+            return
+        interactive = sys.stdin.isatty()
+        while True:
+            try:
+                text = input("you  " if interactive else "")
+            except (EOFError, KeyboardInterrupt):
+                return
+            if text.strip():
+                _say(client, history, text, as_json)
+
+
+def _say(client: Client, history: list[dict[str, str]], text: str, as_json: bool) -> None:
+    history.append({"role": "user", "content": text})
+    body = {"model": "", "messages": history, "stream": True, "stream_options": {"include_usage": True}}
+    said, parser, usage = "", Parser(), None
+    try:
+        with client.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise EngineFailed(_api_error(answer))
+            for piece in answer.iter_raw():
+                for event in parser.feed(piece):
+                    if event.data == "[DONE]":
+                        continue
+                    value = json.loads(event.data)
+                    if "error" in value:
+                        raise EngineFailed(str(value["error"].get("message", value["error"])))
+                    usage = value.get("usage") or usage
+                    for choice in value.get("choices") or []:
+                        token = (choice.get("delta") or {}).get("content") or ""
+                        said += token
+                        if not as_json:
+                            print(token, end="", flush=True)
+    except KeyboardInterrupt:
+        pass
+    except httpx.HTTPError as error:
+        raise EngineFailed("The connection to the service was lost in the middle of the answer.") from error
+    history.append({"role": "assistant", "content": said})
+    _show({"content": said, "usage": usage}, "", as_json)
+
+
+def _api_error(answer: httpx.Response) -> str:
+    try:
+        error = msgspec.json.decode(answer.content)["error"]
+        return str(error.get("message", error))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return f"The endpoint answered {answer.status_code}."
+
+
+@app.command()
+@spoken
+def doctor(as_json: Json = False) -> None:
+    """Check what Engine Room can use on this machine."""
+    with Client(real_paths()) as client:
+        client.ensure()
+        report = client.get("/control/doctor", control.Report)
+    rows = [
+        f"{'✓' if check.ok else '✗'} {check.name:<18} {check.summary} {check.advice}".rstrip()
+        for check in report.checks
+    ]
+    _show(report, "\n".join(rows), as_json)
+    if not all(check.ok for check in report.checks):
+        raise SystemExit(1)
+
+
+@app.command()
+@spoken
+def quit(as_json: Json = False) -> None:
+    """Unload the model and end the service."""
+    with Client(real_paths()) as client:
+        client.hello()
+        answer = client.post("/control/shutdown", control.Shutdown(reason="engine-room quit"), control.Accepted)
+        try:
+            for _ in client.stream():
+                pass
+        except EngineRoomError:
+            pass
+    _show(answer, "Engine Room's service has ended.", as_json)
