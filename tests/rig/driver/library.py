@@ -4,6 +4,8 @@ They are real C function pointers (ctypes closures): pynvml marshals its argumen
 they see addresses only. The layouts of NVML's structures are written down here a second time, on purpose.
 Standard library only.
 """
+# Starts inside other programs, so it imports only what they load anyway:
+# ruff: noqa: PTH
 
 import ctypes
 import json

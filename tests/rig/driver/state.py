@@ -10,6 +10,8 @@ Standard library only: it is loaded inside the daemon under test, and by tests. 
 Nobody runs in the background: a holder is dead from the moment that a question to the driver first finds it so, and the
 release comes the card's lag later. Memory is thus never reported free before `released_at`, and the record is exact.
 """
+# Starts inside other programs, so it imports only what they load anyway:
+# ruff: noqa: PTH
 
 import contextlib
 import fcntl
@@ -139,7 +141,7 @@ class State:
     def _death(self, pid, held, now):
         release_at, listed = {}, {}
         for uuid in held:
-            device, card = self.find(uuid)
+            _, card = self.find(uuid)
             release = (card or {}).get("release") or {}
             lag = release.get("lag_seconds", 0)
             if isinstance(lag, list):

@@ -3,6 +3,8 @@
 Python imports this at start because its folder is on PYTHONPATH; without ENGINE_ROOM_TEST_DRIVER it does nothing.
 No module of the program under test and no function of pynvml is changed.
 """
+# Starts inside other programs, so it imports only what they load anyway:
+# ruff: noqa: PTH
 
 import os
 
