@@ -1,0 +1,10 @@
+"""The documents that can be derived are derived: a stale picture fails."""
+
+from __future__ import annotations
+
+from tests.derived import DOCUMENT, document
+
+
+def test_the_architecture_document_shows_the_code_as_it_is() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    assert text == document(text), "run `python -m tests.derived`"
