@@ -1,0 +1,426 @@
+"""Owns the engines' processes as the daemon sees them: launches each under a keeper, tells its end once, leaves nothing.
+
+The work is the keeper's (app.daemon.keeper); a handle only speaks to it. When keeper and guard are both killed, the
+handle ends what is left itself, by verified identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.core.errors import DiskFull, EngineFailed, EngineNotInstalled, EngineRoomError, NotWritable
+from app.daemon import leftovers, processes, procfs
+from app.daemon.leftovers import Leftover
+from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
+from app.daemon.runlog import LogSpan, cap_log, log_span
+from app.daemon.tasks import Tasks
+
+__all__ = ["Leftover", "LogSpan", "RunEnd", "RunExit", "RunHandle", "RunSpec", "Runs", "cap_log", "log_span", "masked"]
+
+KEEPER = Path(__file__).with_name("keeper.py")
+MASK = "•••"
+LAUNCH_SECONDS = 30.0  # from the request to the engine's first instruction; only a dying disk takes longer
+OVERDUE_SECONDS = 4.0  # a keeper that is silent so long after its own deadlines is stuck
+_SECRET_FLAG = re.compile(r"^(--?[\w-]*(?:key|token|password|secret))(?:=.*)?$", re.IGNORECASE | re.DOTALL)
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is needed to start an engine. `environment` is complete; nothing is inherited from the daemon."""
+
+    id: str
+    profile_id: str
+    title: str
+    engine: str  # engine family id
+    model_path: str
+    port: int
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    cwd: str
+    log_path: str
+    grace_seconds: float
+    end_argv: tuple[str, ...] = ()  # run when ending begins, for what is not a child of ours (a container)
+    secrets: tuple[str, ...] = ()  # values masked in the record
+
+
+class RunExit(msgspec.Struct, frozen=True):
+    """How the engine's first process ended; both None when that could not be seen."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a run. With `survivors` it is not over: these did not go when killed, and the seat stays taken."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    survivors: tuple[ProcessView, ...] = ()
+    keeper_died: bool = False
+
+
+class RunHandle:
+    """One run, from launch to its end. `stop` and `kill` return at once and may be called at any time, any number of times."""
+
+    def __init__(self, spec: RunSpec, program: subprocess.Popen[bytes], kill_seconds: float, overdue: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.spec = spec
+        self.pid: int | None = None
+        self.leader: ProcessIdentity | None = None
+        self.keepers: tuple[ProcessIdentity, ...] = ()
+        self._program = program
+        self._kill_seconds = kill_seconds
+        self._overdue_seconds = overdue
+        self._lifeline: asyncio.WriteTransport | None = None
+        self._born: asyncio.Future[None] = loop.create_future()
+        self._exited: asyncio.Future[RunExit] = loop.create_future()
+        self._ended: asyncio.Future[RunEnd] = loop.create_future()
+        self._cleared: asyncio.Future[None] = loop.create_future()
+        self._keeper_died = False
+        self._fault = ""
+        self._asked = ""  # "" · "stop" · "kill"
+        self._watchdog: asyncio.TimerHandle | None = None
+
+    # -- what the supervisor asks
+
+    async def exited(self) -> RunExit:
+        """When the engine's first process has ended: told at once, while the rest may still be ending."""
+        return await asyncio.shield(self._exited)
+
+    async def ended(self) -> RunEnd:
+        """When nothing of the run is left, or when something would not go (then `cleared` tells whether it ever does)."""
+        return await asyncio.shield(self._ended)
+
+    async def cleared(self) -> None:
+        """When nothing of the run is left."""
+        await asyncio.shield(self._cleared)
+
+    def processes(self) -> list[ProcessView]:
+        """Every living process of the run, its first one first; exact, whatever they call themselves. Blocks shortly."""
+        return processes.of_run(self._trace, tuple(known.pid for known in self.keepers))
+
+    @property
+    def _trace(self) -> RunTrace:
+        return RunTrace(run_id=self.spec.id, leader=self.leader, log_path=self.spec.log_path)
+
+    @property
+    def is_over(self) -> bool:
+        return self._cleared.done()
+
+    def stop(self) -> None:
+        """TERM, the spec's grace, KILL; a second call never begins anew."""
+        if not self._asked:
+            self._asked = "stop"
+            self._say({"stop": self.spec.grace_seconds}, self.spec.grace_seconds)
+
+    def kill(self) -> None:
+        """KILL now, also in the middle of a stop's grace."""
+        if self._asked != "kill":
+            self._asked = "kill"
+            self._say({"kill": True}, 0.0)
+
+    def _say(self, command: dict[str, object], grace_seconds: float) -> None:
+        if self._lifeline is not None and not self._lifeline.is_closing():
+            self._lifeline.write(json.dumps(command).encode() + b"\n")
+        end_command = procfs.END_COMMAND_SECONDS if self.spec.end_argv else 0.0
+        self._watch_for(grace_seconds + self._kill_seconds + end_command + self._overdue_seconds)
+
+    def _watch_for(self, seconds: float) -> None:
+        """The keeper must have spoken by then, else it is stuck and is replaced by ourselves (I2)."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watchdog = asyncio.get_running_loop().call_later(seconds, self._end_keepers)
+
+    def _end_keepers(self) -> None:
+        for known in self.keepers:
+            processes.signal_verified(known, signal.SIGKILL)
+        if not self.keepers:
+            self._program.kill()
+
+    # -- the keeper's side
+
+    async def _converse(self, first_line: bytes) -> None:
+        """Speaks with the keeper until it has gone; the run's one background task."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        status, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._program.stdout)
+        self._lifeline, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, self._program.stdin)
+        try:
+            self._lifeline.write(first_line)
+            self._watch_for(LAUNCH_SECONDS)
+            while line := await reader.readline():
+                self._heard(json.loads(line))
+            if not self._cleared.done():  # both halves of the keeper were killed
+                self._keeper_died = True
+                await self._end_by_ourselves()
+            await asyncio.to_thread(self._program.wait)
+        finally:
+            self._lifeline.close()  # for a keeper that still lives: the daemon is gone
+            status.close()
+            if self._watchdog is not None:
+                self._watchdog.cancel()
+            for waiting in (self._born, self._exited, self._ended, self._cleared):
+                waiting.cancel()
+            await asyncio.sleep(0)  # the transports close their descriptors in the loop's next turn
+
+    def _heard(self, news: dict[str, Any]) -> None:
+        match news:
+            case {"started": {"pid": pid, "start_ticks": start_ticks, "keeper": inner, "guard": outer}}:
+                self.pid = pid
+                self.leader = ProcessIdentity(pid, start_ticks, processes.boot_id())
+                self.keepers = tuple(
+                    ProcessIdentity(each, ticks, processes.boot_id()) for each, ticks in (inner, outer)
+                )
+                if self._watchdog is not None and not self._asked:
+                    self._watchdog.cancel()
+                _resolve(self._born, None)
+            case {"failed": {"step": step, "errno": number}}:
+                if not self._born.done():
+                    self._born.set_exception(_refusal(self.spec, step, number))
+                self._over()
+            case {"exited": {"code": code, "signal": number}}:
+                _resolve(self._exited, RunExit(code, number))
+            case {"survivors": list(found)}:
+                self._tell_end(tuple(msgspec.convert(each, ProcessView) for each in found))
+            case {"keeper_died": True}:
+                self._keeper_died = True
+                self._watch_for(self._kill_seconds + self._overdue_seconds)
+            case {"fault": str(fault)}:
+                self._fault = fault
+            case {"gone": True}:
+                self._over()
+
+    def _over(self) -> None:
+        self._tell_end(())
+        _resolve(self._cleared, None)
+
+    def _tell_end(self, survivors: tuple[ProcessView, ...]) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        how = self._exited.result() if self._exited.done() else RunExit()
+        if not survivors:
+            _resolve(self._exited, how)
+        if not self._born.done():
+            why = f"The keeper said: {self._fault}." if self._fault else ""
+            self._born.set_exception(
+                EngineFailed(f"{self.spec.title} was ended before it had started.", "Load it again.", why)
+            )
+        end = RunEnd(
+            exit_code=how.exit_code, signal=how.signal, survivors=survivors, keeper_died=self._keeper_died
+        )  # fmt: skip
+        _resolve(self._ended, end)
+
+    async def _end_by_ourselves(self) -> None:
+        find = functools.partial(processes.of_run, self._trace)
+        survivors = await asyncio.to_thread(processes.end_processes, find, 0.0, self._kill_seconds)
+        while survivors:
+            self._tell_end(survivors)
+            await asyncio.sleep(2)
+            survivors = await asyncio.to_thread(processes.end_processes, find, 0.0, 0.5)
+        self._over()
+
+
+def _resolve(future: asyncio.Future[Any], value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+class Runs:
+    """All runs of this daemon. `folder` holds one record per run, and is private to this account."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kill_seconds: float = 10.0,
+        overdue_seconds: float = OVERDUE_SECONDS,
+        interpreter: Sequence[str] = (sys.executable, "-I", "-S"),
+    ) -> None:
+        self._folder = folder
+        self._kill_seconds = kill_seconds
+        self._overdue_seconds = overdue_seconds
+        self._interpreter = tuple(interpreter)
+        self._tasks = Tasks()
+        self._owner = processes.own_identity()
+        self._members = processes.RunMembers(self._keeper_pids)
+        self.handles: dict[str, RunHandle] = {}  # every run that is not over, also one whose launch was cancelled
+
+    async def launch(self, spec: RunSpec) -> RunHandle:
+        """Returns when the engine's program runs and its record is durable.
+
+        Raises EngineNotInstalled or EngineFailed when it cannot be executed, NotWritable or DiskFull when its log or
+        record cannot be written. A cancelled launch leaves nothing: its handle stays in `handles` until all has gone.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", spec.id) or spec.id in self.handles:
+            raise ValueError(f"{spec.id!r} cannot be the name of a new run")
+        self._make_folders(spec)
+        program = self._start_keeper(spec)
+        handle = RunHandle(spec, program, self._kill_seconds, self._overdue_seconds)
+        self.handles[spec.id] = handle
+        line = json.dumps(self._keeper_spec(spec)).encode() + b"\n"
+        self._tasks.start(self._attend(handle, line), name=f"run {spec.id}")
+        try:
+            await asyncio.shield(handle._born)
+        except asyncio.CancelledError:
+            handle.kill()
+            handle._born.cancel()  # nobody will read why it failed
+            raise
+        return handle
+
+    async def _attend(self, handle: RunHandle, line: bytes) -> None:
+        try:
+            await handle._converse(line)
+        finally:
+            self.handles.pop(handle.spec.id, None)
+            if handle.is_over and not handle._cleared.cancelled():
+                (self._folder / f"{handle.spec.id}.json").unlink(missing_ok=True)  # the keeper's work, if it could
+
+    def _make_folders(self, spec: RunSpec) -> None:
+        for folder in (self._folder, Path(spec.log_path).parent):
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise _storage_error(f"The folder {folder} cannot be made", error.errno or 0) from error
+
+    def _start_keeper(self, spec: RunSpec) -> subprocess.Popen[bytes]:
+        """A plain Popen on our pipes: asyncio's transport would kill the guard when it is closed or forgotten."""
+        marks = {procfs.KEEPER_MARK: spec.id, procfs.OWNER_MARK: self._owner_mark}
+        try:
+            return subprocess.Popen(  # spawns as asyncio does, from this thread, within milliseconds
+                [*self._interpreter, str(KEEPER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                cwd="/",
+                env=marks,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineFailed(
+                f"{spec.title} could not be started: {self._interpreter[0]}: {os.strerror(error.errno or 0)}.",
+                "Engine Room's own interpreter is missing or the machine has no room for a process: start it again.",
+            ) from error
+
+    @property
+    def _owner_mark(self) -> str:
+        return f"{self._owner.pid}:{self._owner.start_ticks}"
+
+    def _keeper_spec(self, spec: RunSpec) -> dict[str, object]:
+        environment = {name: value for name, value in spec.environment.items() if name != procfs.KEEPER_MARK}
+        environment |= {procfs.RUN_MARK: spec.id, procfs.OWNER_MARK: self._owner_mark}
+        record = {
+            "run_id": spec.id,
+            "profile_id": spec.profile_id,
+            "title": spec.title,
+            "family": spec.engine,
+            "model_path": spec.model_path,
+            "port": spec.port,
+            "argv": masked(spec.argv, spec.secrets),
+            "owner": {"pid": self._owner.pid, "start_ticks": self._owner.start_ticks},
+            "boot_id": processes.boot_id(),
+            "log_path": spec.log_path,
+            "grace_seconds": spec.grace_seconds,
+        }
+        return {
+            "run_id": spec.id,
+            "argv": spec.argv,
+            "environment": environment,
+            "cwd": spec.cwd,
+            "log_path": spec.log_path,
+            "grace_seconds": spec.grace_seconds,
+            "kill_seconds": self._kill_seconds,
+            "end_argv": spec.end_argv,
+            "record_path": str(self._folder / f"{spec.id}.json"),
+            "record": record,
+        }
+
+    async def end_leftovers(self) -> tuple[Leftover, ...]:
+        """Ends what earlier daemons left behind; to be called once, before the first launch."""
+        skip = frozenset(self.handles)
+        return await asyncio.to_thread(leftovers.end_leftovers, self._folder, self._kill_seconds, skip)
+
+    def pids_of_runs(self) -> dict[int, str]:
+        """pid → run id of every living process of our runs; cheap, for the sampler."""
+        return self._members.pids_of_runs()
+
+    def _keeper_pids(self) -> dict[str, tuple[int, ...]]:
+        return {run_id: tuple(known.pid for known in handle.keepers) for run_id, handle in self.handles.items()}
+
+    async def close(self) -> None:
+        """Stops every run and waits for its end; a survivor stays in its keeper's watch."""
+        handles = list(self.handles.values())
+        for handle in handles:
+            handle.stop()
+        await asyncio.gather(*(handle.ended() for handle in handles), return_exceptions=True)
+        overs = [
+            handle.cleared() for handle in handles if handle._ended.done() and not handle._ended.result().survivors
+        ]
+        await asyncio.gather(*overs, return_exceptions=True)
+        await self._tasks.close()
+
+
+def masked(argv: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
+    """The command line without the given values and without what follows a flag that names a secret (I18)."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in argv:
+        flag = _SECRET_FLAG.match(argument)
+        if hide_next and not argument.startswith("--"):
+            argument = MASK
+        elif flag is not None and "=" in argument:
+            argument = f"{flag[1]}={MASK}"
+        for secret in filter(None, secrets):
+            argument = argument.replace(secret, MASK)
+        shown.append(argument)
+        hide_next = flag is not None and "=" not in argument
+    return shown
+
+
+def _refusal(spec: RunSpec, step: str, number: int) -> EngineRoomError:
+    """The sentence for what the keeper could not do."""
+    program, why = spec.argv[0], os.strerror(number)
+    match step, number:
+        case "log", _:
+            return _storage_error(f"The log {spec.log_path} cannot be written", number)
+        case "record", _:
+            return _storage_error(f"The record of run {spec.id} cannot be written", number)
+        case "folder", _:
+            return EngineFailed(
+                f"{spec.title}: the folder {spec.cwd} cannot be entered: {why}.", "Check that it is there."
+            )
+        case "exec", errno.ENOENT | errno.ENOTDIR:
+            return EngineNotInstalled(
+                f"{spec.title}: the program {program} is not there, or the interpreter that it names is not.",
+                "Install the engine again, or correct its path in the settings.",
+            )
+        case "exec", errno.EACCES | errno.EPERM:
+            return EngineNotInstalled(
+                f"{spec.title}: {program} may not be executed.",
+                f"Allow it (chmod +x {program}), or correct the path in the settings.",
+            )
+        case "exec", errno.ENOEXEC:
+            return EngineNotInstalled(
+                f"{spec.title}: {program} is not a program for this machine.",
+                "Install the build that fits this processor and system.",
+            )
+    return EngineFailed(f"{spec.title} could not be started: {why}.", "See the service's log.", f"step: {step}")
+
+
+def _storage_error(what: str, number: int) -> EngineRoomError:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"{what}: the disk is full.", "Make room and load the model again.")
+    advice = "Check the folder's owner and permissions; a link or a pipe in its place is refused."
+    return NotWritable(f"{what}: {os.strerror(number)}.", advice)
