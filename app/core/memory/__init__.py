@@ -1,1 +1,5 @@
-"""Predicts what a load needs in memory and says whether it may start."""
+"""Decides what a model needs, what is free, and what would help."""
+
+from app.core.memory.planner import admitted, plan
+
+__all__ = ["admitted", "plan"]

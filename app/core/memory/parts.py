@@ -1,0 +1,157 @@
+"""Knows how much each part of a llama.cpp load takes: one function per part, facts and settings in, bytes out.
+
+Formulas and what they were checked on: vram.md sections 1 (weights), 2 (cache), 3 (compute), 3.1 (context);
+llamacpp.md section 7 (repacked weights on the CPU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from app.core.catalog.facts import ModelFacts
+from app.core.memory.load import KV_TYPE_BYTES, Load
+
+MIB = 1024**2
+F32, F16 = 4, 2
+CELL_PADDING = 256
+
+# What a GPU context with the engine's kernels takes, beyond any buffer that the engine prints: low, likely, high.
+CONTEXT_BYTES = {
+    "cuda": (250 * MIB, 457 * MIB, 512 * MIB),
+    "rocm": (200 * MIB, 400 * MIB, 512 * MIB),
+    "vulkan": (50 * MIB, 150 * MIB, 300 * MIB),
+}
+PROCESS_BYTES = {"cpu": 64 * MIB}  # code and heap of the server itself, in main memory
+GPU_PROCESS_BYTES = 400 * MIB  # a GPU runtime's libraries come on top
+
+# Types that llama.cpp rearranges into anonymous memory on common x86 CPUs, beside the mapped file.
+REPACKED_TYPES = frozenset(("Q4_0", "Q4_K", "Q2_K", "IQ4_NL"))
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes by where llama.cpp puts them. `layers` holds everything of a layer, `experts` how much of it is experts."""
+
+    layers: tuple[int, ...]
+    experts: tuple[int, ...]
+    largest: tuple[int, ...]  # the largest tensor of each layer
+    embedding: int
+    host: int
+    output: int  # with the tied embedding, which is uploaded as output matrix and stays in main memory too
+    other: int
+    repacked: int  # of the whole model
+
+
+def weights_of(facts: ModelFacts) -> Weights:
+    """Exact: the sum of the tensors' bytes, by role and layer."""
+    count = facts.layers or 0
+    layers, experts, largest = [0] * count, [0] * count, [0] * count
+    sums = {"embedding": 0, "host": 0, "output": 0, "other": 0}
+    repacked = 0
+    for group in facts.tensors:
+        if group.layer is not None and group.layer < count:
+            layers[group.layer] += group.bytes
+            largest[group.layer] = max(largest[group.layer], group.largest_bytes)
+            if group.role == "expert":
+                experts[group.layer] += group.bytes
+        else:
+            sums[group.role if group.role in sums else "other"] += group.bytes
+        if group.type in REPACKED_TYPES and group.role in ("layer", "expert", "output"):
+            repacked += group.bytes
+    return Weights(
+        layers=tuple(layers),
+        experts=tuple(experts),
+        largest=tuple(largest),
+        embedding=sums["embedding"],
+        host=sums["host"],
+        output=sums["output"] + (sums["embedding"] if facts.tied_embeddings else 0),
+        other=sums["other"],
+        repacked=repacked,
+    )
+
+
+def padded(cells: int) -> int:
+    return -(-cells // CELL_PADDING) * CELL_PADDING
+
+
+def cache_cells(facts: ModelFacts, load: Load) -> tuple[int, int]:
+    """Cells of a layer that caches everything, and of one that caches its window (vram.md 2.2).
+
+    The slots share one pool (our engines are always told so), so the context is the total of all.
+    """
+    full = padded(load.context_tokens)
+    if facts.sliding_window is None or load.full_window_cache:
+        return full, full
+    return full, padded(min(full, facts.sliding_window * load.slots + load.ubatch_tokens))
+
+
+def kv_cache(facts: ModelFacts, load: Load) -> tuple[int, ...]:
+    """Bytes by layer: cells x KV heads x (key length x its type + value length x its type)."""
+    full, windowed = cache_cells(facts, load)
+    key, value = KV_TYPE_BYTES[load.kv_type_k], KV_TYPE_BYTES[load.kv_type_v]
+    key_length, value_length = facts.key_length or 0, 0 if facts.latent_kv else facts.value_length or 0
+    per_head = key_length * key + value_length * value
+    window_per_head = (facts.window_key_length or key_length) * key + (
+        facts.window_value_length or value_length
+    ) * value
+    flags = facts.windowed_layers or (False,) * len(facts.kv_heads)
+    return tuple(
+        int(windowed * heads * window_per_head) if in_window else int(full * heads * per_head)
+        for heads, in_window in zip(facts.kv_heads, flags, strict=False)
+    )
+
+
+def recurrent_state(facts: ModelFacts, load: Load) -> int:
+    """Bytes of the fixed states of all sequences; they do not depend on the context."""
+    return (facts.recurrent_state_bytes or 0) * load.slots
+
+
+class Compute(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes of a device's compute buffer. `low` is a build that computes logits for few tokens only."""
+
+    low: int
+    likely: int
+    inputs: int  # of which held once per pipeline stage
+
+
+def compute(facts: ModelFacts, load: Load) -> Compute:
+    """The largest step of the graph at the micro-batch size; one buffer, reused by all layers (vram.md 3)."""
+    ubatch = min(load.ubatch_tokens, load.context_tokens)
+    row = ubatch * F32
+    width, heads = facts.embedding_length or 0, facts.heads or 0
+    hidden = width * row
+    cells = padded(load.context_tokens)
+    query = heads * (facts.key_length or 0) * row
+    logits = (facts.vocabulary or 0) * row * (2 if facts.logit_softcap else 1) + 2 * hidden
+    if load.flash_attention:
+        mask = cells * ubatch * F16
+        attention = mask + 2 * query + 2 * hidden
+    else:
+        mask = cells * row
+        kv_heads = max(facts.kv_heads, default=0)
+        attention = heads * cells * row + mask + 2 * query + 3 * hidden
+        attention += kv_heads * ((facts.key_length or 0) + (facts.value_length or 0)) * row
+    feed_forward = 2 * (facts.feed_forward_length or 0) * row + 2 * hidden
+    if facts.experts_used:
+        feed_forward = facts.experts_used * ubatch * (width + 2 * (facts.expert_feed_forward_length or 0)) * F32
+    others = max(attention, feed_forward)
+    return Compute(low=others, likely=max(logits, others), inputs=mask + hidden)
+
+
+def placement(units: int, on_gpu: int, shares: Sequence[float]) -> tuple[int | None, ...]:
+    """For each layer, and last the output: the card's position, None = main memory. The last `on_gpu` go to the cards."""
+    total = sum(shares)
+    first = units - min(on_gpu, units)
+    bounds, reached = [], 0.0
+    for share in shares:
+        reached += share / total if total > 0 else 1 / len(shares)
+        bounds.append(reached)
+    result: list[int | None] = []
+    for unit in range(units):
+        if unit < first:
+            result.append(None)
+            continue
+        at = (unit - first) / (units - first)
+        result.append(next((card for card, bound in enumerate(bounds) if at < bound), len(bounds) - 1))
+    return tuple(result)
