@@ -135,6 +135,13 @@ class LoadFailed(msgspec.Struct, frozen=True):
     failure: Failure
 
 
+class Exited(msgspec.Struct, frozen=True):
+    """The engine's first process has ended although nobody asked it to; others of the run may still be there."""
+
+    run_id: str
+    failure: Failure
+
+
 class Ended(msgspec.Struct, frozen=True):
     """No process of the run is left. `failure` says why, as far as it was not asked for."""
 
@@ -182,6 +189,7 @@ Event = (
     | Heard
     | Answered
     | LoadFailed
+    | Exited
     | Ended
     | Survived
     | Drained
@@ -418,7 +426,7 @@ def _begin_stop(state: SeatState, now: float, budgets: Budgets) -> Step:
 
 def _begin_kill(state: SeatState, now: float, budgets: Budgets) -> Step:
     phase = state.phase
-    assert isinstance(phase, Spawning | Loading | Stopping)
+    assert isinstance(phase, Spawning | Loading | Ready | Stalled | Stopping)
     deadline = now + budgets.kill_seconds
     killing = Killing(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
     return replace(state, phase=killing, endpoint=None), (Kill(phase.run_id),)

@@ -20,15 +20,19 @@ APPLIED_AT_ONCE = ("memory.", "supervision.", "window.", "library.")
 def fields_of(settings: Settings, environment: Mapping[str, str]) -> tuple[SettingField, ...]:
     """One entry per setting, in the table's order."""
     found = []
-    for group, group_info in Settings.model_fields.items():
-        kind = group_info.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, BaseModel)
-        for name, info in kind.model_fields.items():
+    for group in Settings.model_fields:
+        for name, info in _group(group).model_fields.items():
             variable = f"ENGINE_ROOM_{group}__{name}".upper()
             value = getattr(getattr(settings, group), name)
             found.append(_field(f"{group}.{name}", info, value, variable in environment))
     return tuple(found)
+
+
+def _group(name: str) -> type[BaseModel]:
+    kind = Settings.model_fields[name].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, BaseModel)
+    return kind
 
 
 def _field(key: str, info: FieldInfo, value: Any, from_environment: bool) -> SettingField:
@@ -77,8 +81,7 @@ def changed(values: Mapping[str, Any], change: Mapping[str, object]) -> dict[str
     after: dict[str, Any] = {group: dict(entries) for group, entries in values.items()}
     for key, value in change.items():
         group, _, name = key.partition(".")
-        kind = Settings.model_fields[group].annotation if group in Settings.model_fields else None
-        if kind is None or name not in kind.model_fields:
+        if group not in Settings.model_fields or name not in _group(group).model_fields:
             raise SettingInvalid(f"There is no setting {key}.", "`engine-room doctor` lists them.")
         entries = after.setdefault(group, {})
         if value is None:
@@ -87,9 +90,7 @@ def changed(values: Mapping[str, Any], change: Mapping[str, object]) -> dict[str
             entries[name] = value
     try:
         for group, entries in after.items():
-            kind = Settings.model_fields[group].annotation
-            assert kind is not None
-            kind(**entries)
+            _group(group)(**entries)
     except ValidationError as error:
         first = error.errors()[0]
         key = f"{group}.{'.'.join(str(part) for part in first['loc'])}"

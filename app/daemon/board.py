@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -36,7 +36,7 @@ class Board:
     def listeners(self) -> int:
         return len(self._listeners)
 
-    async def changes(self, alive_seconds: float = 10.0) -> AsyncIterator[list[tuple[str, msgspec.Struct]]]:
+    async def changes(self, alive_seconds: float = 10.0) -> AsyncGenerator[list[tuple[str, msgspec.Struct]], None]:
         """All slices first, then those that changed; an empty list when nothing did for `alive_seconds`."""
         wake = asyncio.Event()
         self._listeners.add(wake)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from app.core import control
 from app.core.errors import BadRequest, EngineRoomError, SocketPathTooLong, UnknownProfile
+from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import SOCKET_PATH_LIMIT
 from app.core.redaction import CONTEXT_BYTES, masked
-from app.core.snapshot import History, RunView, slice_event, to_json
+from app.core.snapshot import Hello, History, RunView, slice_event, to_json
 
 log = logging.getLogger(__name__)
 
@@ -28,26 +29,27 @@ LOG_POLL_SECONDS = 0.1
 BODY_BYTES = 1024**2
 
 
-class Controls:
+class Controls(Protocol):
     """What the server may ask; implemented by the service, so that this module knows no parts."""
 
-    hello: Callable[[], msgspec.Struct]
-    slices: Callable[[], dict[str, msgspec.Struct]]
-    changes: Callable[[float], Any]
-    clock: Callable[[], float]
-    want: Callable[[control.Want], Awaitable[control.Accepted]]
-    unload: Callable[[control.Unload], Awaitable[control.Accepted]]
-    restart: Callable[[control.Unload], Awaitable[control.Accepted]]
-    plan: Callable[[control.Want], Awaitable[msgspec.Struct]]
-    command: Callable[[control.CommandOf], Awaitable[control.CommandView]]
-    history: Callable[[], History]
-    run_of: Callable[[str], RunView | None]
-    run_secrets: Callable[[str], tuple[str, ...]]
-    settings: Callable[[], Awaitable[control.SettingsView]]
-    change_settings: Callable[[control.SettingsChange], Awaitable[control.SettingsView]]
-    doctor: Callable[[], Awaitable[control.Report]]
-    shutdown: Callable[[control.Shutdown], Awaitable[control.Accepted]]
-    gateway: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    def hello(self) -> Hello: ...
+    def slices(self) -> dict[str, msgspec.Struct]: ...
+    def changes(self, alive_seconds: float) -> AsyncGenerator[list[tuple[str, msgspec.Struct]], None]: ...
+    async def want(self, wish: control.Want) -> control.Accepted: ...
+    async def unload(self, wish: control.Unload) -> control.Accepted: ...
+    async def restart(self, wish: control.Unload) -> control.Accepted: ...
+    async def plan(self, wish: control.Want) -> MemoryPlan: ...
+    async def command(self, wish: control.CommandOf) -> control.CommandView: ...
+    def history(self) -> History: ...
+    def run_of(self, run_id: str) -> RunView | None: ...
+    def run_secrets(self, run_id: str) -> tuple[str, ...]: ...
+    async def settings(self) -> control.SettingsView: ...
+    async def change_settings(self, change: control.SettingsChange) -> control.SettingsView: ...
+    async def doctor(self) -> control.Report: ...
+    async def shutdown(self, wish: control.Shutdown) -> control.Accepted: ...
+    async def gateway(self, request: web.Request) -> web.StreamResponse: ...
 
 
 class ControlServer:

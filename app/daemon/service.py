@@ -7,9 +7,9 @@ import fcntl
 import logging
 import os
 import tomllib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 import tomli_w
@@ -18,6 +18,7 @@ from aiohttp import web
 from app import PRODUCT_NAME, __version__
 from app.core import control
 from app.core.errors import AnotherDaemon, DiskFull, NotWritable, StorageError
+from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
 from app.core.redaction import masked, masked_environment
 from app.core.settings import Settings, load_settings
@@ -37,18 +38,18 @@ from app.core.snapshot import (
 from app.core.snapshot import (
     Service as ServiceSlice,
 )
-from app.daemon import processes
+from app.daemon import installations, processes
 from app.daemon.board import Board
-from app.daemon.control_server import Controls, ControlServer
+from app.daemon.control_server import ControlServer
 from app.daemon.database import Database
 from app.daemon.doctor import checks
 from app.daemon.events import EventLog
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
-from app.daemon.installations import Installations
 from app.daemon.library import Library
-from app.daemon.runs import Runs, cap_log
+from app.daemon.runlog import cap_log
+from app.daemon.runs import Runs
 from app.daemon.supervisor import Supervisor
 from app.daemon.tasks import Tasks
 
@@ -96,7 +97,7 @@ class InstanceLock:
             self._held = None
 
 
-class Service(Controls):
+class Service:
     """The parts and how they are wired at run time; `serve` returns when somebody asked it to leave."""
 
     def __init__(
@@ -120,18 +121,19 @@ class Service(Controls):
         self._gateway_url = ""
         self._gateway_notice = ""
         self._board = Board()
-        self._history = HistoryRing()
+        self._history = HistoryRing(clock)
         self._database = Database(paths.database, settings.logs.runs_kept)
         self._custody = Runs(paths.runs)
-        self._installations = Installations(paths, environment)
-        self._sampler = GpuSampler(self._sampled, processes.pids_of_runs, clock)
+        self._sampler = GpuSampler(
+            self._sampled, self._custody.pids_of_runs, clock, resident_bytes=processes.resident_bytes
+        )
         self._gateway = Gateway(settings.gateway, clock, self._traffic)
         self._library = Library(paths, settings, self._listed)
         self._supervisor = Supervisor(
             seat="main",
             settings=settings,
             library=self._library,
-            installations=self._installations,
+            find_engine=lambda family: installations.find(family, paths, environment),
             sampler=self._sampler,
             custody=self._custody,
             gateway=self._gateway,
@@ -224,7 +226,7 @@ class Service(Controls):
                 gateway_url=self._gateway_url,
                 gateway_notice=self._gateway_notice,
                 problems=self._problems,
-                engines=self._installations.views(),
+                engines=installations.views(self._paths, self._environment),
                 settings=self._settings.model_dump(),
             ),
         )
@@ -258,7 +260,7 @@ class Service(Controls):
 
     # --- control calls ---
 
-    def hello(self) -> Hello:  # type: ignore[override]
+    def hello(self) -> Hello:
         return Hello(
             product=PRODUCT_NAME,
             version=__version__,
@@ -268,50 +270,50 @@ class Service(Controls):
             state_folder=str(self._paths.state),
         )
 
-    def slices(self) -> dict[str, msgspec.Struct]:  # type: ignore[override]
+    def slices(self) -> dict[str, msgspec.Struct]:
         return self._board.all()
 
-    def changes(self, alive_seconds: float) -> AsyncIterator[Any]:  # type: ignore[override]
+    def changes(self, alive_seconds: float) -> AsyncGenerator[list[tuple[str, msgspec.Struct]], None]:
         return self._board.changes(alive_seconds)
 
-    async def want(self, wish: control.Want) -> control.Accepted:  # type: ignore[override]
+    async def want(self, wish: control.Want) -> control.Accepted:
         await self._supervisor.want(wish.profile, wish.settings, wish.override)
         return control.Accepted(note=f"{wish.profile} is loading.")
 
-    async def unload(self, _: control.Unload) -> control.Accepted:  # type: ignore[override]
+    async def unload(self, _: control.Unload) -> control.Accepted:
         await self._supervisor.unload()
         return control.Accepted(note="The model is being unloaded.")
 
-    async def restart(self, _: control.Unload) -> control.Accepted:  # type: ignore[override]
+    async def restart(self, _: control.Unload) -> control.Accepted:
         await self._supervisor.restart()
         return control.Accepted(note="The model is being loaded again.")
 
-    async def plan(self, wish: control.Want) -> msgspec.Struct:  # type: ignore[override]
+    async def plan(self, wish: control.Want) -> MemoryPlan:
         return await self._supervisor.price(wish.profile, wish.settings)
 
-    async def command(self, wish: control.CommandOf) -> control.CommandView:  # type: ignore[override]
+    async def command(self, wish: control.CommandOf) -> control.CommandView:
         command, profile = self._supervisor.command_of(wish.profile)
         shown = masked_environment(command.environment | profile.environment)
         argv = tuple(masked(word.encode(), command.secrets).decode() for word in command.argv)
         return control.CommandView(argv=argv, environment=shown)
 
-    def history(self) -> History:  # type: ignore[override]
+    def history(self) -> History:
         return self._history.view()
 
-    def run_of(self, run_id: str) -> RunView | None:  # type: ignore[override]
+    def run_of(self, run_id: str) -> RunView | None:
         return self._supervisor.view_of(run_id)
 
-    def run_secrets(self, run_id: str) -> tuple[str, ...]:  # type: ignore[override]
+    def run_secrets(self, run_id: str) -> tuple[str, ...]:
         return self._supervisor.secrets_of(run_id)
 
-    async def settings(self) -> control.SettingsView:  # type: ignore[override]
+    async def settings(self) -> control.SettingsView:
         current = load_settings(self._paths.settings_file)
         before = {field.key: field.value for field in fields_of(self._settings, self._environment)}
         fields = fields_of(current, self._environment)
         waiting = tuple(field.key for field in fields if field.value != before[field.key])
         return control.SettingsView(file=str(self._paths.settings_file), fields=fields, restart_needed=waiting)
 
-    async def change_settings(self, change: control.SettingsChange) -> control.SettingsView:  # type: ignore[override]
+    async def change_settings(self, change: control.SettingsChange) -> control.SettingsView:
         file = self._paths.settings_file
         load_settings(file)  # a broken file is told, not overwritten
         values = tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
@@ -327,20 +329,25 @@ class Service(Controls):
         self._library.take_over(self._settings)
         self._publish()
 
-    async def doctor(self) -> control.Report:  # type: ignore[override]
+    async def doctor(self) -> control.Report:
         gpus = self._board.get("gpus")
         assert isinstance(gpus, Gpus)
         found = await asyncio.to_thread(
-            checks, self._paths, self._settings, gpus, self._installations.views(), self._gateway_url
+            checks,
+            self._paths,
+            self._settings,
+            gpus,
+            installations.views(self._paths, self._environment),
+            self._gateway_url,
         )
         return control.Report(checks=found)
 
-    async def shutdown(self, wish: control.Shutdown) -> control.Accepted:  # type: ignore[override]
+    async def shutdown(self, wish: control.Shutdown) -> control.Accepted:
         log.info("asked to leave: %s", wish.reason or "no reason given")
         asyncio.get_running_loop().call_later(0.05, self.leave)
         return control.Accepted(note="The model is unloaded, then the service leaves.")
 
-    async def gateway(self, request: web.Request) -> web.StreamResponse:  # type: ignore[override]
+    async def gateway(self, request: web.Request) -> web.StreamResponse:
         return await self._gateway.handler(request)
 
 

@@ -1,0 +1,121 @@
+"""Watches one run: the news of its load, whether it is ready, what it holds, and whether its answers still flow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from app.core import advance as step
+from app.core.snapshot import DriverState, Gpus
+from app.daemon import processes
+from app.daemon.gateway import Gateway
+from app.daemon.gpu import GpuSampler
+from app.daemon.logtail import LogTail
+from app.daemon.preparing import Prepared
+from app.daemon.probe import Probe, WrongEngine
+
+LOG_POLL_SECONDS = 0.05
+SIGN_OF_LIFE_SECONDS = 1.0
+QUIET_POLL_SECONDS = 1.0
+
+Tell = Callable[[step.Event], None]
+
+
+async def watch_load(run_id: str, prepared: Prepared, log_path: str, clock: Callable[[], float], tell: Tell) -> None:
+    """Any growth of the log and any work of the processes is a sign of life (I12: slow is not dead)."""
+    tail = LogTail(Path(log_path))
+    looked_at, resident = clock(), -1
+    while True:
+        stage, progress, alive = None, None, False
+        for _, line in tail.lines():
+            alive = True
+            news = prepared.family.stage_of(line)
+            if news is not None:
+                stage, progress = news.name, news.progress if news.progress is not None else progress
+        now = clock()
+        if now - looked_at >= SIGN_OF_LIFE_SECONDS:
+            looked_at = now
+            grown = await asyncio.to_thread(resident_bytes, run_id)
+            alive, resident = alive or grown != resident, grown
+        if alive:
+            share, eta = estimate(prepared.usual_ready_seconds, now - prepared.spawned_at, progress)
+            tell(step.Heard(run_id=run_id, stage=stage, progress=share, eta_seconds=eta))
+        await asyncio.sleep(LOG_POLL_SECONDS)
+
+
+def estimate(usual: float | None, elapsed: float, progress: float | None) -> tuple[float | None, float | None]:
+    """(progress, seconds left), learnt from earlier starts of the profile; the log's own progress where there is none."""
+    if not usual:
+        return progress, None
+    return min(0.97, elapsed / usual), max(0.0, usual - elapsed)
+
+
+def resident_bytes(run_id: str) -> int:
+    return processes.resident_bytes([process.pid for process in processes.of_run(run_id)])
+
+
+async def watch_ready(run_id: str, prepared: Prepared, tell: Tell) -> None:
+    """Ends with Answered or LoadFailed; a silent engine is ended by the seat's budgets."""
+    assert prepared.launch is not None
+
+    async def owner(port: int) -> int | None:
+        return await asyncio.to_thread(processes.listener_owner, port)
+
+    async def is_ours(pid: int) -> bool:
+        found = await asyncio.to_thread(processes.of_run, run_id)
+        return pid in {process.pid for process in found}
+
+    def heard(stage: str) -> None:
+        tell(step.Heard(run_id=run_id, stage=stage))
+
+    try:
+        endpoint = await Probe(prepared.launch, prepared.family, owner, is_ours, heard).ready()
+    except WrongEngine as error:
+        tell(step.LoadFailed(run_id, error.failure))
+        return
+    tell(step.Answered(run_id, endpoint))
+
+
+async def watch_flow(
+    run_id: str,
+    prepared: Prepared,
+    sampler: GpuSampler,
+    gateway: Gateway,
+    stall_seconds: Callable[[], float],
+    tell: Tell,
+) -> None:
+    """Notices when an answer stops flowing: shown, never killed for it (I10); keeps the last sample with the run in it."""
+    stalled = False
+    while True:
+        await asyncio.sleep(QUIET_POLL_SECONDS)
+        if mentions(sampler.latest, run_id):
+            prepared.last_seen = sampler.latest
+        quiet = gateway.quiet_seconds(run_id)
+        if quiet is not None and quiet > stall_seconds() and not stalled:
+            stalled = True
+            tell(step.Quiet(run_id))
+        elif stalled and (quiet is None or quiet < stall_seconds()):
+            stalled = False
+            tell(step.Flowing(run_id))
+
+
+async def measure(run_id: str, prepared: Prepared, sampler: GpuSampler) -> dict[str, int]:
+    """Bytes that the run holds: "host" and one entry per card, as far as the driver tells."""
+    gpus = await sampler.fresh()
+    prepared.last_seen = gpus
+    measured = {"host": await asyncio.to_thread(resident_bytes, run_id)}
+    return measured | held_by(run_id, gpus)
+
+
+def held_by(run_id: str, gpus: Gpus) -> dict[str, int]:
+    found = {}
+    for gpu in gpus.gpus:
+        ours = [p.bytes for p in gpu.processes or () if p.run_id == run_id and p.bytes is not None]
+        if ours:
+            found[gpu.uuid] = sum(ours)
+    return found
+
+
+def mentions(gpus: Gpus, run_id: str) -> bool:
+    return gpus.driver is DriverState.OK and any(p.run_id == run_id for gpu in gpus.gpus for p in gpu.processes or ())
