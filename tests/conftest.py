@@ -7,6 +7,7 @@ import pytest
 
 from tests.rig.custody import end_all_of, processes_of
 from tests.rig.daemon import Daemon
+from tests.rig.driver import SimulatedDriver
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import TooLate, eventually
@@ -29,6 +30,16 @@ def fake_engine(home: Home) -> FakeEngine:
 @pytest.fixture
 def tiny_gguf(fake_engine: FakeEngine) -> Path:
     return fake_engine.model("tiny")
+
+
+@pytest.fixture
+def driver(home: Home) -> Iterator[SimulatedDriver]:
+    """A simulated NVIDIA driver under the daemon's real pynvml; `gpus([card()])` puts cards in. See tests/rig/driver."""
+    driver = SimulatedDriver(home.driver)
+    home.environment.update(driver.environment(home.environment))
+    yield driver
+    driver.resume()
+    assert not driver.faults()
 
 
 @pytest.fixture

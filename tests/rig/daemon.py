@@ -78,11 +78,15 @@ class Daemon:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.process: subprocess.Popen[bytes] | None = None
-        self.environment: dict[str, str] = dict(home.environment)
         self.output = home.folder / "daemon-output.log"
         self.client: httpx.Client = uds_client(home.paths.socket)
         self.slices_seen: Slices | None = None
         self._expected: list[re.Pattern[str]] = []
+        self._asked_at = 0.0  # both processes read the same monotonic clock
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.home.environment
 
     # --- its life ---
 
@@ -116,7 +120,7 @@ class Daemon:
             self.slices_seen.close()
         self.slices_seen = Slices(self.home.paths.socket)
         self.slices_seen.start()
-        self.wait_slice("service", lambda _: True)
+        self.wait_slice("service", lambda service: service.version and service.gateway_url)
 
     @property
     def pid(self) -> int:
@@ -194,6 +198,7 @@ class Daemon:
         return {name: msgspec.convert(whole[name], kind) for name, kind in snapshot.SLICES.items()}
 
     def want(self, profile: str, seat: str = "main", **more: Any) -> Accepted:
+        self._asked_at = time.monotonic()
         return snapshot.from_json(
             Accepted, self.post("/control/want", Want(profile=profile, seat=seat, **more)).content
         )
@@ -259,6 +264,16 @@ class Daemon:
             return isinstance(view.phase, lifecycle.Ready) and view.phase.profile_id == profile
 
         return self.wait_seat(settled, deadline, what=f"{profile} is Ready")
+
+    def wait_failed(self, deadline: float = 20.0) -> lifecycle.Failure:
+        """Why the last thing that was wanted is not there: the seat's failure since then."""
+
+        def holds(view: snapshot.SeatView) -> bool:
+            return isinstance(view.phase, lifecycle.Failed) and view.phase.since >= self._asked_at
+
+        phase = self.wait_seat(holds, deadline, what="a failure").phase
+        assert isinstance(phase, lifecycle.Failed)
+        return phase.failure
 
     def wait_idle(self, deadline: float = 20.0) -> snapshot.SeatView:
         return self.wait_phase(lifecycle.Idle, deadline=deadline)

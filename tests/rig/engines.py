@@ -24,10 +24,12 @@ class FakeEngine:
         self.journal_file = home.folder / "engine-journal.jsonl"
         self.install("llama-server")
 
-    def install(self, name: str, face: str = "llama-server") -> Path:
-        """Puts an executable of that name into the home's bin folder."""
+    def install(self, name: str, face: str = "llama-server", accelerator: str = "cpu") -> Path:
+        """Puts an executable of that name into the home's bin folder. What a build computes on is told by the driver
+        library that its file names."""
         program = self.home.bin / name
-        program.write_text(f'#!/bin/sh\nexec "{_interpreter()}" -S -I "{PROGRAM}" --face {face} "$@"\n')
+        names = "# libcuda.so.1\n" if accelerator == "cuda" else ""
+        program.write_text(f'#!/bin/sh\n{names}exec "{_interpreter()}" -S -I "{PROGRAM}" --face {face} "$@"\n')
         program.chmod(0o755)
         return program
 

@@ -87,6 +87,18 @@ def allocate(share):
     os.replace(path + ".new", path)
 
 
+def simulated_cards():
+    """The simulated driver's cards, as `--list-devices` prints them."""
+    try:
+        with open(os.path.join(os.environ["ENGINE_ROOM_TEST_DRIVER"], "driver.json")) as file:
+            cards = json.load(file).get("gpus", [])
+    except (OSError, ValueError, KeyError):
+        return ""
+    return "".join(
+        f"  CUDA{n}: {card.get('name', 'card')} (24576 MiB, 24000 MiB free)\n" for n, card in enumerate(cards)
+    )
+
+
 def make_noise():
     total = knob("NOISE_BYTES")
     block = b"".join(b"\rprompt processing progress, n_tokens = %6d" % n for n in range(1500))
@@ -233,7 +245,7 @@ def main():
         )
         return
     if "--list-devices" in sys.argv:
-        write_out("Available devices:\n", 1)
+        write_out("Available devices:\n" + simulated_cards(), 1)
         return
     if knob("WRAPPER") and os.fork():
         os._exit(0)
