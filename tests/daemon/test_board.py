@@ -1,0 +1,37 @@
+"""State travels as whole slices, latest wins: a slow reader can miss history but never be wrong (I16)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.core.snapshot import SLICES, Traffic
+from app.daemon.board import Board
+
+
+async def test_a_listener_gets_all_slices_first_and_then_what_changed() -> None:
+    board = Board()
+    changes = board.changes(alive_seconds=5)
+    assert {name for name, _ in await anext(changes)} == set(SLICES)
+    board.publish("traffic", Traffic(in_flight=1))
+    assert await anext(changes) == [("traffic", Traffic(in_flight=1))]
+    await changes.aclose()
+    assert board.listeners == 0
+
+
+async def test_a_slow_listener_sees_only_the_latest() -> None:
+    board = Board()
+    changes = board.changes(alive_seconds=5)
+    await anext(changes)
+    for count in range(1_000):
+        board.publish("traffic", Traffic(in_flight=count))
+    assert await anext(changes) == [("traffic", Traffic(in_flight=999))]
+    await changes.aclose()
+
+
+async def test_the_same_value_is_not_sent_again() -> None:
+    board = Board()
+    changes = board.changes(alive_seconds=0.05)
+    await anext(changes)
+    board.publish("traffic", Traffic())
+    assert await asyncio.wait_for(anext(changes), 5) == [], "a sign of life, no slice"
+    await changes.aclose()

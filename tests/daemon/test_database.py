@@ -1,0 +1,64 @@
+"""What the daemon keeps: runs with their times, and what was wanted when it died."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.core.errors import NotWritable
+from app.core.snapshot import RunView
+from app.daemon.database import Database
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    found = Database(tmp_path / "data" / "engine-room.sqlite3", runs_kept=3)
+    await found.open()
+    yield found
+    await found.close()
+
+
+def run(number: int, ready_seconds: float | None = None) -> RunView:
+    return RunView(
+        id=f"run-{number}",
+        profile_id="demo",
+        title="Demo",
+        engine="llama.cpp",
+        engine_build="1",
+        argv=("llama-server",),
+        environment={},
+        log_path="/log",
+        started_at_unix=float(number),
+        ready_seconds=ready_seconds,
+    )
+
+
+async def test_runs_come_back_newest_first_and_bounded(database: Database) -> None:
+    for number in range(5):
+        await database.keep_run(run(number))
+    assert [found.id for found in await database.runs()] == ["run-4", "run-3", "run-2"]
+
+
+async def test_the_usual_load_time_is_the_median_of_the_last_starts(database: Database) -> None:
+    assert await database.ready_seconds("demo") is None
+    for number, seconds in enumerate((1.0, 9.0, 2.0)):
+        await database.keep_run(run(number, seconds))
+    assert await database.ready_seconds("demo") == 2.0
+
+
+async def test_what_was_wanted_is_remembered_and_forgotten(database: Database) -> None:
+    await database.remember("wanted:main", "demo")
+    assert await database.recall("wanted:main") == "demo"
+    await database.remember("wanted:main", None)
+    assert await database.recall("wanted:main") is None
+
+
+async def test_a_damaged_file_gives_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "engine-room.sqlite3"
+    file.write_bytes(b"this is no database" * 100)
+    database = Database(file, runs_kept=3)
+    with pytest.raises(NotWritable, match="cannot be opened"):
+        await database.open()
+    await database.close()
