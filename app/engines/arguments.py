@@ -54,4 +54,4 @@ def environment(options: Iterable[Option], values: Mapping[str, Scalar]) -> dict
 def text_of(value: Scalar) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)

@@ -1,0 +1,146 @@
+"""Finds the installed engines by looking at files only: an engine is never imported or started to be asked."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import mmap
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from app.core.paths import Paths
+from app.core.snapshot import EngineView
+from app.engines.base import Installation
+from app.engines.registry import FAMILIES
+
+RECORD = "engine.json"  # in each folder that the installer has finished; a folder without it does not count
+
+# family → (package, variable that names an interpreter to take it from)
+PYTHON_PACKAGES = {
+    "llama.cpp": ("xllamacpp", "ENGINE_ROOM_EMBEDDED_PYTHON"),
+    "llama-cpp-python": ("llama-cpp-python", "ENGINE_ROOM_LLAMA_CPP_PYTHON"),
+}
+BINARY_VARIABLE = "ENGINE_ROOM_LLAMA_SERVER"
+
+
+class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the installer writes last into an engine's folder."""
+
+    family: str
+    package: str
+    version: str
+    accelerator: str
+    installed_at_unix: float
+
+
+def find(family_id: str, paths: Paths, environ: Mapping[str, str]) -> Installation | None:
+    """The installation that a launch would use, None when there is none. Cheap: cached until a folder changes."""
+    package, variable = PYTHON_PACKAGES.get(family_id, ("", BINARY_VARIABLE))
+    stamp = paths.engines.stat().st_mtime_ns if paths.engines.is_dir() else 0
+    named = environ.get(variable, "")
+    return _found(family_id, package, named, environ.get("PATH", os.defpath), paths.engines, stamp)
+
+
+def views(paths: Paths, environ: Mapping[str, str]) -> tuple[EngineView, ...]:
+    """Every family with what is installed of it, or how to get it."""
+    rows = []
+    for family in FAMILIES.values():
+        installation = find(family.id, paths, environ)
+        rows.append(
+            EngineView(
+                family=family.id,
+                title=family.title,
+                available=installation is not None,
+                build=_build_words(installation) if installation else "",
+                path=installation.executable if installation else "",
+                how_to_get="" if installation else family.how_to_get(),
+            )
+        )
+    return tuple(rows)
+
+
+def installed(engines: Path) -> tuple[tuple[Path, EngineRecord], ...]:
+    """The finished engine folders, newest first."""
+    rows = []
+    for file in engines.glob(f"*/{RECORD}"):
+        try:
+            rows.append((file.parent, msgspec.json.decode(file.read_bytes(), type=EngineRecord)))
+        except (OSError, msgspec.DecodeError):
+            continue  # the installer writes it last and whole, so this is not one of its folders
+    return tuple(sorted(rows, key=lambda row: row[1].installed_at_unix, reverse=True))
+
+
+@lru_cache(maxsize=64)
+def _found(
+    family_id: str, package: str, named: str, search_path: str, engines: Path, stamp: int
+) -> Installation | None:
+    if not package:
+        binary = named or shutil.which("llama-server", path=search_path)
+        return _native(family_id, Path(binary)) if binary and os.access(binary, os.X_OK) else None
+    if named:
+        return _in_environment(family_id, package, Path(named))
+    for folder, record in installed(engines):
+        if record.family == family_id:
+            executable = folder / "bin" / "python"
+            if os.access(executable, os.X_OK):
+                build = f"{record.package} {record.version}"
+                return Installation(
+                    family=family_id, executable=str(executable), build=build, accelerator=record.accelerator
+                )
+    return _in_environment(family_id, package, Path(sys.executable), sys.path)
+
+
+def _native(family_id: str, binary: Path) -> Installation:
+    build = re.search(r"\bb\d{4,}\b", str(binary.resolve()))  # releases are unpacked into llama-b1234
+    libraries = [file for file in binary.resolve().parent.glob("libggml-*.so*") if file.is_file()]
+    return Installation(
+        family=family_id,
+        executable=str(binary.absolute()),
+        build=build[0] if build else "",
+        accelerator=_accelerator([binary, *libraries]),
+    )
+
+
+def _in_environment(family_id: str, package: str, python: Path, search: list[str] | None = None) -> Installation | None:
+    """The package as the interpreter `python` would see it, from the metadata in its folders."""
+    folders = search or [str(folder) for folder in python.parent.parent.glob("lib*/python3*/*-packages")]
+    found = next(iter(importlib.metadata.distributions(name=package, path=folders)), None)
+    if found is None or not os.access(python, os.X_OK):
+        return None
+    libraries = [Path(str(file.locate())) for file in found.files or () if ".so" in file.name]
+    return Installation(
+        family=family_id,
+        executable=str(python.absolute()),  # not resolved: a virtual environment's python is a link
+        build=f"{package} {found.version}",
+        accelerator=_accelerator(libraries),
+    )
+
+
+_DRIVER_LIBRARIES = {b"libcuda.so": "cuda", b"libamdhip64.so": "rocm", b"libvulkan.so": "vulkan"}
+_LOOKED_AT = (
+    4 * 1024**2
+)  # bytes at each end: the linker's list of libraries is there, not in the gigabyte of code between
+
+
+def _accelerator(files: list[Path]) -> str:
+    """What a build computes on, by the driver library that its files ask the loader for."""
+    for file in files:
+        try:
+            with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                ends = ((0, _LOOKED_AT), (max(0, len(content) - _LOOKED_AT), len(content)))
+                for name, accelerator in _DRIVER_LIBRARIES.items():
+                    if any(content.find(name, start, end) >= 0 for start, end in ends):
+                        return accelerator
+        except (OSError, ValueError):
+            continue  # gone, not readable or empty
+    return "cpu"
+
+
+def _build_words(installation: Installation) -> str:
+    return ", ".join(part for part in (installation.build, installation.accelerator.upper()) if part)
