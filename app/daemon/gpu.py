@@ -24,6 +24,7 @@ from app.daemon.nvml import NvmlReader
 log = logging.getLogger(__name__)
 
 MOST_STUCK_THREADS: Final = 4
+OPENING_SECONDS: Final = 15.0  # waking several cards that nobody holds open takes seconds each, and is no hang
 
 
 class GpuSampler:
@@ -63,11 +64,11 @@ class GpuSampler:
         self._ticked = asyncio.Event()  # replaced at each tick, so that a waiter gets exactly the next one
         self._tick_began = float("-inf")
         self._worker: _Worker | None = None
-        self._calls: dict[
-            asyncio.Future[Gpus], _Worker
-        ] = {}  # not yet returned: one, or stuck ones and their successor
+        self._call: asyncio.Future[Gpus] | None = None  # the one that the worker is in
+        self._stuck: set[asyncio.Future[Gpus]] = set()  # those of threads that were left to themselves
         self._asked_at = 0.0  # when the newest call began
         self._hung_since: float | None = None
+        self._something_returned = False  # while hung
         self._retry_at = float("-inf")
         self._reading = Gpus()  # what the driver last said
         self._closed = False
@@ -127,57 +128,59 @@ class GpuSampler:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.retire()
-            if worker not in self._calls.values():
+            if self._call is None or self._call.done():
                 await asyncio.get_running_loop().run_in_executor(None, worker.join, 1.0)
 
     # --- one tick ----------------------------------------------------------------------------------------------------
 
     async def _tick(self, began: float) -> None:
-        due = not self._calls and began >= self._retry_at
-        another = self._hung_since is not None and began - self._asked_at >= self._replace_seconds
-        if due or another:
+        if self._call is None and began >= self._retry_at:
             self._ask(began)
+        elif self._hung_since is not None and began - self._asked_at >= self._replace_seconds:
+            self._try_another_thread(began)
         await self._collect()
         self._tell(began)
 
     def _ask(self, began: float) -> None:
-        """Begins a call; a worker that is still stuck in an older one is left to itself."""
-        if len(self._calls) >= MOST_STUCK_THREADS:
-            return
-        if self._worker is not None and self._worker in self._calls.values():
-            self._worker.retire()
-            self._worker = None
         if self._worker is None:
             self._worker = _Worker(self._clock)
         self._asked_at = began
-        call = self._worker.ask(asyncio.get_running_loop())
-        call.add_done_callback(self._returned)
-        self._calls[call] = self._worker
+        self._call = self._worker.ask(asyncio.get_running_loop())
+        self._call.add_done_callback(self._returned)
 
-    def _returned(self, _: asyncio.Future[Gpus]) -> None:
+    def _try_another_thread(self, began: float) -> None:
+        """Leaves the worker, which may be stuck for ever, to itself."""
+        if self._worker is None or self._call is None or len(self._stuck) + 1 >= MOST_STUCK_THREADS:
+            return
+        self._worker.retire()
+        self._worker = None
+        self._stuck.add(self._call)
+        self._ask(began)
+
+    def _returned(self, call: asyncio.Future[Gpus]) -> None:
+        self._stuck.discard(call)
         if self._hung_since is not None:  # otherwise the tick is waiting for it
+            self._something_returned = True
             self._wake.set()
 
     async def _collect(self) -> None:
         """Waits for the answer, but never longer than the timeout, and not at all while the driver is known to hang."""
-        while self._calls:
-            timeout = self._timeout_seconds if self._hung_since is None else 0
-            done, _ = await asyncio.wait(self._calls, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                if self._hung_since is None:
-                    self._hung_since = self._asked_at
-                    log.warning("the NVIDIA driver did not answer within %.1f s", self._timeout_seconds)
+        if self._hung_since is not None:
+            if not self._something_returned:
                 return
-            for call in done:
-                self._calls.pop(call)
-            if self._hung_since is None:
-                self._take(call.result())
-                return
-            # A call that was stuck carries figures of long ago: ask anew.
             log.warning("the NVIDIA driver answers again after %.1f s", self._clock() - self._hung_since)
-            self._hung_since = None
-            if not self._calls or self._worker not in self._calls.values():
+            self._hung_since, self._something_returned = None, False
+            if self._call is None or self._call.done():  # what it read is of long ago
                 self._ask(self._clock())
+        if self._call is None:
+            return
+        await asyncio.wait([self._call], timeout=self._timeout_seconds)
+        if self._call.done():
+            self._take(self._call.result())
+            self._call = None
+        else:
+            self._hung_since = self._asked_at
+            log.warning("the NVIDIA driver did not answer within %.1f s", self._timeout_seconds)
 
     def _take(self, reading: Gpus) -> None:
         if reading.driver is not self._reading.driver:
@@ -189,8 +192,11 @@ class GpuSampler:
         """Publishes the driver's last word, with our own processes marked and the host beside it."""
         runs = self._runs()
         reading = self._reading
-        if self._hung_since is not None:
-            driver, message, taken_at = DriverState.HUNG, _hung_sentence(began - self._hung_since), reading.taken_at
+        silent = 0.0 if self._hung_since is None else began - self._hung_since
+        if reading.driver is DriverState.STARTING and silent < OPENING_SECONDS:
+            driver, message, taken_at = reading.driver, "The NVIDIA driver is being opened.", reading.taken_at
+        elif self._hung_since is not None:
+            driver, message, taken_at = DriverState.HUNG, _hung_sentence(silent), reading.taken_at
         else:
             driver, message = reading.driver, reading.message
             taken_at = reading.taken_at if driver is DriverState.OK else began  # nothing in it can be out of date

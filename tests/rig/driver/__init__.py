@@ -137,12 +137,16 @@ class SimulatedDriver:
         self._config["hang"].append({"call": call, "seconds": seconds, "until": until})
         self._write()
 
+    def unblock_new_calls(self) -> None:
+        """New calls come back; those that hang already go on hanging, until `resume`."""
+        self._config["hang"] = []
+        self._write()
+
     def resume(self) -> None:
         """All calls that hang come back, and no new ones hang."""
-        hangs, self._config["hang"] = self._config["hang"], []
-        self._write()
-        for hang in hangs:
-            Path(hang["until"]).touch()
+        self.unblock_new_calls()
+        for number in range(1, self._hangs + 1):
+            (self.folder / f"resume.{number}").touch()
 
     # --- what happened -----------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ they see addresses only. The layouts of NVML's structures are written down here 
 Standard library only.
 """
 # Starts inside other programs, so it imports only what they load anyway:
-# ruff: noqa: PTH
+# ruff: noqa: PTH110, PTH118, PTH123
 
 import ctypes
 import json

@@ -11,7 +11,7 @@ Nobody runs in the background: a holder is dead from the moment that a question 
 release comes the card's lag later. Memory is thus never reported free before `released_at`, and the record is exact.
 """
 # Starts inside other programs, so it imports only what they load anyway:
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH105, PTH108, PTH115, PTH116, PTH118, PTH123, PTH208
 
 import contextlib
 import fcntl

@@ -4,7 +4,7 @@ Python imports this at start because its folder is on PYTHONPATH; without ENGINE
 No module of the program under test and no function of pynvml is changed.
 """
 # Starts inside other programs, so it imports only what they load anyway:
-# ruff: noqa: PTH
+# ruff: noqa: PTH100, PTH118, PTH120
 
 import os
 
