@@ -12,6 +12,7 @@ Expected outcomes of a load are values (`Failure`); an exception means "this cal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -66,6 +67,12 @@ class ProfileInvalid(ConfigError):
         self.file = file
         self.key = key
         self.problem = problem
+        self.problems: tuple[ProfileInvalid, ...] = (self,)
+
+    def with_all(self, problems: Sequence[ProfileInvalid]) -> ProfileInvalid:
+        """This error, knowing every problem of its file."""
+        self.problems = tuple(problems)
+        return self
 
 
 class ModelError(EngineRoomError):

@@ -7,6 +7,7 @@ import enum
 import msgspec
 
 Scalar = str | int | float | bool
+LARGEST = 2**63 - 1  # a file may hold any number of digits; nothing that an engine takes is larger
 
 
 class OptionKind(enum.Enum):
@@ -35,6 +36,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
 def problem_with(option: Option, value: object) -> str | None:
     """Why `value` cannot be this option's, as the end of a sentence; None when it can."""
+    if isinstance(value, int | float) and abs(value) > LARGEST:
+        return "is too large a number"
     match option.kind:
         case OptionKind.SWITCH:
             if not isinstance(value, bool):
@@ -43,7 +46,7 @@ def problem_with(option: Option, value: object) -> str | None:
             if isinstance(value, bool) or not isinstance(value, int):
                 return f"must be a whole number, not {value!r}"
         case OptionKind.NUMBER:
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
                 return f"must be a number, not {value!r}"
         case OptionKind.CHOICE:
             if value not in option.choices:

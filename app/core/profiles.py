@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
 import msgspec
 
-from app.core.options import Scalar
+from app.core.catalog.facts import ModelFacts
+from app.core.errors import ProfileInvalid
+from app.core.options import Option, OptionKind, Scalar, problem_with
+
+MAX_PROFILE_BYTES = 1024**2
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +47,142 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     extra_arguments: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     source: str = ""  # "shipped", "found" (made from a model file) or the TOML file's path
+
+
+SAMPLING_OPTIONS: tuple[Option, ...] = (
+    Option(name="temperature", kind=OptionKind.NUMBER, sentence="How freely tokens are chosen.", minimum=0, maximum=10),
+    Option(name="top_p", kind=OptionKind.NUMBER, sentence="Choose within this share.", minimum=0, maximum=1),
+    Option(name="top_k", kind=OptionKind.INTEGER, sentence="Choose among so many; 0 = all.", minimum=0),
+    Option(name="min_p", kind=OptionKind.NUMBER, sentence="Drop tokens below this share.", minimum=0, maximum=1),
+    Option(name="repeat_penalty", kind=OptionKind.NUMBER, sentence="Penalty on repetition.", minimum=0, maximum=10),
+    Option(name="max_tokens", kind=OptionKind.INTEGER, sentence="Longest answer.", minimum=1),
+)
+
+_TEXTS = ("title", "engine", "model", "description", "system_prompt", "seat", "fallback")
+_LISTS = ("aliases", "gpus", "extra_arguments")
+_TABLES = ("settings", "sampling", "environment")
+_NEEDED = ("engine", "model")
+
+
+def parse_profile(text: str, file: Path, options_of_engine: Mapping[str, Sequence[Option]]) -> Profile:
+    """The profile that `text`, the content of `file`, describes.
+
+    `options_of_engine` maps each known engine's id to its settings. Raises the first problem as ProfileInvalid naming file
+    and key; its `problems` holds all of them, in the file's order.
+    """
+    name = str(file)
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProfileInvalid(name, "", f"this is not valid TOML: {error}.", "Correct that line.") from error
+    problems = list(_problems(values, name, options_of_engine))
+    if problems:
+        raise problems[0].with_all(problems)
+    whole = {**values, "id": file.stem, "title": values.get("title") or file.stem, "source": name}
+    return msgspec.convert(whole, Profile)
+
+
+def _problems(
+    values: Mapping[str, object], file: str, options_of_engine: Mapping[str, Sequence[Option]]
+) -> Iterable[ProfileInvalid]:
+    if not ID.fullmatch(Path(file).stem):
+        yield ProfileInvalid(
+            file, "", "a profile's file name is its id: letters, digits, dot, dash and underscore.", "Rename the file."
+        )
+    for key in _NEEDED:
+        if key not in values:
+            yield ProfileInvalid(file, key, "is missing.", f'Add a line such as {key} = "{_EXAMPLES[key]}".')
+    for key, value in values.items():
+        yield from _problem_of_key(key, value, file)
+    engine = values.get("engine")
+    options = options_of_engine.get(engine) if isinstance(engine, str) else None
+    if isinstance(engine, str) and options is None:
+        known = ", ".join(options_of_engine)
+        yield ProfileInvalid(file, "engine", f"there is no engine {engine!r}.", f"Use one of: {known}.")
+    settings, sampling = values.get("settings"), values.get("sampling")
+    if isinstance(settings, dict) and options is not None:
+        yield from _problems_of_table("settings", settings, options, file, str(engine))
+    if isinstance(sampling, dict):
+        yield from _problems_of_table("sampling", sampling, SAMPLING_OPTIONS, file, "sampling")
+
+
+_EXAMPLES = {"engine": "llama.cpp", "model": "/path/to/model.gguf"}
+
+
+def _problem_of_key(key: str, value: object, file: str) -> Iterable[ProfileInvalid]:
+    def wrong(where: str, must: str, found: object) -> ProfileInvalid:
+        return ProfileInvalid(file, where, f"must be {must}, not {_shown(found)}.")
+
+    if key in _TEXTS:
+        if not isinstance(value, str):
+            yield wrong(key, "text", value)
+        elif key in _NEEDED and not value.strip():
+            yield wrong(key, "filled in", value)
+    elif key in _LISTS:
+        if not isinstance(value, list):
+            yield wrong(key, "a list of texts", value)
+        else:
+            yield from (wrong(f"{key}[{n}]", "text", item) for n, item in enumerate(value) if not isinstance(item, str))
+    elif key in _TABLES:
+        if not isinstance(value, dict):
+            yield wrong(key, f"a table, written as [{key}]", value)
+        elif key == "environment":
+            yield from (
+                wrong(f"{key}.{name}", "text", item) for name, item in value.items() if not isinstance(item, str)
+            )
+    else:
+        yield ProfileInvalid(file, key, "there is no such key.", _meant(key, (*_TEXTS, *_LISTS, *_TABLES)))
+
+
+def _problems_of_table(
+    table: str, values: Mapping[str, object], options: Sequence[Option], file: str, owner: str
+) -> Iterable[ProfileInvalid]:
+    known = {option.name: option for option in options}
+    for key, value in values.items():
+        where = f"{table}.{key}"
+        option = known.get(key)
+        if option is None:
+            yield ProfileInvalid(file, where, f"{owner} has no such setting.", _meant(key, tuple(known)))
+        elif (problem := problem_with(option, value)) is not None:
+            yield ProfileInvalid(file, where, f"{problem}.", option.sentence)
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"It can be one of: {', '.join(known)}."
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def with_defaults(options: Iterable[Option], settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """`settings` over the options' defaults: what an engine is really launched with, less what depends on the machine."""
+    return {**{option.name: option.default for option in options if option.default is not None}, **settings}
+
+
+def merged(profile: Profile, settings: Mapping[str, Scalar]) -> Profile:
+    """`profile` with `settings` laid over its own; used for one launch, never written back."""
+    return msgspec.structs.replace(profile, settings={**profile.settings, **settings}) if settings else profile
+
+
+def slug(name: str) -> str:
+    """`name` as a profile id."""
+    text = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-._")[:80].rstrip("-._")
+    return text or "model"
+
+
+def profile_from_model(
+    path: Path, facts: ModelFacts | None, *, profile_id: str, engine: str, context_limit_tokens: int
+) -> Profile:
+    """A profile for a model found in a folder: its own longest context within the limit, everything else the engine's."""
+    context = min(facts.context_max, context_limit_tokens) if facts is not None and facts.context_max else None
+    return Profile(
+        id=profile_id,
+        title=facts.name if facts is not None else path.stem,
+        engine=engine,
+        model=str(path),
+        settings={"context_tokens": context} if context else {},
+        source="found",
+    )
