@@ -192,14 +192,15 @@ class GpuSampler:
         """Publishes the driver's last word, with our own processes marked and the host beside it."""
         runs = self._runs()
         reading = self._reading
-        silent = 0.0 if self._hung_since is None else began - self._hung_since
-        if reading.driver is DriverState.STARTING and silent < OPENING_SECONDS:
-            driver, message, taken_at = reading.driver, "The NVIDIA driver is being opened.", reading.taken_at
-        elif self._hung_since is not None:
-            driver, message, taken_at = DriverState.HUNG, _hung_sentence(silent), reading.taken_at
-        else:
-            driver, message = reading.driver, reading.message
-            taken_at = reading.taken_at if driver is DriverState.OK else began  # nothing in it can be out of date
+        driver, message, taken_at = reading.driver, reading.message, reading.taken_at
+        if self._hung_since is not None:
+            silent = began - self._hung_since
+            if driver is DriverState.STARTING and silent < OPENING_SECONDS:
+                message = "The NVIDIA driver is being opened."
+            else:
+                driver, message = DriverState.HUNG, _hung_sentence(silent)
+        elif driver is not DriverState.OK:
+            taken_at = began  # it holds no figures that could be out of date
         self.latest = Gpus(
             driver=driver,
             message=message,
