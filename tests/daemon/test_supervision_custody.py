@@ -10,7 +10,7 @@ import time
 import pytest
 
 from app.core import lifecycle
-from tests.rig.custody import alive, processes_of
+from tests.rig.custody import alive, keepers_of, processes_of
 from tests.rig.daemon import REPOSITORY, Daemon, kill_verified, streamed
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
@@ -111,10 +111,9 @@ def test_a_killed_keeper_takes_its_engine_along(home: Home, fake_engine: FakeEng
     """I1: the keeper alone is killed; its engine goes, the seat notices, the model comes back under a new keeper."""
     fake_engine.profile("one", grandchild=True)
     daemon.start().load("one")
-    engine, keepers = daemon.engine_pid(), daemon.keeper_pids()
-    assert keepers
-    for pid in keepers:
-        kill_verified(pid, home)
+    engine, keepers = daemon.engine_pid(), keepers_of(home)
+    assert len(keepers) == 2
+    kill_verified(keepers[1].pid, home)
     eventually(lambda: not alive(engine), 15, "the engine is gone")
     daemon.wait_seat(lambda seat: seat.run is None or seat.run.pid not in (None, engine), 30)
     daemon.wait_phase(lifecycle.Ready, "one", 30)
@@ -128,7 +127,8 @@ def test_keeper_and_daemon_killed_together_leave_nothing_after_the_next_start(
     fake_engine.profile("one", grandchild=True)
     daemon.start().load("one")
     first = {process.pid for process in processes_of(home, runs_only=True)}
-    keepers = [p for p in processes_of(home) if p.run_id is None and p.pid != daemon.pid]
+    keepers = keepers_of(home)
+    assert len(keepers) == 2
     for process in keepers:
         os.kill(process.pid, signal.SIGSTOP)  # so that none of them can act on another's death
     daemon.signal(signal.SIGKILL)

@@ -45,19 +45,26 @@ def alive(pid: int) -> bool:
 
 
 def processes_of(home: Home, runs_only: bool = False) -> list[Process]:
-    """Living processes whose environment or command line names this home; `runs_only`: only those with a run's marker."""
-    mark = os.fsencode(home.folder)
+    """Living processes of this home, oldest first: its path stands in their environment or command line, or one of its
+    daemons is named there as owner (a keeper knows no more). `runs_only`: only those with a run's marker."""
+    marks = [os.fsencode(home.folder), *(f"ENGINE_ROOM_OWNER={owner}".encode() for owner in home.owners)]
     found = []
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         pid = int(entry.name)
-        if mark not in _read(pid, "environ") and mark not in _read(pid, "cmdline"):
+        words = _read(pid, "environ") + _read(pid, "cmdline")
+        if not any(mark in words for mark in marks):
             continue
         process = look_at(pid)
         if process is not None and process.state not in "ZX" and (process.run_id or not runs_only):
             found.append(process)
-    return found
+    return sorted(found, key=lambda process: (process.start_ticks, process.pid))
+
+
+def keepers_of(home: Home) -> list[Process]:
+    """The keepers of this home's runs: the outer ones (guards) come before their inner ones."""
+    return [process for process in processes_of(home) if b"ENGINE_ROOM_KEEPER=" in _read(process.pid, "environ")]
 
 
 def end(process: Process) -> None:

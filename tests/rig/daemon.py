@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import msgspec
 from app.core import lifecycle, snapshot
 from app.core.control import Accepted, Unload, Want
 from app.core.errors import EngineRoomError, ErrorReport, raised_from
+from tests.rig.custody import end, look_at, processes_of
 from tests.rig.home import Home
 from tests.rig.waiting import TooLate, eventually
 
@@ -102,6 +102,9 @@ class Daemon:
                 stderr=output,
                 start_new_session=True,
             )
+        started = look_at(self.process.pid)
+        assert started is not None
+        self.home.owners.append(f"{started.pid}:{started.start_ticks}")
         if wait:
             self.wait_until_up()
         return self
@@ -318,13 +321,6 @@ class Daemon:
         found = [line for line in self.log_text().splitlines() if suspicious.search(line) or quoted.search(line)]
         return [line for line in found if not any(pattern.search(line) for pattern in self._expected)]
 
-    def keeper_pids(self) -> list[int]:
-        """Direct children of the daemon: its keepers."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        with contextlib.suppress(OSError):
-            return [int(pid) for pid in children.read_text().split()]
-        return []
-
     def engine_pid(self) -> int:
         view = self.seat()
         assert view.run is not None
@@ -411,6 +407,6 @@ class Loop(threading.Thread):
 
 def kill_verified(pid: int, home: Home) -> None:
     """SIGKILL for a process that belongs to this home, and for no other."""
-    environment = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
-    assert os.fsencode(home.folder) in environment, f"pid {pid} is not of this test"
-    os.kill(pid, signal.SIGKILL)
+    mine = {process.pid: process for process in processes_of(home)}
+    assert pid in mine, f"pid {pid} is not of this test"
+    end(mine[pid])

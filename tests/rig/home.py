@@ -25,6 +25,7 @@ class Home:
         for place in (self.bin, self.models, self.driver):
             place.mkdir(parents=True, exist_ok=True)
         self.runtime_home.chmod(0o700)
+        self.owners: list[str] = []  # "pid:start ticks" of every daemon that ran here, as it stands in a run's mark
         self.environment: dict[str, str] = {
             **{name: os.environ[name] for name in KEPT if name in os.environ},
             "HOME": str(folder),
