@@ -25,10 +25,10 @@ class Icons:
             found = self._pixmaps[key] = self._drawn(name, colour, size, ratio)
         return found
 
-    def icon(self, name: str, colour: QColor, disabled: QColor, size: int) -> QIcon:
+    def icon(self, name: str, colour: QColor, disabled: QColor, size: int, gap: int = 0) -> QIcon:
         ratio = max((screen.devicePixelRatio() for screen in QGuiApplication.screens()), default=1.0)
-        icon = QIcon(self.pixmap(name, colour, size, ratio))
-        icon.addPixmap(self.pixmap(name, disabled, size, ratio), QIcon.Mode.Disabled)
+        icon = QIcon(_with_gap(self.pixmap(name, colour, size, ratio), gap))
+        icon.addPixmap(_with_gap(self.pixmap(name, disabled, size, ratio), gap), QIcon.Mode.Disabled)
         return icon
 
     def _drawn(self, name: str, colour: QColor, size: int, ratio: float) -> QPixmap:
@@ -45,3 +45,17 @@ class Icons:
         renderer.render(painter, QRectF(0, 0, size, size))
         painter.end()
         return pixmap
+
+
+def _with_gap(pixmap: QPixmap, gap: int) -> QPixmap:
+    """The style puts a fixed distance between icon and text, too small for this type: air in the picture widens it."""
+    if not gap:
+        return pixmap
+    ratio = pixmap.devicePixelRatio()
+    wide = QPixmap(pixmap.width() + round(gap * ratio), pixmap.height())
+    wide.setDevicePixelRatio(ratio)
+    wide.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(wide)
+    painter.drawPixmap(0, 0, pixmap)
+    painter.end()
+    return wide

@@ -52,6 +52,10 @@ QPushButton[kind="primary"] { background: $accent; border-color: $accent; color:
 QPushButton[kind="primary"]:hover { background: $accent_hover; border-color: $accent_hover; }
 QPushButton[kind="primary"]:focus { border: 2px solid $text; }
 QPushButton[kind="primary"]:disabled { background: $track; border-color: $track; color: $text_faint; }
+QPushButton[kind="soft"] { background: $accent_soft; border-color: $accent_soft; color: $accent_strong; }
+QPushButton[kind="soft"]:hover { background: $accent; border-color: $accent; color: $on_accent; }
+QPushButton[kind="soft"]:focus { border-color: $accent; }
+QPushButton[kind="soft"]:disabled { background: transparent; border-color: $border; color: $text_faint; }
 QPushButton[kind="danger"] { color: $danger; }
 QPushButton[kind="danger"]:hover { background: $danger_soft; border-color: $danger; }
 QPushButton[kind="danger"]:disabled { color: $text_faint; }
@@ -95,6 +99,7 @@ QLineEdit, QAbstractSpinBox, QComboBox { min-height: 32px; padding: 0 10px; }
 QPlainTextEdit, QTextEdit { padding: 8px 10px; }
 QLineEdit:hover, QAbstractSpinBox:hover, QComboBox:hover { border-color: $text_faint; }
 QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QAbstractSpinBox:focus, QComboBox:focus { border-color: $accent; }
+QLineEdit[kind="search"] { padding-left: 2px; }
 QLineEdit[wrong="true"], QAbstractSpinBox[wrong="true"] { border-color: $danger; }
 QLineEdit:disabled, QPlainTextEdit:disabled, QTextEdit:disabled, QAbstractSpinBox:disabled, QComboBox:disabled {
   background: $window; border-color: $border; color: $text_faint;

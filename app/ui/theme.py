@@ -33,6 +33,7 @@ class Colours:
     accent: str
     accent_hover: str
     accent_soft: str
+    accent_strong: str  # text on accent_soft
     on_accent: str
     good: str
     good_soft: str
@@ -69,6 +70,7 @@ DARK = Colours(
     accent="#7a94ff",
     accent_hover="#93a8ff",
     accent_soft="#1d2542",
+    accent_strong="#a9baff",
     on_accent="#0a0d16",
     good="#4cd39a",
     good_soft="#11291f",
@@ -105,6 +107,7 @@ LIGHT = Colours(
     accent="#3a57e8",
     accent_hover="#2c47d2",
     accent_soft="#e6eafe",
+    accent_strong="#2c47d2",
     on_accent="#ffffff",
     good="#0b7a4d",
     good_soft="#def5ea",
@@ -161,6 +164,7 @@ TYPES: dict[str, Type] = {
     "title": Type(15, QFont.Weight.DemiBold),
     "heading": Type(20, QFont.Weight.DemiBold),
     "figure": Type(26, QFont.Weight.DemiBold, figures=True),
+    "title_number": Type(15, QFont.Weight.DemiBold, figures=True),
     "number": Type(13, figures=True),
     "small_number": Type(12, figures=True),
     "mono": Type(12, mono=True),
@@ -227,9 +231,9 @@ class Theme(QObject):
             font = self._fonts[role] = self._made(TYPES[role])
         return QFont(font)
 
-    def icon(self, name: str, colour: str = "text_muted", size: int = 20) -> QIcon:
-        """The bundled drawing `name`, tinted; disabled icons fade by themselves."""
-        return self._icons.icon(name, self.colour(colour), self.colour("text_faint"), size)
+    def icon(self, name: str, colour: str = "text_muted", size: int = 20, gap: int = 0) -> QIcon:
+        """The bundled drawing `name`, tinted, with `gap` pixels of air to its right; disabled icons fade by themselves."""
+        return self._icons.icon(name, self.colour(colour), self.colour("text_faint"), size, gap)
 
     def pixmap(self, name: str, colour: str, size: int, ratio: float) -> QPixmap:
         return self._icons.pixmap(name, self.colour(colour), size, ratio)

@@ -1,0 +1,298 @@
+"""The home page: live memory, what the seat is going through, and every profile with the one thing to do with it."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from app.core import lifecycle as phases
+from app.core.control import CommandOf, CommandView, Unload, Want
+from app.core.errors import EngineRoomError
+from app.core.lifecycle import Failure
+from app.core.memory.plan_types import Remedy
+from app.core.snapshot import ProfileCard, SeatView
+from app.ui import wording
+from app.ui.failures import failure_of
+from app.ui.link import Link
+from app.ui.store import Store, profile_in
+from app.ui.theme import Space, Theme
+from app.ui.widgets.controls import Button, SearchField
+from app.ui.widgets.layout import Card, Grid, PageColumn, row
+from app.ui.widgets.memory_panel import MemoryPanel
+from app.ui.widgets.notice import IconLabel, NoticeBar
+from app.ui.widgets.profile_card import Deed, ProfileTile
+from app.ui.widgets.seat_panels import FailurePanel, LoadPanel
+from app.ui.widgets.sheet import confirm
+from app.ui.widgets.text import Label
+
+
+class ModelsPage(PageColumn):
+    """`page_wanted` asks the window for another page and what to show there."""
+
+    page_wanted = Signal(str, object)
+
+    def __init__(self, store: Store, link: Link, theme: Theme) -> None:
+        super().__init__()
+        self._store, self._link, self._theme = store, link, theme
+        self._tiles: dict[str, ProfileTile] = {}
+        self._pointed = ""
+        self._dismissed: Failure | None = None
+        self.memory = MemoryPanel(theme)
+        self.load_panel = LoadPanel(theme, store)
+        self.failure_panel = FailurePanel(theme, store)
+        self.again = NoticeBar(theme, closable=False)
+        self._heading = Label(theme, "Profiles", "title")
+        self._count = Label(theme, "", "small_number", "faint")
+        self.search = SearchField(theme, "Search profiles", "Search profiles")
+        self.search.setFixedWidth(260)
+        self._grid_host = QWidget()
+        self._grid = Grid(self._grid_host, minimum=264)
+        self.empty = _Empty(theme)
+        self._no_match = Label(theme, "", "body", "muted")
+        self.problems = _Problems(theme)
+        self._arrange()
+        self._connect()
+        self._show_library()
+        self._show_seat()
+
+    def _arrange(self) -> None:
+        head = row(self._heading, self._count, None, self.search)
+        for part in (self.load_panel, self.failure_panel, self.again, self.memory):
+            self.column.addWidget(part)
+        self.column.addSpacing(4)
+        self.column.addLayout(head)
+        for part in (self._grid_host, self._no_match, self.empty, self.problems):
+            self.column.addWidget(part)
+        self.column.addStretch(1)
+
+    def _connect(self) -> None:
+        store = self._store
+        store.library_changed.connect(self._show_library)
+        store.seats_changed.connect(self._show_seat)
+        store.connection_changed.connect(self._show_seat)
+        store.gpus_changed.connect(self._show_memory)
+        self.search.textChanged.connect(self._filter)
+        self.failure_panel.retry_wanted.connect(self._load)
+        self.failure_panel.override_wanted.connect(self._ask_override)
+        self.failure_panel.log_wanted.connect(lambda evidence: self.page_wanted.emit("logs", evidence))
+        self.failure_panel.dismissed.connect(self._dismiss_failure)
+        self.again.acted.connect(lambda: self._load(self._store.seat().previous or "", {}))
+        self.empty.settings.clicked.connect(lambda: self.page_wanted.emit("settings", None))
+        self._calm = QTimer(self)  # the pointer crosses gaps between cards: the bar must not flicker
+        self._calm.setSingleShot(True)
+        self._calm.setInterval(60)
+        self._calm.timeout.connect(self._show_memory)
+
+    def choose_model(self) -> None:
+        self.search.setFocus()
+        self.search.selectAll()
+
+    # --- showing -----------------------------------------------------------------------------------------------------
+
+    def _show_library(self) -> None:
+        cards = self._store.library.profiles
+        if list(self._tiles) != [card.profile.id for card in cards]:
+            self._rebuild(cards)
+        known = "library" in self._store.known
+        self._count.say(f"{len(cards)}" if cards else "")
+        for part in (self._heading, self.search):
+            part.setVisible(bool(cards))
+        self.empty.setVisible(not cards)
+        self.empty.show_state(known, self._store.library.folders)
+        self.problems.show_problems(self._store)
+        self._show_tiles()
+        self._filter()
+        self._show_memory()
+
+    def _rebuild(self, cards: tuple[ProfileCard, ...]) -> None:
+        wanted = [card.profile.id for card in cards]
+        for profile_id in [known for known in self._tiles if known not in wanted]:
+            tile = self._tiles.pop(profile_id)
+            self._grid.removeWidget(tile)
+            tile.deleteLater()
+        while self._grid.takeAt(0) is not None:
+            pass
+        tiles = {profile_id: self._tiles.get(profile_id) or self._new_tile(profile_id) for profile_id in wanted}
+        for tile in tiles.values():
+            self._grid.addWidget(tile)
+        self._tiles = tiles
+        for before, after in zip(list(tiles.values()), list(tiles.values())[1:], strict=False):
+            QWidget.setTabOrder(before.button, after.button)
+
+    def _new_tile(self, profile_id: str) -> ProfileTile:
+        tile = ProfileTile(self._theme, profile_id)
+        tile.deed_wanted.connect(self._do)
+        tile.remedy_wanted.connect(self._remedy)
+        tile.command_wanted.connect(self._copy_command)
+        tile.pointed.connect(self._point)
+        return tile
+
+    def _show_tiles(self) -> None:
+        for card in self._store.library.profiles:
+            seat = self._store.seat(card.profile.seat) if self._store.connected else SeatView(name=card.profile.seat)
+            self._tiles[card.profile.id].show_card(card, seat, self._store.connected)
+
+    def _show_seat(self) -> None:
+        seat, connected = self._store.seat(), self._store.connected
+        self._show_tiles()
+        self.load_panel.show_seat(seat if connected else SeatView(name=seat.name))
+        failure = failure_of(seat)
+        self.failure_panel.show_failure(failure if failure != self._dismissed else None, seat.notice, connected)
+        offer = connected and isinstance(seat.phase, phases.Idle) and bool(seat.previous) and failure_of(seat) is None
+        title = self._store.title_of(seat.previous)
+        self.again.say("Nothing is loaded." if offer else "", "info", f"Load {title} again" if offer else "")
+        self._show_memory()
+
+    def _show_memory(self) -> None:
+        seat = self._store.seat()
+        here = profile_in(seat.phase)
+        subject = self._pointed or (here if wording.is_loading(seat) else "") or ""
+        card = self._store.card(subject)
+        failed = isinstance(seat.phase, phases.Failed)
+        ready_here = subject == here and not wording.is_loading(seat) and not failed
+        plan = card.plan if card is not None and not ready_here else None
+        joins = subject == here and not failed
+        self.memory.show_memory(self._store.gpus, seat, plan, self._store.title_of(subject), joins)
+        self.memory.setVisible("gpus" in self._store.known)
+        self.memory.setEnabled(self._store.connected)
+
+    def _filter(self) -> None:
+        text = self.search.text().strip().casefold()
+        some = False
+        for card in self._store.library.profiles:
+            haystack = f"{card.profile.title} {card.profile.id} {wording.facts(card)}".casefold()
+            match = all(word in haystack for word in text.split())
+            self._tiles[card.profile.id].setVisible(match)
+            some = some or match
+        self._grid_host.setVisible(some)
+        self._no_match.setVisible(bool(text) and not some)
+        self._no_match.say(f"No profile matches “{self.search.text().strip()}”.")
+        self._grid.invalidate()
+
+    def _point(self, profile_id: str) -> None:
+        self._pointed = profile_id
+        self._calm.start()
+
+    # --- doing -------------------------------------------------------------------------------------------------------
+
+    def _do(self, profile_id: str, deed: Deed) -> None:
+        match deed:
+            case Deed.LOAD | Deed.SWITCH:
+                self._load(profile_id, {})
+            case Deed.CANCEL:
+                self._cancel()
+            case Deed.CHAT:
+                self.page_wanted.emit("chat", None)
+            case Deed.LOAD_ANYWAY:
+                self._ask_override(profile_id)
+
+    def _load(self, profile_id: str, settings: dict[str, str | int | float | bool], override: bool = False) -> None:
+        if not profile_id:
+            return
+        card = self._store.card(profile_id)
+        seat = card.profile.seat if card else "main"
+        self._link.send("/control/want", Want(profile=profile_id, seat=seat, settings=settings, override=override))
+
+    def _remedy(self, profile_id: str, remedy: Remedy) -> None:
+        self._load(profile_id, dict(remedy.settings))
+
+    def _cancel(self) -> None:
+        self._link.send("/control/unload", Unload())
+
+    def _ask_override(self, profile_id: str) -> None:
+        card = self._store.card(profile_id)
+        summary = card.plan.summary if card and card.plan else "The check says that it does not fit."
+        confirm(
+            self._theme,
+            self,
+            f"Load {self._store.title_of(profile_id)} anyway?",
+            f"{summary} Loading it anyway can fail, or slow down whatever else uses this memory.",
+            "Load anyway",
+            lambda: self._load(profile_id, {}, override=True),
+            "danger",
+        )
+
+    def _dismiss_failure(self) -> None:
+        self._dismissed = failure_of(self._store.seat())
+        self._show_seat()
+
+    def _copy_command(self, profile_id: str) -> None:
+        async def run() -> None:
+            import shlex
+
+            try:
+                view = await self._link.post("/control/command", CommandOf(profile=profile_id), CommandView)
+            except EngineRoomError as error:
+                self._link.refused.emit(error)
+                return
+            words = [f"{name}={shlex.quote(value)}" for name, value in view.environment.items()]
+            QGuiApplication.clipboard().setText(" ".join([*words, shlex.join(view.argv)]))
+
+        self._link.tasks.start(run(), "copy command line")
+
+
+class _Empty(Card):
+    """No profiles: not yet known, or none found and how to add some."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(margins=Space.huge * 2)
+        self._icon = IconLabel(theme, "folder", "text_faint", 32)
+        self._title = Label(theme, "", "title")
+        self._text = Label(theme, "", "body", "muted", wrap=True)
+        self.settings = Button(theme, "Choose folders", "", "folder", "Choose model folders")
+        column = QVBoxLayout()
+        column.setSpacing(Space.small)
+        column.addWidget(self._title)
+        column.addWidget(self._text)
+        column.addSpacing(Space.small)
+        column.addLayout(row(self.settings, None))
+        line = row(self._icon, spacing=Space.huge)
+        line.addLayout(column, 1)
+        self.column.addLayout(line)
+
+    def show_state(self, known: bool, folders: tuple[str, ...]) -> None:
+        self.settings.setVisible(known)
+        if not known:
+            self._title.say("Waiting for the service")
+            self._text.say("Profiles and graphics cards appear here as soon as the Engine Room service answers.")
+            return
+        where = ", ".join(folders) or "a model folder"
+        self._title.say("No models yet")
+        self._text.say(
+            f"Put GGUF files into {where}: they appear here by themselves. Or add a folder that you have already."
+        )
+
+
+class _Problems(Card):
+    """Files that cannot be used, said calmly at the end of the page."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._theme = theme
+        self._shown: tuple[object, ...] = ()
+        self._list = QVBoxLayout()
+        self._list.setSpacing(Space.medium)
+        self.column.addLayout(
+            row(IconLabel(theme, "warning", "warning"), Label(theme, "Files that need a look", "title"), None)
+        )
+        self.column.addLayout(self._list)
+        self.hide()
+
+    def show_problems(self, store: Store) -> None:
+        problems = store.library.problems
+        self.setVisible(bool(problems))
+        if problems == self._shown:
+            return
+        self._shown = problems
+        while (item := self._list.takeAt(0)) is not None:
+            if (old := item.widget()) is not None:
+                old.deleteLater()
+        for problem in problems[:50]:
+            part = QWidget()
+            column = QVBoxLayout(part)
+            column.setContentsMargins(0, 0, 0, 0)
+            column.setSpacing(2)
+            column.addWidget(Label(self._theme, problem.where, "mono", "muted", wrap=True, select=True))
+            column.addWidget(Label(self._theme, f"{problem.summary} {problem.advice}".strip(), wrap=True, select=True))
+            self._list.addWidget(part)

@@ -1,0 +1,230 @@
+"""Decides what the window's frame shows for what the store knows, and carries the frame's commands to the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from PySide6.QtCore import QObject, QTimer
+from PySide6.QtWidgets import QWidget
+
+from app.core import lifecycle as phases
+from app.core.control import Unload
+from app.core.errors import EngineRoomError
+from app.core.snapshot import SeatView
+from app.ui import wording
+from app.ui.failures import failure_of
+from app.ui.link import Link
+from app.ui.store import Connection, Store, profile_in
+from app.ui.theme import Theme
+from app.ui.widgets.notice import NoticeBar
+from app.ui.window import Window
+
+UNLOAD_SECONDS = 90.0
+
+
+class Presenter(QObject):
+    def __init__(self, window: Window, store: Store, link: Link, theme: Theme, leave: Callable[[], None]) -> None:
+        """`leave` ends the application."""
+        super().__init__()
+        self.window, self.store, self.link, self.theme = window, store, link, theme
+        self._leave = leave
+        self._dismissed: set[str] = set()
+        self._notice = ""
+        self._unloading = False
+        self._gone = asyncio.Event()
+        window.has_model = lambda: store.connected and profile_in(store.seat().phase) is not None
+        window.header.stop_wanted.connect(self.stop)
+        window.unload_wanted.connect(self.unload_and_leave)
+        window.connection_bar.acted.connect(link.retry_now)
+        window.notice_bar.closed.connect(self._dismiss)
+        window.header.copied.connect(lambda url: window.toast.say("Endpoint URL copied", tone="good"))
+        link.refused.connect(self._refused)
+        for changed in (store.seats_changed, store.library_changed):
+            changed.connect(self._show_seat)
+        store.traffic_changed.connect(self._show_traffic)
+        store.service_changed.connect(self._show_service)
+        store.connection_changed.connect(self._show_connection)
+        self._minute = QTimer(self)
+        self._minute.setInterval(20_000)
+        self._minute.timeout.connect(self._show_seat)
+        self._minute.start()
+        self._show_all()
+        window.page_opened.connect(self._show_notice)
+        window.set_pages(self.make_page)
+
+    # --- pages -------------------------------------------------------------------------------------------------------
+
+    def make_page(self, key: str) -> QWidget:
+        page = self._made(key)
+        if hasattr(page, "page_wanted"):
+            page.page_wanted.connect(self.go)
+        return page
+
+    def _made(self, key: str) -> QWidget:
+        given = (self.store, self.link, self.theme)
+        match key:
+            case "chat":
+                from app.ui.pages.chat import ChatPage
+
+                return ChatPage(*given)
+            case "logs":
+                from app.ui.pages.logs import LogsPage
+
+                return LogsPage(*given)
+            case "monitor":
+                from app.ui.pages.monitor import MonitorPage
+
+                return MonitorPage(*given)
+            case "settings":
+                from app.ui.pages.settings import SettingsPage
+
+                return SettingsPage(*given)
+            case _:
+                from app.ui.pages.models import ModelsPage
+
+                return ModelsPage(*given)
+
+    def go(self, key: str, what: object = None) -> None:
+        """Opens a page; `what` is what it shall show there, an `Evidence` for the logs."""
+        page = self.window.open_page(key)
+        if isinstance(what, phases.Evidence) and page is not None and hasattr(page, "show_run"):
+            page.show_run(what.run_id, what.log_offset)
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        self.link.send("/control/unload", Unload())
+
+    def unload_and_leave(self) -> None:
+        """Unloads everything, waits until the service has gone, then leaves; a second wish leaves at once."""
+        if self._unloading or not self.store.connected:
+            self._leave()
+            return
+        self._unloading = True
+        self.window.connection_bar.say("Unloading the model and ending the service …", "info")
+
+        async def run() -> None:
+            try:
+                await self.link.leave_and_unload()
+            except EngineRoomError as error:
+                self._unloading = False
+                self._show_connection()
+                self._refused(error)
+                return
+            try:
+                await asyncio.wait_for(self._gone.wait(), UNLOAD_SECONDS)
+            except TimeoutError:
+                pass  # its own budgets are shorter; what is left is told at its next start
+            self._leave()
+
+        self.link.tasks.start(run(), "quit and unload")
+
+    def _refused(self, error: EngineRoomError) -> None:
+        self.window.toast.say(
+            error.summary, " ".join(part for part in (error.advice, error.evidence) if part), "danger"
+        )
+
+    # --- showing -----------------------------------------------------------------------------------------------------
+
+    def _show_all(self) -> None:
+        self._show_connection()
+        self._show_seat()
+        self._show_traffic()
+        self._show_service()
+
+    def _show_seat(self) -> None:
+        header, seat, connected = self.window.header, self.store.seat(), self.store.connected
+        if not connected and "seats" not in self.store.known:
+            header.show_state("Engine Room", *_connection_words(self.store.connection), "")
+        else:
+            words = wording.seat_words(seat)
+            if connected:
+                header.show_state(self._title(seat), words.text, words.tone, words.busy, self._detail(seat))
+            else:
+                header.show_state(self._title(seat), *_connection_words(self.store.connection), "Last known state")
+        header.show_stop(
+            connected and wording.can_stop(seat),
+            "Cancel" if wording.is_loading(seat) or wording.is_switching(seat) else "Stop",
+        )
+        self._show_traffic()
+        self._show_notice()
+
+    def _title(self, seat: SeatView) -> str:
+        subject = profile_in(seat.phase)
+        if seat.wanted and subject and seat.wanted != subject:
+            return f"{self.store.title_of(subject)} → {self.store.title_of(seat.wanted)}"
+        return self.store.title_of(subject) or "No model loaded"
+
+    def _detail(self, seat: SeatView) -> str:
+        card = self.store.card(profile_in(seat.phase))
+        if seat.run is not None and profile_in(seat.phase) == seat.run.profile_id:
+            engine = f"{wording.engine(seat.run.engine)} {seat.run.engine_build}".strip()
+        elif card is not None:
+            engine = wording.engine(card.profile.engine)
+        else:
+            return "Choose one to load" if isinstance(seat.phase, phases.Idle) else ""
+        match seat.phase:
+            case phases.Ready(since=since):
+                return f"{engine} · up {wording.uptime(self.store.since(since))}"
+            case phases.Loading(stage=stage, eta_seconds=eta):
+                left = f" · about {wording.duration(eta)} left" if eta else ""
+                return f"{engine} · {wording.stage_title(stage)}{left}"
+            case phases.Stalled():
+                return f"{engine} · no new token for a while"
+        return engine
+
+    def _show_traffic(self) -> None:
+        traffic, seat = self.store.traffic, self.store.seat()
+        live = self.store.connected and isinstance(seat.phase, phases.Ready | phases.Stalled | phases.Draining)
+        rate = traffic.generation_tokens_per_second
+        self.window.header.show_rate(wording.tokens_per_second(rate) if live else wording.DASH, not (live and rate))
+
+    def _show_service(self) -> None:
+        self.window.header.show_endpoint(self.store.service.gateway_url if self.store.connected else "")
+        self._show_notice()
+
+    def _show_connection(self) -> None:
+        if self._unloading and not self.store.connected:
+            self._gone.set()
+        if not self._unloading:
+            connection, message = self.store.connection, self.store.connection_message
+            known = bool(self.store.known)
+            match connection:
+                case Connection.CONNECTED | Connection.CONNECTING:
+                    self.window.connection_bar.say("")
+                case Connection.STARTING:
+                    text = f"The service stopped answering. {message}" if known else message
+                    self.window.connection_bar.say(text, "warning" if known else "info")
+                case _:
+                    self.window.connection_bar.say(message, "danger", "Try again")
+        self._show_seat()
+        self._show_service()
+
+    def _show_notice(self) -> None:
+        service, seat = self.store.service, self.store.seat()
+        problem = next((f"{p.summary} {p.advice}".strip() for p in service.problems), "")
+        on_page = self.window.page_key == "models" and failure_of(seat) is not None  # the page says it in full
+        told = [("" if on_page else seat.notice, "warning"), (service.gateway_notice, "info"), (problem, "warning")]
+        bar: NoticeBar = self.window.notice_bar
+        for text, tone in told:
+            if text and text not in self._dismissed and self.store.connected:
+                self._notice = text
+                bar.say(text, tone)
+                return
+        bar.say("")
+
+    def _dismiss(self) -> None:
+        self._dismissed.add(self._notice)
+        self._show_notice()
+
+
+def _connection_words(connection: Connection) -> tuple[str, str, bool]:
+    match connection:
+        case Connection.GONE:
+            return "Service gone", "danger", False
+        case Connection.MISFIT:
+            return "Another version", "danger", False
+        case Connection.STARTING:
+            return "Service starting", "accent", True
+    return "Connecting", "muted", True

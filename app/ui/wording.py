@@ -1,0 +1,226 @@
+"""Puts values into words and figures for a person: sizes, times, phases, verdicts. Unknown is always a dash."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app.core import lifecycle as phases
+from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.core.snapshot import ProfileCard, SeatView
+
+DASH = "—"
+GIB, MIB = 1024**3, 1024**2
+NARROW_SPACE = "\u202f"
+
+ENGINE_TITLES = {
+    "llama.cpp": "llama.cpp",
+    "llama-server": "llama-server",
+    "llama-cpp-python": "llama-cpp-python",
+    "vllm": "vLLM",
+}
+STAGE_TITLES = {
+    "starting": "Start",
+    "reading": "Read",
+    "weights": "Weights",
+    "kv_cache": "KV cache",
+    "compile": "Compile",
+    "graphs": "Graphs",
+    "warm_up": "Warm-up",
+    "first_token": "First token",
+}
+_LLAMA_STAGES = ("starting", "weights", "kv_cache", "warm_up", "first_token")
+_ALL_STAGES = tuple(STAGE_TITLES)
+
+
+class Words(msgspec.Struct, frozen=True):
+    """What a pill or line says and in which tone: muted · accent · good · warning · danger."""
+
+    text: str
+    tone: str
+    busy: bool = False
+
+
+def size(bytes_: float | None) -> str:
+    if bytes_ is None:
+        return DASH
+    if abs(bytes_) >= 0.95 * GIB:
+        return f"{bytes_ / GIB:.1f} GiB"
+    return f"{bytes_ / MIB:.0f} MiB" if abs(bytes_) >= 10 * MIB else f"{bytes_ / MIB:.1f} MiB"
+
+
+def size_of(part: float | None, whole: float | None) -> str:
+    """ "18.2 of 24.0 GiB", both in the unit of the larger one."""
+    if part is None or whole is None:
+        return f"{size(part)} of {size(whole)}"
+    unit, name = (GIB, "GiB") if whole >= 0.95 * GIB else (MIB, "MiB")
+    return f"{part / unit:.1f} of {whole / unit:.1f} {name}"
+
+
+def count(number: float | None) -> str:
+    return DASH if number is None else f"{number:,.0f}".replace(",", NARROW_SPACE)
+
+
+def tokens_per_second(rate: float | None) -> str:
+    if rate is None:
+        return DASH
+    return f"{rate:.1f}" if rate < 100 else count(rate)
+
+
+def percent(share: float | None) -> str:
+    return DASH if share is None else f"{100 * share:.0f}{NARROW_SPACE}%"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return DASH
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def uptime(seconds: float) -> str:
+    """Coarse on purpose: it changes once a minute."""
+    if seconds < 60:
+        return "less than a minute"
+    return duration(seconds) if seconds >= 3600 else f"{int(seconds // 60)} min"
+
+
+def context(tokens: int | None) -> str:
+    if tokens is None:
+        return DASH
+    return f"{tokens // 1024}k" if tokens >= 1024 and tokens % 1024 == 0 else count(tokens)
+
+
+def parameters(number: int | None) -> str:
+    if number is None:
+        return ""
+    return f"{number / 1e9:.1f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"
+
+
+def engine(family: str) -> str:
+    return ENGINE_TITLES.get(family, family)
+
+
+def seat_words(seat: SeatView) -> Words:
+    """The state pill of a seat."""
+    match seat.phase:
+        case phases.Idle():
+            return Words("Idle", "muted")
+        case phases.Reserving():
+            return Words("Checking memory", "accent", True)
+        case phases.Spawning():
+            return Words("Starting", "accent", True)
+        case phases.Loading(progress=progress):
+            return Words(
+                "Loading" if progress is None else f"Loading {100 * progress:.0f}{NARROW_SPACE}%", "accent", True
+            )
+        case phases.Ready():
+            return Words("Ready", "good")
+        case phases.Stalled():
+            return Words("Stalled", "warning")
+        case phases.Draining():
+            return Words("Finishing answers", "warning", True)
+        case phases.Stopping():
+            return Words("Stopping", "warning", True)
+        case phases.Killing():
+            return Words("Ending processes", "warning", True)
+        case phases.ReleasingVram():
+            return Words("Freeing memory", "warning", True)
+        case phases.Backoff(attempt=attempt):
+            return Words(f"Restarting, try {attempt}", "warning", True)
+        case phases.Failed():
+            return Words("Failed", "danger")
+        case phases.StopFailed():
+            return Words("Could not be stopped", "danger")
+
+
+def can_stop(seat: SeatView) -> bool:
+    """Whether there is something to stop or a load to cancel, a switch under way included."""
+    return is_switching(seat) or isinstance(
+        seat.phase,
+        phases.Reserving | phases.Spawning | phases.Loading | phases.Ready | phases.Stalled | phases.Backoff,
+    )
+
+
+def is_switching(seat: SeatView) -> bool:
+    """One model is leaving so that another can come."""
+    return is_leaving(seat) and seat.wanted is not None and seat.wanted != getattr(seat.phase, "profile_id", None)
+
+
+def is_loading(seat: SeatView) -> bool:
+    return isinstance(seat.phase, phases.Reserving | phases.Spawning | phases.Loading | phases.Backoff)
+
+
+def is_leaving(seat: SeatView) -> bool:
+    return isinstance(seat.phase, phases.Draining | phases.Stopping | phases.Killing | phases.ReleasingVram)
+
+
+def stages(family: str, current: str) -> tuple[str, ...]:
+    """The stages that a load of this engine goes through, in order; a stage never heard of comes last."""
+    known = _LLAMA_STAGES if family.startswith("llama") else _ALL_STAGES
+    if current in known:
+        return known
+    return _ALL_STAGES if current in _ALL_STAGES else (*known, current)
+
+
+def stage_title(stage: str) -> str:
+    return STAGE_TITLES.get(stage, stage.replace("_", " ").capitalize())
+
+
+def spare_bytes(plan: MemoryPlan) -> int | None:
+    """What would be left of the tightest device after the high bound; negative = missing; None = not known."""
+    spares = [d.available_bytes - d.high_bytes for d in plan.devices if d.available_bytes is not None]
+    return min(spares, default=None)
+
+
+def verdict(card: ProfileCard) -> Words:
+    """The pill of a profile's card."""
+    if not card.available:
+        return Words("Model file missing", "danger")
+    if not card.engine_available:
+        return Words("Engine not installed", "muted")
+    if card.problem is not None:
+        return Words("Not on this machine", "danger")
+    if card.plan is None or card.plan.verdict is Verdict.UNKNOWN:
+        return Words("Size not known", "muted")
+    spare = spare_bytes(card.plan)
+    match card.plan.verdict:
+        case Verdict.FITS:
+            return Words("Fits" if spare is None else f"Fits · {size(spare)} spare", "good")
+        case Verdict.TIGHT:
+            return Words("Tight", "warning")
+        case _:
+            return Words("Does not fit", "danger")
+
+
+def need(plan: MemoryPlan | None) -> str:
+    """How much a load needs and where, as one line."""
+    if plan is None or not plan.devices:
+        return "Need not known"
+    total = sum(device.likely_bytes for device in plan.devices)
+    if len(plan.devices) > 1:
+        return f"Needs {size(total)} on {len(plan.devices)} devices"
+    device = plan.devices[0]
+    where = "main memory" if device.device == "host" else "GPU memory"
+    return f"Needs {size(total)} of {where}"
+
+
+def facts(card: ProfileCard) -> str:
+    """Engine, quantisation, parameters, context, as one line."""
+    known = card.facts
+    ctx = card.profile.settings.get("context") or card.profile.settings.get("context_tokens")
+    parts = [engine(card.profile.engine)]
+    if known is not None:
+        parts += [known.quantisation or "", parameters(known.parameters)]
+    if isinstance(ctx, int):
+        parts.append(f"{context(ctx)} context")
+    elif known is not None and known.context_max:
+        parts.append(f"up to {context(known.context_max)} context")
+    return " · ".join(part for part in parts if part)
