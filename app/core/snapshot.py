@@ -258,6 +258,8 @@ def _decode_hook(kind: type, value: object) -> object:
 
     if kind is Path:
         return Path(str(value))
+    if kind is object:  # a setting's value: msgspec asks about `object` as if it were a type of ours
+        return value
     raise TypeError(f"{kind} does not travel")
 
 
