@@ -21,7 +21,7 @@ import msgspec
 from app.core.snapshot import DriverState, Gpus, GpuSample
 from app.daemon.amd import DRM, read_amd
 from app.daemon.host import HostReader
-from app.daemon.nvml import NvmlReader
+from app.daemon.nvml import KERNEL_CARDS, NvmlReader
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class GpuSampler:
     `timeout_seconds`: how long one round of questions may take before the driver counts as hung. `absent_retry_seconds`
     and `broken_retry_seconds`: how long until a driver that is not there, or that answers with errors, is opened again.
     `replace_seconds`: how long a call may be stuck before another thread tries. `resident_bytes` tells the resident
-    memory of processes, for engines on the CPU. `drm` is where the kernel shows AMD cards.
+    memory of processes, for engines on the CPU. `drm` and `kernel_cards` are where the
+    kernel shows AMD and NVIDIA cards.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class GpuSampler:
         resident_bytes: Callable[[Collection[int]], int | None] | None = None,
         host: HostReader | None = None,
         drm: Path = DRM,
+        kernel_cards: Path = KERNEL_CARDS,
         timeout_seconds: float = 2.0,
         absent_retry_seconds: float = 30.0,
         broken_retry_seconds: float = 5.0,
@@ -58,6 +60,7 @@ class GpuSampler:
         self._resident_bytes = resident_bytes
         self._host = host or HostReader()
         self._drm = drm
+        self._kernel_cards = kernel_cards
         self._clock = clock
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
@@ -147,7 +150,7 @@ class GpuSampler:
 
     def _ask(self, began: float) -> None:
         if self._worker is None:
-            self._worker = _Worker(self._clock, self._drm)
+            self._worker = _Worker(NvmlReader(self._clock, self._kernel_cards), self._drm, self._clock)
         self._asked_at = began
         self._call = self._worker.ask(asyncio.get_running_loop())
         self._call.add_done_callback(self._returned)
@@ -272,9 +275,10 @@ class _Worker:
     keep the daemon from ending.
     """
 
-    def __init__(self, clock: Callable[[], float], drm: Path) -> None:
-        self._clock = clock
+    def __init__(self, reader: NvmlReader, drm: Path, clock: Callable[[], float]) -> None:
+        self._nvml = reader  # used in the thread only
         self._drm = drm
+        self._clock = clock
         self._inbox: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[Gpus]] | None]
         self._inbox = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="nvml", daemon=True)
@@ -293,11 +297,10 @@ class _Worker:
         self._thread.join(timeout_seconds)
 
     def _work(self) -> None:
-        reader = NvmlReader(self._clock)
         while (job := self._inbox.get()) is not None:
             loop, answer = job
             try:
-                reading = _with_amd(reader.read(), read_amd(self._drm))
+                reading = _with_amd(self._nvml.read(), read_amd(self._drm))
             except Exception as error:  # a fault of ours must not end the telemetry unseen
                 log.exception("reading the graphics cards failed")
                 reading = Gpus(
@@ -307,7 +310,7 @@ class _Worker:
                 )
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(_answer, answer, reading)
-        reader.close()
+        self._nvml.close()
 
 
 def _answer(future: asyncio.Future[Gpus], reading: Gpus) -> None:

@@ -18,6 +18,7 @@ from app.core.snapshot import DriverState, GpuProcess, Gpus, GpuSample
 log = logging.getLogger(__name__)
 
 MOST_CARDS = 8
+KERNEL_CARDS = Path("/proc/driver/nvidia/gpus")  # one folder per card; absent under WSL2
 
 # Errors that will not change until the driver is opened anew: the question is not asked again.
 _NEVER = {
@@ -133,9 +134,11 @@ class _Device:
 class NvmlReader:
     """Asks every card once per `read`; opens the driver when needed, and anew after it answered with errors only."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], kernel_cards: Path = KERNEL_CARDS) -> None:
         self._clock = clock
+        self._kernel_cards = kernel_cards
         self._open = False
+        self._opened_with: frozenset[str] = frozenset()
         self._driver_version: str | None = None
         self._devices: dict[str, _Device] = {}  # uuid → device, cards and slices
         self._cards: tuple[_Device, ...] | None = None  # None: to be looked up
@@ -198,14 +201,23 @@ class NvmlReader:
         )
 
     def _ensure_open(self) -> None:
+        there = self._names_in_kernel()
+        if self._open and there != self._opened_with:
+            self.close()  # NVML knows the cards that were there when it was opened, and no others
         if self._open:
             return
         pynvml.nvmlInit()
-        self._open = True
+        self._open, self._opened_with = True, there
         try:
             self._driver_version = pynvml.nvmlSystemGetDriverVersion()
         except (pynvml.NVMLError, UnicodeDecodeError):
             self._driver_version = None
+
+    def _names_in_kernel(self) -> frozenset[str]:
+        try:
+            return frozenset(entry.name for entry in self._kernel_cards.iterdir())
+        except OSError:
+            return frozenset()
 
     def _read_cards(self) -> tuple[list[GpuSample], list[str]]:
         samples: list[GpuSample] = []

@@ -239,6 +239,17 @@ def test_a_driver_without_cards_is_absent_and_a_new_card_is_noticed(driver: Simu
         assert one(probe.sample(lambda sample: len(sample["gpus"]) == 1))["uuid"] == card_uuid(1)
 
 
+def test_a_card_that_is_plugged_in_makes_the_driver_be_opened_anew(driver: SimulatedDriver, tmp_path: Path) -> None:
+    kernel = tmp_path / "gpus"
+    (kernel / "0000:01:00.0").mkdir(parents=True)
+    driver.driver(cards_fixed_at_open=True)
+    with GpuProbe(driver, kernel_cards=str(kernel)) as probe:
+        one(probe.state("ok"))
+        driver.gpus([card(0), card(1)])
+        (kernel / "0000:45:00.0").mkdir()
+        probe.sample(lambda sample: len(sample["gpus"]) == 2)
+
+
 def test_a_broken_driver_is_a_state_that_ends(driver: SimulatedDriver) -> None:
     """I4, I10: figures that cannot be had are unknown, never the old ones; the card stays in the picture."""
     with GpuProbe(driver, broken_retry_seconds=0.1) as probe:

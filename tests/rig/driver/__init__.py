@@ -63,7 +63,8 @@ class SimulatedDriver:
         self._write()
 
     def driver(self, **fields: Any) -> None:
-        """Other values for the whole driver: driver_version, missing (function names that an old driver lacks)."""
+        """Other values for the whole driver: driver_version, missing (function names that an old driver lacks),
+        cards_fixed_at_open (cards that come later are seen after nvmlShutdown and nvmlInit only, as with real ones)."""
         self._config.update(fields)
         self._write()
 

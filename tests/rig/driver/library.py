@@ -84,6 +84,7 @@ class Library:
         self._state = state
         self._functions = {}
         self._opened = 0
+        self._known_at_open = None  # uuids, where the driver is told to know no cards that come later
         self._handles = {}  # opaque value → uuid
         self._threads = set()
         self._texts = {code: ctypes.create_string_buffer(text) for code, text in TEXTS.items()}
@@ -154,6 +155,10 @@ class Library:
             self._fail(name, device)
         return device, card
 
+    def cards(self):
+        known = self._known_at_open
+        return [card for card in self._state.cards() if known is None or card["uuid"] in known]
+
     def handle(self, uuid):
         for value, known in self._handles.items():
             if known == uuid:
@@ -183,6 +188,9 @@ def put_text(address, size, text):
 def nvmlInitWithFlags(lib, flags):
     if lib._state.config().get("absent"):
         raise Failed("DRIVER_NOT_LOADED")
+    if not lib._opened:
+        fixed = lib._state.config().get("cards_fixed_at_open")
+        lib._known_at_open = [card["uuid"] for card in lib._state.cards()] if fixed else None
     lib._opened += 1
 
 
@@ -231,12 +239,12 @@ def nvmlSystemGetProcessName(lib, pid, text, size):
 
 @export(c_void_p, names=("nvmlDeviceGetCount",))
 def nvmlDeviceGetCount_v2(lib, count):
-    put(count, c_uint, len(lib._state.cards()))
+    put(count, c_uint, len(lib.cards()))
 
 
 @export(c_uint, c_void_p, names=("nvmlDeviceGetHandleByIndex",))
 def nvmlDeviceGetHandleByIndex_v2(lib, index, handle):
-    cards = lib._state.cards()
+    cards = lib.cards()
     if index >= len(cards):
         raise Failed("INVALID_ARGUMENT")
     lib._fail("nvmlDeviceGetHandleByIndex_v2", cards[index])
@@ -266,7 +274,7 @@ def nvmlDeviceGetName(lib, handle, text, size):
 @export(c_void_p, c_void_p)
 def nvmlDeviceGetIndex(lib, handle, index):
     device, _ = lib.device(handle, "nvmlDeviceGetIndex")
-    put(index, c_uint, lib._state.cards().index(device))
+    put(index, c_uint, lib.cards().index(device))
 
 
 @export(c_void_p, c_void_p, c_void_p)

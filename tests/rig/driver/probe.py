@@ -56,7 +56,8 @@ async def measure_stalls(stalls: list[float]) -> None:
 async def main() -> None:
     options = json.loads(sys.argv[1])
     mute = options.pop("mute", False)
-    drm = Path(options.pop("drm", "/nowhere"))  # real AMD cards of the developer's machine stay out of the picture
+    drm = Path(options.pop("drm", "/nowhere"))  # real cards of the developer's machine stay out of the picture
+    kernel_cards = Path(options.pop("kernel_cards", "/nowhere"))
     runs: dict[int, str] = {}
     stalls: list[float] = []
 
@@ -67,7 +68,9 @@ async def main() -> None:
         if not mute:
             say(sample=plain(gpus))
 
-    sampler = GpuSampler(published, lambda: runs, time.monotonic, resident_bytes=resident, drm=drm, **options)
+    sampler = GpuSampler(
+        published, lambda: runs, time.monotonic, resident_bytes=resident, drm=drm, kernel_cards=kernel_cards, **options
+    )
     loop = asyncio.get_running_loop()
     commands: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
