@@ -1,0 +1,246 @@
+"""Owns the list of what can be loaded: shipped profiles, the person's own, models found in folders; each with facts and plan."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+import msgspec
+
+from app.core.errors import SettingInvalid, UnknownProfile
+from app.core.memory import plan
+from app.core.memory.plan_types import MemoryPlan
+from app.core.options import Scalar, problem_with
+from app.core.paths import Paths
+from app.core.profiles import Profile, merged, with_defaults
+from app.core.settings import MemorySettings, Settings
+from app.core.snapshot import Gpus, ProfileCard
+from app.core.snapshot import Library as LibrarySlice
+from app.daemon import installations
+from app.daemon.shelf import Shelf
+from app.daemon.tasks import Tasks
+from app.engines.base import Installation
+from app.engines.registry import FAMILIES
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0  # not every drive tells of changes
+POLL_SHARE = 0.01  # a slow walk makes the pauses longer: looking for changes takes at most this share of the time
+LONGEST_PAUSE_SECONDS = 30.0
+FIRST_SCAN_SECONDS = 10.0  # a drive that hangs must not keep the service from starting
+MATERIAL_BYTES = 64 * 1024**2  # smaller changes of memory do not make plans worth computing again
+SHOWN_BYTES = 256 * 1024**2  # and smaller changes of a plan's room are not worth sending
+
+FindEngine = Callable[[str], Installation | None]
+
+
+class Library:
+    """`publish` gets the whole slice, only when it changed. All methods belong to the event loop; files are read in a thread."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        settings: Settings,
+        publish: Callable[[LibrarySlice], None],
+        *,
+        find_engine: FindEngine | None = None,
+        shelf: Shelf | None = None,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._publish = publish
+        self._find_engine = find_engine or (lambda family: installations.find(family, paths, os.environ))
+        self._settings = settings
+        self._shelf = shelf or Shelf(paths, self._find_engine)
+        self._poll_seconds = poll_seconds
+        self._cards: dict[str, ProfileCard] = {}
+        self._gpus: Gpus | None = None
+        self._leaving: Mapping[str, int] | None = None
+        self._priced_at: dict[str, int] = {}
+        self._look, self._price, self._listed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._scans = asyncio.Lock()
+        self._tasks = Tasks()
+        self.current = LibrarySlice()
+
+    async def start(self) -> None:
+        """Returns when the first list is there, or after a while when a drive is slow: then it follows."""
+        self._tasks.start(self._watch(), "library: look for changes")
+        self._tasks.start(self._keep_priced(), "library: price")
+        try:
+            async with asyncio.timeout(FIRST_SCAN_SECONDS):
+                await self._listed.wait()
+        except TimeoutError:
+            log.warning("the model folders take long to read; the list follows")
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+    def card(self, profile_id: str) -> ProfileCard:
+        """The profile of that id or alias; raises UnknownProfile listing what there is."""
+        found = self._cards.get(profile_id)
+        if found is None:
+            found = next((card for card in self._cards.values() if profile_id in card.profile.aliases), None)
+        if found is None:
+            near = get_close_matches(profile_id, self._cards, n=1)
+            names = ", ".join(list(self._cards)[:20]) or "none yet"
+            raise UnknownProfile(
+                f"There is no model called {profile_id!r}.",
+                f"Did you mean {near[0]}?" if near else f"There are: {names}.",
+            )
+        return found
+
+    def merged(self, card: ProfileCard, settings: Mapping[str, Scalar]) -> Profile:
+        """The card's profile with `settings` laid over; raises SettingInvalid for one that its engine cannot take."""
+        options = {option.name: option for option in FAMILIES[card.profile.engine].options}
+        for name, value in settings.items():
+            option = options.get(name)
+            problem = "is not a setting of this engine" if option is None else problem_with(option, value)
+            if problem:
+                advice = option.sentence if option else f"It has: {', '.join(sorted(options))}."
+                raise SettingInvalid(f"{card.profile.id}: settings.{name} {problem}.", advice)
+        return merged(card.profile, settings)
+
+    def take_over(self, settings: Settings) -> None:
+        """Folders and limits may change while running."""
+        self._settings = settings
+        self._priced_at = {}
+        self._look.set()
+        self._price.set()
+
+    async def rescan(self) -> bool:
+        """Looks now; whether anything had changed. Plans of unchanged cards stay; new cards are priced a little later."""
+        async with self._scans:
+            listing = await asyncio.to_thread(self._shelf.look, self._settings)
+            if listing is None:
+                return False
+            cards = tuple(_with_plan_of(card, self._cards.get(card.profile.id)) for card in listing.cards)
+            self._show(LibrarySlice(profiles=cards, problems=listing.problems, folders=listing.folders))
+            self._price.set()
+            return True
+
+    def reprice(self, gpus: Gpus, leaving_bytes: Mapping[str, int] | None = None) -> None:
+        """Called at each sample: plans are computed again, a little later and card by card, when memory moved enough.
+
+        `leaving_bytes` is what the loaded model would give back; without it, what our engines hold on the cards.
+        """
+        self._gpus, self._leaving = gpus, leaving_bytes
+        if _moved(self._priced_at, _figures(gpus, leaving_bytes)):
+            self._price.set()
+
+    async def _watch(self) -> None:
+        while True:
+            self._look.clear()
+            began = time.monotonic()
+            changed = True
+            try:
+                changed = await self.rescan()
+            except OSError:
+                log.exception("the model folders could not be searched")
+            self._listed.set()
+            walked = 0.0 if changed else time.monotonic() - began
+            pause = max(self._poll_seconds, min(walked / POLL_SHARE, LONGEST_PAUSE_SECONDS))
+            try:
+                async with asyncio.timeout(pause):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+
+    async def _keep_priced(self) -> None:
+        while True:
+            await self._price.wait()
+            self._price.clear()
+            if self._gpus is None:
+                continue
+            self._priced_at = _figures(self._gpus, self._leaving)
+            for profile_id in list(self._cards):
+                card = self._cards.get(profile_id)
+                if card is not None:
+                    self._cards[profile_id] = self._priced(card)
+                await asyncio.sleep(0)  # a refusal's remedies take milliseconds, and tokens pass through this loop
+            self._show(msgspec.structs.replace(self.current, profiles=tuple(self._cards.values())))
+
+    def _priced(self, card: ProfileCard) -> ProfileCard:
+        """The card priced now; its plan is kept when nothing that anybody would see has changed."""
+        if self._gpus is None or not card.available:
+            return card
+        now = plan_of(card, self._gpus, self._settings.memory, self._find_engine(card.profile.engine), self._leaving)
+        if card.plan is not None and not _differs(card.plan, now):
+            return card
+        return msgspec.structs.replace(card, plan=now)
+
+    def _show(self, library: LibrarySlice) -> None:
+        self._cards = {card.profile.id: card for card in library.profiles}
+        if library != self.current:
+            self.current = library
+            self._publish(library)
+
+
+def _with_plan_of(card: ProfileCard, before: ProfileCard | None) -> ProfileCard:
+    """The card with the plan that it had, when it is still the same in all else."""
+    if before is None or before.plan is None or msgspec.structs.replace(before, plan=None) != card:
+        return card
+    return before
+
+
+def plan_of(
+    card: ProfileCard,
+    gpus: Gpus,
+    limits: MemorySettings,
+    installation: Installation | None,
+    leaving_bytes: Mapping[str, int] | None = None,
+) -> MemoryPlan:
+    """What loading the card's profile would need now. Without an installed engine: as the one for this machine would."""
+    profile = card.profile
+    return plan(
+        card.facts,
+        with_defaults(FAMILIES[profile.engine].options, profile.settings),
+        family=profile.engine,
+        accelerator=installation.accelerator if installation else "cuda" if gpus.gpus else "cpu",
+        gpus=gpus,
+        headroom_bytes=limits.headroom_bytes,
+        host_headroom_bytes=limits.host_headroom_bytes,
+        threshold=limits.threshold,
+        leaving_bytes=held_by_engines(gpus) if leaving_bytes is None else leaving_bytes,
+        our_run_ids={process.run_id for gpu in gpus.gpus for process in gpu.processes or () if process.run_id},
+        gpu_uuids=profile.gpus,
+    )
+
+
+def held_by_engines(gpus: Gpus) -> dict[str, int]:
+    """Card → bytes that our engines hold there: with one seat, what a switch gives back."""
+    return {gpu.uuid: sum(process.bytes or 0 for process in gpu.processes or () if process.run_id) for gpu in gpus.gpus}
+
+
+def _figures(gpus: Gpus, leaving_bytes: Mapping[str, int] | None) -> dict[str, int]:
+    """Everything that a plan depends on beside its card, as numbers by name."""
+    figures = {f"driver {gpus.driver.value} {gpus.message}": 0}
+    figures |= {f"leaving {device}": size for device, size in (leaving_bytes or {}).items()}
+    for gpu in gpus.gpus:
+        figures[f"{gpu.uuid} total"] = gpu.total_bytes or 0
+        figures[f"{gpu.uuid} free"] = -1 if gpu.free_bytes is None else gpu.free_bytes
+        for process in gpu.processes or ():
+            figures[f"{gpu.uuid} {process.pid} {process.run_id}"] = process.bytes or 0
+    if gpus.host is not None:
+        figures["host total"] = gpus.host.total_bytes
+        figures["host available"] = gpus.host.available_bytes
+    return figures
+
+
+def _moved(before: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    return before.keys() != now.keys() or any(abs(now[key] - before[key]) >= MATERIAL_BYTES for key in now)
+
+
+def _differs(before: MemoryPlan, now: MemoryPlan) -> bool:
+    """Whether a person would see it: another verdict, sentence or remedy, or clearly more or less room."""
+    if (before.verdict, before.summary, before.remedies) != (now.verdict, now.summary, now.remedies):
+        return True
+    rooms = [{device.device: device.available_bytes for device in each.devices} for each in (before, now)]
+    if rooms[0].keys() != rooms[1].keys():
+        return True
+    return any(
+        (room is None) != (rooms[1][name] is None) or abs((room or 0) - (rooms[1][name] or 0)) >= SHOWN_BYTES
+        for name, room in rooms[0].items()
+    )

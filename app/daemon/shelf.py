@@ -1,0 +1,250 @@
+"""Reads what lies in the profile and model folders and turns it into cards; remembers each file until it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from app.core.catalog.facts import ModelFacts
+from app.core.catalog.gguf_facts import model_stem, read_gguf_facts, shards_of
+from app.core.catalog.safetensors import read_folder_facts
+from app.core.errors import ModelError, ProfileInvalid
+from app.core.paths import Paths
+from app.core.profiles import MAX_PROFILE_BYTES, Profile, parse_profile, profile_from_model, slug
+from app.core.resources import BUILTIN_MODELS, builtin_model, profiles_folder
+from app.core.settings import LibrarySettings, Settings
+from app.core.snapshot import Problem, ProfileCard
+from app.daemon.folders import Seen, Stamp, expanded, stamp_of, walk
+from app.engines.base import Installation
+from app.engines.registry import DEFAULT_FAMILY, FAMILIES
+
+MAX_PROFILES = 2_000
+MAX_PROBLEMS = 200
+
+Facts = ModelFacts | Problem | None  # None: a file that belongs to a model without being one
+Stamps = tuple[Stamp | None, ...]
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    cards: tuple[ProfileCard, ...]
+    problems: tuple[Problem, ...]
+    folders: tuple[str, ...]
+
+
+class Shelf:
+    """Used by one thread at a time. `shipped` is the folder of the profiles that come with Engine Room."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        find_engine: Callable[[str], Installation | None],
+        shipped: Path | None = None,
+        builtin: Callable[[str], Path | None] = builtin_model,
+    ) -> None:
+        self._own = paths.profiles
+        self._find_engine = find_engine
+        self._shipped = shipped or profiles_folder()
+        self._builtin = builtin
+        self._options = {family.id: family.options for family in FAMILIES.values()}
+        self._profiles: dict[Path, tuple[Stamp, Profile | tuple[Problem, ...]]] = {}
+        self._facts: dict[Path, tuple[Stamps, Facts]] = {}
+        self._last: object = None
+
+    def look(self, settings: Settings) -> Listing | None:
+        """The whole list; None when nothing has changed since the last look."""
+        folders = tuple(expanded(folder) for folder in settings.library.folders)
+        default = {expanded(folder) for folder in LibrarySettings().folders}  # type: ignore[call-arg]
+        seen = walk(folders, quiet_when_missing=default)
+        files, problems = self._profile_files()
+        profiles, broken = self._read_profiles(files)
+        models: dict[str, Path] = {}
+        for profile in profiles:
+            models.setdefault(profile.id, self._model_path(profile))
+        named = {path: tuple(stamp_of(part) for part in shards_of(path)) for path in models.values()}
+        available = {family: self._find_engine(family) is not None for family in FAMILIES}
+        state = (files, seen, named, available, settings.library, settings.memory.context_limit_tokens)
+        if state == self._last:
+            return None
+        self._facts = {path: kept for path, kept in self._facts.items() if path in seen.models or path in named}
+        cards, clashes = self._cards(profiles, models, named, available)
+        found, unreadable = self._found(seen, cards, set(named), available, settings.memory.context_limit_tokens)
+        self._last = state
+        return Listing(
+            cards=(*cards.values(), *found),
+            problems=(*problems, *broken, *clashes, *seen.problems, *unreadable)[:MAX_PROBLEMS],
+            folders=tuple(str(folder) for folder in folders),
+        )
+
+    # --- profiles ---
+
+    def _profile_files(self) -> tuple[dict[Path, Stamp], list[Problem]]:
+        """TOML files, the person's own first, so that they win over shipped ones of the same name."""
+        files: dict[Path, Stamp] = {}
+        problems = []
+        for folder in (self._own, self._shipped):
+            try:
+                names = sorted(path for path in folder.iterdir() if path.suffix == ".toml" and path.name[0] != ".")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                problems.append(_problem(folder, f"The profiles in {folder} cannot be read: {error.strerror}."))
+                continue
+            for path in names[:MAX_PROFILES]:
+                if (stamp := stamp_of(path)) is not None and path.is_file():
+                    files[path] = stamp
+                else:
+                    problems.append(_problem(path, f"{path} cannot be read.", "Mend the link or remove it."))
+        return files, problems
+
+    def _read_profiles(self, files: Mapping[Path, Stamp]) -> tuple[list[Profile], list[Problem]]:
+        read = {
+            path: kept if (kept := self._profiles.get(path)) and kept[0] == stamp else (stamp, self._read_profile(path))
+            for path, stamp in files.items()
+        }
+        self._profiles = read
+        profiles = [content for _, content in read.values() if isinstance(content, Profile)]
+        problems = [problem for _, content in read.values() if not isinstance(content, Profile) for problem in content]
+        return profiles, problems
+
+    def _read_profile(self, path: Path) -> Profile | tuple[Problem, ...]:
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_PROFILE_BYTES + 1)
+            if len(data) > MAX_PROFILE_BYTES:
+                return (_problem(path, f"{path} is too large for a profile.", "Keep it below one MiB."),)
+            profile = parse_profile(data.decode("utf-8"), path, self._options)
+        except ProfileInvalid as error:
+            return tuple(_problem(path, item.summary, item.advice) for item in error.problems)
+        except UnicodeDecodeError:
+            return (_problem(path, f"{path} is not text in UTF-8.", "Save it as UTF-8."),)
+        except OSError as error:
+            return (_problem(path, f"{path} cannot be read: {error.strerror}.", "Check the file's permissions."),)
+        return msgspec.structs.replace(profile, source="shipped") if path.parent == self._shipped else profile
+
+    def _model_path(self, profile: Profile) -> Path:
+        """Where the profile's model lies; a relative path counts from the profile's own file."""
+        if profile.model.startswith("builtin:"):
+            return self._builtin(profile.model) or Path(profile.model)
+        folder = self._shipped if profile.source == "shipped" else Path(profile.source).parent
+        path = expanded(profile.model)
+        path = path if path.is_absolute() else folder / path
+        return shards_of(path)[0]
+
+    def _cards(
+        self,
+        profiles: Iterable[Profile],
+        models: Mapping[str, Path],
+        named: Mapping[Path, Stamps],
+        available: Mapping[str, bool],
+    ) -> tuple[dict[str, ProfileCard], list[Problem]]:
+        cards: dict[str, ProfileCard] = {}
+        problems = []
+        aliases: dict[str, str] = {}
+        for profile in profiles:
+            if (first := cards.get(profile.id)) is not None:
+                other = "the one that ships with Engine Room" if profile.source == "shipped" else profile.source
+                problems.append(
+                    _problem(
+                        Path(first.profile.source),
+                        f"Two profiles are called {profile.id}: {first.profile.source} is used, {other} is not.",
+                        "Rename your file if you want both.",
+                    )
+                )
+                continue
+            problems += [
+                _problem(
+                    Path(profile.source), f"The alias {alias} of {profile.id} already belongs to {aliases[alias]}."
+                )
+                for alias in profile.aliases
+                if alias in aliases
+            ]
+            aliases.update({alias: profile.id for alias in (profile.id, *profile.aliases) if alias not in aliases})
+            path = models[profile.id]
+            facts = self._facts_of(path, named[path])
+            if profile.model.startswith("builtin:") and profile.model not in BUILTIN_MODELS:
+                known = ", ".join(BUILTIN_MODELS)
+                facts = _problem(path, f"There is no model {profile.model!r}.", f"Use {known}, or a file's path.")
+            if facts is None:
+                facts = _problem(path, f"{path} is not a model but belongs to one.", "Name the model's own file.")
+            cards[profile.id] = _card(profile, path, facts, available[profile.engine])
+        return cards, problems
+
+    # --- models in folders ---
+
+    def _found(
+        self,
+        seen: Seen,
+        cards: Mapping[str, ProfileCard],
+        named: set[Path],
+        available: Mapping[str, bool],
+        context_limit_tokens: int,
+    ) -> tuple[list[ProfileCard], list[Problem]]:
+        """A card for each model that no profile names yet; a file that cannot be read is a problem of its own."""
+        engine = next((family for family, there in available.items() if there), DEFAULT_FAMILY)
+        taken = {name for card in cards.values() for name in (card.profile.id, *card.profile.aliases)}
+        used = {_real(path) for path in named}
+        found, problems = [], []
+        for path, stamps in seen.models.items():
+            if _real(path) in used:
+                continue
+            facts = self._facts_of(path, stamps)
+            if isinstance(facts, Problem):
+                problems.append(facts)
+            elif facts is not None:
+                profile_id = next(name for name in _ids(path) if name not in taken)
+                taken.add(profile_id)
+                profile = profile_from_model(
+                    path, facts, profile_id=profile_id, engine=engine, context_limit_tokens=context_limit_tokens
+                )
+                found.append(_card(profile, path, facts, available[engine]))
+        return found, problems
+
+    def _facts_of(self, path: Path, stamps: Stamps) -> Facts:
+        kept = self._facts.get(path)
+        if kept is not None and kept[0] == stamps:
+            return kept[1]
+        facts: Facts
+        try:
+            facts = read_folder_facts(path) if path.is_dir() else read_gguf_facts(path)
+        except ModelError as error:
+            facts = _problem(path, error.summary, error.advice)
+        except (OSError, ValueError) as error:  # it vanished between two looks, or its name cannot be one
+            facts = _problem(path, f"{path} cannot be read: {error}.")
+        self._facts[path] = (stamps, facts)
+        return facts
+
+
+def _card(profile: Profile, path: Path, facts: ModelFacts | Problem, engine_available: bool) -> ProfileCard:
+    readable = isinstance(facts, ModelFacts)
+    return ProfileCard(
+        profile=profile,
+        facts=facts if isinstance(facts, ModelFacts) else None,
+        model_path=str(path),
+        available=readable,
+        engine_available=engine_available,
+        problem=facts if isinstance(facts, Problem) else None,
+    )
+
+
+def _ids(path: Path) -> Iterator[str]:
+    """Names for a found model, best first: its own, with its folder's, then counted."""
+    stem = slug(model_stem(path))
+    yield stem
+    yield (longer := slug(f"{path.parent.name}-{model_stem(path)}"))
+    number = 2
+    while True:
+        yield f"{longer}-{number}"
+        number += 1
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError):
+        return path
+
+
+def _problem(where: Path, summary: str, advice: str = "") -> Problem:
+    return Problem(where=str(where), summary=summary, advice=advice)
