@@ -78,9 +78,9 @@ class Rules:
     def _framing(headers: Headers) -> None:
         codings = headers.getall("Transfer-Encoding", ())
         if codings and (len(codings) > 1 or codings[0].strip().lower() != "chunked" or "Content-Length" in headers):
-            raise Refused(400, "Only plain chunked bodies are taken.", code="bad_framing", close=True)
+            raise bad_framing()
         if len(headers.getall("Content-Length", ())) > 1:
-            raise Refused(400, "The body's length is given twice.", code="bad_framing", close=True)
+            raise bad_framing()
 
     @staticmethod
     def _json(headers: Headers) -> None:
@@ -104,6 +104,10 @@ def not_found() -> Refused:
         code="unknown_path",
         kind="not_found_error",
     )
+
+
+def bad_framing() -> Refused:
+    return Refused(400, "The body's framing is not plain.", code="bad_framing", close=True)
 
 
 def other_account() -> Refused:

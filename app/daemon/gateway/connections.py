@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
 from app.daemon.gateway.answers import Refused
+from app.daemon.gateway.checks import bad_framing
 from app.daemon.gateway.peers import uid_of_peer
 
 HEAD_SECONDS = 12.0  # from the first byte of a head (or the connection) to its end
@@ -26,7 +27,16 @@ log = logging.getLogger(__name__)
 class Connection(RequestHandler):
     """One client connection. aiohttp reads and frames it; the limits that it lacks are here."""
 
-    __slots__ = ("_asked", "_body", "_framed_bytes", "_head_seconds", "_head_timer", "_peer_uid", "_spoken")
+    __slots__ = (
+        "_asked",
+        "_body",
+        "_framed_bytes",
+        "_head_seconds",
+        "_head_timer",
+        "_peer_uid",
+        "_spoken",
+        "framed_too_much",
+    )
 
     def __init__(self, manager: Server, *, head_seconds: float, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
@@ -34,6 +44,7 @@ class Connection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._body: Any = None  # of the latest request on this connection
         self._framed_bytes = 0
+        self.framed_too_much = False
         self._spoken = False  # whether a byte has come
         self._asked: bool = False  # whether the peer was looked up
         self._peer_uid: int | None = None
@@ -66,16 +77,20 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != known:
             self._stop_head_timer()
-            self._framed_bytes = 0
             if self._messages:
-                self._body = self._messages[-1][1]
-            return
-        if self._body is not None and not self._body.is_eof():
+                head, self._body = self._messages[-1]
+                self._framed_bytes = len(data) - sum(len(k) + len(v) + 4 for k, v in getattr(head, "raw_headers", ()))
+                self.framed_too_much = self._too_much_framing()
+        elif self._body is not None and not self._body.is_eof():
             self._framed_bytes += len(data)
-            if self._framed_bytes > FRAMING_ALLOWANCE_BYTES + 8 * self._body.total_bytes:
-                self._turn_away(Refused(400, "The body's framing is larger than the body.", code="bad_framing"))
+            if self._too_much_framing():
+                self._turn_away(bad_framing())
         elif self._head_timer is None and data:
             self._start_head_timer()
+
+    def _too_much_framing(self) -> bool:
+        """Whether chunk sizes and extensions outweigh the body that they frame."""
+        return self._framed_bytes > FRAMING_ALLOWANCE_BYTES + 8 * int(self._body.total_bytes)
 
     def handle_error(
         self,

@@ -367,7 +367,7 @@ async def _next(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _stream_headers() -> dict[str, str]:
-    return {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Server": "engine-room"}
 
 
 def _cut_short() -> Refused:

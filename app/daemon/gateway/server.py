@@ -19,7 +19,7 @@ from app.core.snapshot import RequestView, Traffic
 from app.daemon.gateway import answers
 from app.daemon.gateway.admission import Admission
 from app.daemon.gateway.answers import Refused
-from app.daemon.gateway.checks import Rules, cors_headers, not_found, other_account, preflight_headers
+from app.daemon.gateway.checks import Rules, bad_framing, cors_headers, not_found, other_account, preflight_headers
 from app.daemon.gateway.connections import HEAD_SECONDS, Connection, Connections
 from app.daemon.gateway.paths import OWN, POSTS, methods_of, model_asked, split_target
 from app.daemon.gateway.proxy import Proxy
@@ -190,8 +190,7 @@ class Gateway:
         assert self._rules is not None
         try:
             target = request.raw_path
-            if not self._settings.allow_other_accounts:
-                self._check_account(request)
+            self._check_connection(request)
             origin = self._rules.check(request.method, target, request.headers)
         except Refused as refused:
             self._ledger.turned_away(refused.code)
@@ -201,7 +200,7 @@ class Gateway:
         if request.method == "OPTIONS":
             asked = request.headers.getall("Access-Control-Request-Headers", ())
             private = request.headers.get("Access-Control-Request-Private-Network") == "true"
-            return web.Response(status=204, headers=preflight_headers(origin, asked, private))
+            return web.Response(status=204, headers={**answers.NO_STORE, **preflight_headers(origin, asked, private)})
         return await self._route_request(request, target, cors_headers(origin))
 
     async def handler(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -281,10 +280,13 @@ class Gateway:
 
     # --- own affairs ---------------------------------------------------------------------------------------------
 
-    def _check_account(self, request: web.BaseRequest) -> None:
+    def _check_connection(self, request: web.BaseRequest) -> None:
         connection = request.protocol
-        if isinstance(connection, Connection) and connection.peer_uid() != _OWN_UID:
+        assert isinstance(connection, Connection)
+        if not self._settings.allow_other_accounts and connection.peer_uid() != _OWN_UID:
             raise other_account()
+        if connection.framed_too_much:
+            raise bad_framing()
 
     def _ready_upstream(self, run_id: str) -> Upstream | None:
         """The pool to that run, only while the route says that it is ready."""

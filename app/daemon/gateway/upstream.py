@@ -120,11 +120,13 @@ async def _mark_reused(session: aiohttp.ClientSession, context: SimpleNamespace,
 def returned_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """The engine's headers as the client gets them."""
     named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
-    return CIMultiDict(
+    kept = CIMultiDict(
         (name, value)
         for name, value in headers.items()
         if _KEPT_BACK.fullmatch(name) is None and name.lower() not in named
     )
+    kept.setdefault("Server", "engine-room")
+    return kept
 
 
 def _no_answer(error: Exception) -> Refused:

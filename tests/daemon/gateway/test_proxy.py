@@ -360,7 +360,7 @@ async def test_a_client_that_does_not_read_stalls_only_itself(open_gateway) -> N
             await call.send(piece)
 
     async with open_gateway(script) as desk:
-        reader, writer = await asyncio.open_connection("127.0.0.1", desk.port, limit=1024)
+        _, writer = await asyncio.open_connection("127.0.0.1", desk.port, limit=1024)
         writer.write(post(CHAT, STREAMED.replace(b"demo", b"endless"), desk.port))
         stalled = await desk.engine.call(0)
         before = -1

@@ -164,6 +164,8 @@ async def read_answer(reader: asyncio.StreamReader, seconds: float = 10.0) -> tu
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)
         }
         body = b""
+        if status == 204:
+            return status, headers, body, True
         if headers.get("transfer-encoding") == "chunked":
             try:
                 while True:
