@@ -160,7 +160,7 @@ QListView::item:hover, QTreeView::item:hover { background: $hover; }
 QTreeView::branch { background: transparent; }
 QHeaderView { background: transparent; border: none; }
 QHeaderView::section {
-  background: transparent; border: none; border-bottom: 1px solid $border; padding: 0 10px 6px 10px; color: $text_muted;
+  background: transparent; border: none; border-bottom: 1px solid $border; padding: 0 13px 6px 13px; color: $text_muted;
 }
 QTableCornerButton::section { background: transparent; border: none; }
 QSplitter::handle { background: $border; }

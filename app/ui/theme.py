@@ -163,7 +163,7 @@ TYPES: dict[str, Type] = {
     "caption": Type(11, QFont.Weight.Medium),
     "title": Type(15, QFont.Weight.DemiBold),
     "heading": Type(20, QFont.Weight.DemiBold),
-    "figure": Type(26, QFont.Weight.DemiBold, figures=True),
+    "figure": Type(26, QFont.Weight.DemiBold),
     "title_number": Type(15, QFont.Weight.DemiBold, figures=True),
     "number": Type(13, figures=True),
     "small_number": Type(12, figures=True),

@@ -13,7 +13,6 @@ from PySide6.QtCore import QObject, Signal
 from app.core.control import Accepted, SettingField, SettingsView
 from app.core.errors import DaemonUnreachable, EngineRoomError
 from app.core.paths import Paths
-from app.core.snapshot import History
 from app.ui.presenter import Presenter
 from app.ui.remembered import Remembered
 from app.ui.store import Connection, Store
@@ -106,7 +105,7 @@ class NotingLink(QObject):
             "/control/settings": SettingsView(
                 file="~/.config/engine-room/settings.toml", fields=FIELDS, restart_needed=("gateway.port",)
             ),
-            "/control/history": History(),
+            "/control/history": worlds.HISTORY,
         }
         self.tasks = ImmediateTasks()
         self.retries = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from app.core.snapshot import (
     GpuProcess,
     Gpus,
     GpuSample,
+    History,
     HostSample,
     Library,
     Problem,
@@ -307,6 +309,28 @@ FAILURE = phases.Failure(
         line="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 512.00 MiB. GPU 1 has a total capacity of 23.64 GiB of which 211.00 MiB is free.",
     ),
     remedies=(Remedy(title="Load with 16k context", settings={"context": 16384}),),
+)
+
+
+def _walk(seed: int, level: float, swing: float, top: float) -> tuple[float, ...]:
+    chance, value, values = random.Random(seed), level, []
+    for _ in range(600):
+        value += chance.uniform(-swing, swing) + 0.05 * (level - value)
+        values.append(min(max(value, 0.0), top))
+    return tuple(values)
+
+
+HISTORY = History(
+    times=tuple(NOW - 600 + second for second in range(600)),
+    series={
+        "tokens_per_second": _walk(1, 1240, 70, 5000),
+        "first_token_seconds": _walk(2, 0.09, 0.012, 3),
+        "kv_cache_usage": _walk(3, 0.4, 0.02, 1),
+        "in_flight": _walk(4, 11, 1.4, 40),
+        "host:cpu_utilisation": _walk(5, 0.2, 0.04, 1),
+        f"gpu:{A}:utilisation": _walk(6, 0.84, 0.06, 1),
+        f"gpu:{B}:utilisation": _walk(7, 0.8, 0.06, 1),
+    },
 )
 
 WORLDS: dict[str, World] = {

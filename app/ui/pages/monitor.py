@@ -45,7 +45,7 @@ class FigureCard(Card):
         self.column.addWidget(self.line)
 
     def show_value(self, value: float | None, unit: str | None = None) -> None:
-        self.figure.say(self._words(value))
+        self.figure.say(self._words(value), "faint" if value is None else "")
         if unit is not None:
             self._unit.say(unit)
 
@@ -73,7 +73,7 @@ class GpuCard(Card):
         self.column.addSpacing(4)
         self.column.addWidget(self.line)
         host = QWidget()
-        grid = Grid(host, minimum=104, spacing=Space.small)
+        grid = Grid(host, minimum=84, spacing=Space.small)
         for key, label in self._facts.items():
             grid.addWidget(_fact(theme, key, label))
         self.column.addWidget(host)
@@ -130,7 +130,7 @@ class MonitorPage(PageColumn):
         self.kv = FigureCard(theme, "KV cache in use", "%", "predicted", _hundredths, 1.0)
         self.requests = FigureCard(theme, "Requests", "running", "warning", count)
         self._figures = QWidget()
-        grid = Grid(self._figures, minimum=190, most=4)
+        grid = Grid(self._figures, minimum=172, most=4)
         for card in (self.rate, self.first, self.kv, self.requests):
             grid.addWidget(card)
         self._devices = QWidget()
@@ -165,6 +165,7 @@ class MonitorPage(PageColumn):
         store.traffic_changed.connect(self._take_traffic)
         store.seats_changed.connect(self._show_gpus)
         store.connection_changed.connect(self._connected)
+        self._rebuild([])
         self._show_gpus()
         self._show_traffic()
         self._connected()

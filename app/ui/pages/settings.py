@@ -96,10 +96,9 @@ class SettingRow(QWidget):
         line.addLayout(words, 1)
         line.addWidget(self._default, 0, Qt.AlignmentFlag.AlignTop)
         line.addWidget(self.control, 0, Qt.AlignmentFlag.AlignTop)
-        if unit(field.key):
-            name = Label(theme, unit(field.key), "small", "muted")
-            name.setFixedWidth(54)
-            line.addWidget(name)
+        name = Label(theme, unit(field.key), "small", "muted")
+        name.setFixedSize(52, Space.control_height)
+        line.addWidget(name, 0, Qt.AlignmentFlag.AlignTop)
         self.setLayout(line)
         self.show_field(field, restart=False)
 

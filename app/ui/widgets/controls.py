@@ -17,6 +17,8 @@ _ICON_COLOURS = {
     "quiet": "text_muted",
     "icon": "text_muted",
     "soft": "accent_strong",
+    "navigation": "text_muted",
+    "segment": "text_muted",
 }
 
 
@@ -40,6 +42,8 @@ class Button(QPushButton):
         self.setIconSize(QSize(self._size + self._gap, self._size))
         self._tint()
         theme.changed.connect(self._tint)
+        if icon and kind in ("navigation", "segment"):
+            self.toggled.connect(self._tint)
 
     def shape(self, text: str, kind: str, icon: str = "", name: str = "") -> None:
         """Makes it another button: its text, kind, icon and spoken name; nothing happens when all are the same."""
@@ -55,7 +59,7 @@ class Button(QPushButton):
         if not self._icon_name:
             self.setIcon(QIcon())
             return
-        colour = _ICON_COLOURS.get(self._kind, "text")
+        colour = "accent" if self.isChecked() else _ICON_COLOURS.get(self._kind, "text")
         self.setIcon(self._theme.icon(self._icon_name, colour, self._size, self._gap))
 
 

@@ -82,6 +82,7 @@ class Header(QWidget):
         self.title.say(title)
         self.pill.say(pill, tone, busy)
         self.detail.say(detail)
+        self.detail.setVisible(bool(detail))
 
     def show_rate(self, text: str, idle: bool) -> None:
         self.rate.say(text, "faint" if idle else "")

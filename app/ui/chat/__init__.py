@@ -1,0 +1,1 @@
+"""Holds the chat pane: its store, its transcript and its composer."""
