@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import re
 from typing import Any
@@ -15,6 +16,8 @@ _CONTENT = re.compile(
     rb'"(?:content|reasoning_content|reasoning|thinking|text|delta|arguments|partial_json)"\s*:\s*"[^"]'
 )
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)"\s*:\s*"([^"]{1,64})"')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_TIMINGS = re.compile(rb'"timings"\s*:\s*\{')
 # Lines that only a complete stream has, and an engine's own word that it failed.
 _END = re.compile(
     rb'^(?:data: ?\[DONE\]|(?:event: ?|data: ?\{"type": ?")(?:message_stop|response\.(?:completed|incomplete|failed)))',
@@ -76,10 +79,12 @@ class StreamCounter:
             self.ended = self.ended or _END.search(lines) is not None
         if b"error" in lines and _ERROR.search(lines) is not None:
             self.failed = True
-        if usage := _object_after(lines, b'"usage"'):
-            self._usage[1:] = [usage]
-        if timings := _object_after(lines, b'"timings"'):
-            self._timings = timings
+        if b'"usage"' in lines:
+            for found in _USAGE.finditer(lines):
+                self._usage[1:] = [_object_at(found, lines)]
+        if b'"timings"' in lines:
+            for found in _TIMINGS.finditer(lines):
+                self._timings = _object_at(found, lines)
 
     @property
     def complete(self) -> bool:
@@ -96,23 +101,21 @@ class StreamCounter:
 
 def whole_answer(body: bytes) -> Counts:
     """The counts of an answer that came in one piece; empty counts when it is not the JSON of an answer."""
-    usage = _loose_object(_object_after(body, b'"usage"'))
-    timings = _loose_object(_object_after(body, b'"timings"'))
+    usage = _loose_object(_last_object(_USAGE, body))
+    timings = _loose_object(_last_object(_TIMINGS, body))
     finish = _FINISH.search(body)
     return _counts(usage, timings, finish[1].decode("ascii", "replace") if finish else "", None)
 
 
-def _object_after(data: bytes, name: bytes) -> bytes:
-    """The bytes from the `{` behind the last `"name":` to the end of that line, when an object is there."""
-    at = data.rfind(name)
-    if at < 0:
-        return b""
-    at += len(name)
-    head = data[at : at + 4].lstrip(b": ")
-    if not head.startswith(b"{"):
-        return b""
-    at = data.index(b"{", at)
-    return data[at : at + LINE_LIMIT_BYTES]
+def _last_object(name: re.Pattern[bytes], data: bytes) -> bytes:
+    """The bytes from the `{` of the last object of that name; empty when there is none."""
+    last = collections.deque(name.finditer(data), maxlen=1)
+    return _object_at(last[0], data) if last else b""
+
+
+def _object_at(found: re.Match[bytes], data: bytes) -> bytes:
+    """From the `{` that ends the match: the object, and whatever follows it."""
+    return data[found.end() - 1 : found.end() + LINE_LIMIT_BYTES]
 
 
 def _loose_object(text: bytes) -> dict[str, Any]:
