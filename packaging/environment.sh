@@ -72,7 +72,7 @@ install_locked() {
     rm -f "$stamp"
     { "$top/.venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
         --only-binary :all: --require-hashes -r "$lock" 2>&1 && touch "$stamp"; } \
-        | tee "$log" | sed -nE 's/^Collecting ([^ ;]*).*/  \1/p; s|^Processing .*/([^/]+)-py[^/]*\.whl.*|  \1|p; s|^Processing .*/([^/-]+-[^/-]+)-[^/]*\.whl.*|  \1|p; s/^Installing collected packages.*/  putting them in place …/p' >&2
+        | tee "$log" | sed -nE 's/^Collecting ([^ ;]*).*/  \1/p; s|^Processing .*/([^/-]+-[^/-]+)-[^/]*\.whl.*|  \1|p; s/^Installing collected packages.*/  putting them in place …/p' >&2
     [ -f "$stamp" ] || { grep -E '^ERROR|^WARNING: Retrying' "$log" | tail -5 >&2 || true
         stop "the packages could not be installed; $log has it all. Check the network or pip's index settings, then start again."; }
     stamp_of "$lock" >"$stamp"

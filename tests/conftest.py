@@ -8,9 +8,12 @@ import pytest
 from tests.rig.custody import end_all_of, processes_of
 from tests.rig.daemon import Daemon
 from tests.rig.driver import SimulatedDriver
+from tests.rig.embedded import embedded_engine, embedded_python
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import TooLate, eventually
+
+__all__ = ["embedded_engine", "embedded_python"]  # fixtures
 
 
 @pytest.fixture

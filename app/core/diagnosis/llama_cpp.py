@@ -78,7 +78,7 @@ _MODEL: tuple[FailurePattern, ...] = (
     FailurePattern(
         kind="model_missing",
         pattern=r"failed to open GGUF file '(?P<path>.+?)' \((?P<reason>[^)]*)\)",
-        summary="The model file {path} cannot be opened: {reason}.",
+        summary="The file {path} cannot be opened: {reason}.",
         advice="Check the path in the profile, and that the drive is there.",
     ),
     FailurePattern(
@@ -151,8 +151,8 @@ _MODEL: tuple[FailurePattern, ...] = (
     ),
     FailurePattern(
         kind="bad_argument",
-        pattern=r"failed to load lora adapter '(?P<path>[^']+)'|llama_adapter_lora_init: failed to (?:open|apply)",
-        summary="The LoRA adapter {path} cannot be loaded.",
+        pattern=r"failed to load lora adapter '(?P<path>[^']+)'|llama_adapter_lora_init: failed to (?:open|apply)(?: '(?P<path_too>[^']+)')?",
+        summary="The LoRA adapter {path}{path_too} cannot be loaded.",
         advice="Check its path, and that it was made for this model.",
     ),
     FailurePattern(

@@ -1,0 +1,63 @@
+"""llama-cpp-python's server as it really is, built from source: `./packaging/test --engines`."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.engines.llama_cpp_python import SCRUB
+from app.engines.registry import FAMILIES
+from tests.engines.launches import command_of, launch
+from tests.engines.running import free_port, running, tokens_of
+from tests.engines.tiny_model import write_tiny_model
+
+pytestmark = pytest.mark.engines
+
+FAMILY = FAMILIES["llama-cpp-python"]
+PYTHON = os.environ.get("ENGINE_ROOM_LLAMA_CPP_PYTHON", "")
+
+
+def test_it_loads_by_our_settings_only_and_answers(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    port = free_port()
+    made = launch(
+        "llama-cpp-python",
+        {"context_tokens": 256, "kv_type_k": "q8_0", "flash_attention": "on"},
+        executable=PYTHON,
+        model_path=str(model),
+        model_name="tiny",
+        port=port,
+        physical_cores=2,
+        api_key="canary-1414",
+    )
+    hostile = {**os.environ, "PORT": "1", "HOST": "0.0.0.0", "N_CTX": "64", "model": "/none", "API_KEY": "wrong"}
+    with running(command_of(made), tmp_path / "run.log", port, hostile) as engine:
+        engine.until_ready(FAMILY.readiness.health_path)
+        status, models = engine.request(FAMILY.readiness.models_path, key="canary-1414")
+        assert status == 200
+        assert [row["id"] for row in json.loads(models)["data"]] == ["tiny"]
+        assert "n_ctx                 = 256" in engine.log
+        body = {"model": "tiny", "max_tokens": 6, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        status, stream = engine.request(FAMILY.readiness.generate_path, body, key="canary-1414")
+        assert status == 200
+        assert "[DONE]" in stream
+        assert tokens_of(stream)
+        assert engine.stop() in (0, -signal.SIGTERM)
+        names = list(dict.fromkeys(s.name for line in engine.log.splitlines() if (s := FAMILY.stage_of(line))))
+        assert names == ["reading", "weights", "kv_cache", "graphs", "warm_up", "first_token"]
+
+
+def test_every_variable_that_could_set_it_is_scrubbed() -> None:
+    """The list in the family was read off the package; a newer package may have more."""
+    asked = (
+        "from llama_cpp.server import settings as s\n"
+        "models = (s.ServerSettings, s.ModelSettings, s.Settings, s.ConfigFileSettings)\n"
+        "print(sorted({name for model in models for name in model.model_fields}))"
+    )
+    names = ast.literal_eval(subprocess.run([PYTHON, "-c", asked], capture_output=True, text=True, check=True).stdout)
+    assert {name.upper() for name in names} <= set(SCRUB)
+    assert set(names) <= set(SCRUB)
