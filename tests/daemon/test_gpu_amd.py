@@ -75,3 +75,15 @@ def test_a_machine_with_amd_cards_only_is_well(tmp_path: Path) -> None:
         driver.gpus([card(0)])
         both = probe.sample(lambda sample: len(sample["gpus"]) == 2)
     assert [gpu["name"] for gpu in both["gpus"]] == ["NVIDIA GeForce RTX 4090", "Radeon"]
+
+
+def test_figures_that_wait_for_a_broken_driver_show_their_age(tmp_path: Path) -> None:
+    """I4: an AMD figure that was not read again is not called young."""
+    amd_card(tmp_path / "drm", product_name="Radeon")
+    driver = SimulatedDriver(tmp_path / "driver")
+    driver.gpus([card(0)])
+    driver.break_with("UNKNOWN")
+    with GpuProbe(driver, drm=str(tmp_path / "drm"), broken_retry_seconds=600) as probe:
+        first = probe.state("broken")
+        later = probe.sample(lambda sample: sample["host"]["taken_at"] > first["host"]["taken_at"] + 0.2)
+    assert later["taken_at"] == first["taken_at"]
