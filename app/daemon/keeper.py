@@ -241,14 +241,15 @@ class Keeper:
         *lines, self._commands = self._commands.split(b"\n")
         for line in lines:
             try:
-                command = json.loads(line)
-            except ValueError:
-                continue
-            if "kill" in command:
+                command = dict(json.loads(line))
+                stop = float(command["stop"]) if "stop" in command else None
+            except (ValueError, TypeError):
+                continue  # only our own daemon writes here: what it did not mean must not end an engine
+            if command.get("kill"):
                 self._end(0.0)
                 self._kill_at = min(self._kill_at, time.monotonic())
-            elif "stop" in command:
-                self._end(float(command["stop"]))
+            elif stop is not None:
+                self._end(stop)
 
     def _grace(self) -> float:
         return float(str(self._spec["grace_seconds"]))

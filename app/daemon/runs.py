@@ -88,6 +88,7 @@ class RunHandle:
         self._exited: asyncio.Future[RunExit] = loop.create_future()
         self._ended: asyncio.Future[RunEnd] = loop.create_future()
         self._cleared: asyncio.Future[None] = loop.create_future()
+        self._unsaid = b""  # asked for before the keeper could be spoken to
         self._keeper_died = False
         self._fault = ""
         self._asked = ""  # "" · "stop" · "kill"
@@ -119,6 +120,11 @@ class RunHandle:
     def is_over(self) -> bool:
         return self._cleared.done()
 
+    @property
+    def has_survivors(self) -> bool:
+        """Whether something would not go and is still there."""
+        return self._ended.done() and not self._ended.cancelled() and not self.is_over
+
     def stop(self) -> None:
         """TERM, the spec's grace, KILL; a second call never begins anew."""
         if not self._asked:
@@ -132,8 +138,11 @@ class RunHandle:
             self._say({"kill": True}, 0.0)
 
     def _say(self, command: dict[str, object], grace_seconds: float) -> None:
-        if self._lifeline is not None and not self._lifeline.is_closing():
-            self._lifeline.write(json.dumps(command).encode() + b"\n")
+        line = json.dumps(command).encode() + b"\n"
+        if self._lifeline is None:
+            self._unsaid += line
+        elif not self._lifeline.is_closing():
+            self._lifeline.write(line)
         end_command = procfs.END_COMMAND_SECONDS if self.spec.end_argv else 0.0
         self._watch_for(grace_seconds + self._kill_seconds + end_command + self._overdue_seconds)
 
@@ -158,8 +167,9 @@ class RunHandle:
         status, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), self._program.stdout)
         self._lifeline, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, self._program.stdin)
         try:
-            self._lifeline.write(first_line)
-            self._watch_for(LAUNCH_SECONDS)
+            self._lifeline.write(first_line + self._unsaid)
+            if not self._asked:
+                self._watch_for(LAUNCH_SECONDS)
             while line := await reader.readline():
                 self._heard(json.loads(line))
             if not self._cleared.done():  # both halves of the keeper were killed
@@ -173,6 +183,8 @@ class RunHandle:
                 self._watchdog.cancel()
             for waiting in (self._born, self._exited, self._ended, self._cleared):
                 waiting.cancel()
+            if self._program.poll() is None:
+                self._program.returncode = 0  # it outlives us on purpose, watching what would not go: no warning
             await asyncio.sleep(0)  # the transports close their descriptors in the loop's next turn
 
     def _heard(self, news: dict[str, Any]) -> None:
@@ -255,6 +267,7 @@ class Runs:
         self._tasks = Tasks()
         self._owner = processes.own_identity()
         self._members = processes.RunMembers(self._keeper_pids)
+        self._attending: dict[RunHandle, asyncio.Task[None]] = {}
         self.handles: dict[str, RunHandle] = {}  # every run that is not over, also one whose launch was cancelled
 
     async def launch(self, spec: RunSpec) -> RunHandle:
@@ -270,7 +283,7 @@ class Runs:
         handle = RunHandle(spec, program, self._kill_seconds, self._overdue_seconds)
         self.handles[spec.id] = handle
         line = json.dumps(self._keeper_spec(spec)).encode() + b"\n"
-        self._tasks.start(self._attend(handle, line), name=f"run {spec.id}")
+        self._attending[handle] = self._tasks.start(self._attend(handle, line), name=f"run {spec.id}")
         try:
             await asyncio.shield(handle._born)
         except asyncio.CancelledError:
@@ -283,6 +296,7 @@ class Runs:
         try:
             await handle._converse(line)
         finally:
+            self._attending.pop(handle, None)
             self.handles.pop(handle.spec.id, None)
             if handle.is_over and not handle._cleared.cancelled():
                 (self._folder / f"{handle.spec.id}.json").unlink(missing_ok=True)  # the keeper's work, if it could
@@ -361,14 +375,12 @@ class Runs:
 
     async def close(self) -> None:
         """Stops every run and waits for its end; a survivor stays in its keeper's watch."""
-        handles = list(self.handles.values())
-        for handle in handles:
+        attending = dict(self._attending)
+        for handle in attending:
             handle.stop()
-        await asyncio.gather(*(handle.ended() for handle in handles), return_exceptions=True)
-        overs = [
-            handle.cleared() for handle in handles if handle._ended.done() and not handle._ended.result().survivors
-        ]
-        await asyncio.gather(*overs, return_exceptions=True)
+        await asyncio.gather(*(handle.ended() for handle in attending), return_exceptions=True)
+        ending = [task for handle, task in attending.items() if not handle.has_survivors]
+        await asyncio.gather(*ending, return_exceptions=True)
         await self._tasks.close()
 
 
