@@ -13,7 +13,7 @@ from app.core.errors import SettingInvalid, UnknownProfile
 from app.core.memory.plan_types import Verdict
 from app.core.paths import Paths
 from app.core.settings import LibrarySettings, Settings
-from app.core.snapshot import DriverState, GpuProcess, Gpus, GpuSample, HostSample, ProfileCard
+from app.core.snapshot import DriverState, GpuProcess, Gpus, GpuSample, HostSample, ProfileCard, from_json, to_json
 from app.core.snapshot import Library as LibrarySlice
 from app.daemon.folders import MAX_DEPTH, walk
 from app.daemon.library import Library
@@ -303,9 +303,14 @@ async def test_cards_are_priced_and_priced_again_when_memory_moves(place: Place)
     count = len(place.published)
     for step in range(20):
         place.library.reprice(sample(20 + step / 1000))  # a browser breathes
+    for step in range(5):  # enough to be priced again, too little to be seen
+        place.library.reprice(sample(20 + step / 50))
+        for _ in range(20):
+            await asyncio.sleep(0)
     assert len(place.published) == count
     place.library.reprice(sample(1))
     await priced(place, Verdict.DOES_NOT_FIT)
+    assert len(place.published) == count + 1
     assert place.published[-1] == place.library.current
 
 
@@ -396,3 +401,10 @@ def test_an_unreadable_folder_is_told_and_others_are_read(tmp_path: Path) -> Non
     seen = walk([tmp_path])
     assert [path.name for path in seen.models] == ["m.gguf"]
     assert "cannot be read" in seen.problems[0].summary
+
+
+async def test_the_whole_list_travels_as_json(place: Place) -> None:
+    write_gguf(place.models / "tiny.gguf")
+    await place.look()
+    current = place.library.current
+    assert from_json(LibrarySlice, to_json(current)) == current

@@ -105,7 +105,7 @@ def _config(file: Path) -> _Config:
         raise ModelMissing(f"{file} is not there.", "Name a folder that holds a Hugging Face model.") from error
     except OSError as error:
         raise ModelUnreadable(f"{file} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelUnreadable(f"{file} is not a model's config: {error}.", "Download the model again.") from error
 
 
@@ -121,7 +121,7 @@ def _header(file: Path) -> dict[str, _Entry]:
         entries = {name: msgspec.json.decode(raw, type=_Entry) for name, raw in fields.items()}
     except OSError as error:
         raise ModelUnreadable(f"{file} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelUnreadable(f"The header of {file} is damaged: {error}.", "Download the file again.") from error
     if any(not 0 <= entry.data_offsets[0] <= entry.data_offsets[1] for entry in entries.values()):
         raise ModelUnreadable(f"The header of {file} is damaged: a tensor ends before it begins.", "Download it again.")

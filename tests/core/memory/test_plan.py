@@ -251,6 +251,7 @@ def test_the_threshold_counts_what_stays() -> None:
     assert available_bytes(free=20, credit=0, headroom=1, total=100, staying=80, threshold=0.95) == 15
     assert available_bytes(free=20, credit=10, headroom=1, total=100, staying=70, threshold=0.95) == 25
     assert available_bytes(free=20, credit=0, headroom=10, total=None, staying=80, threshold=0.95) == 10
+    assert available_bytes(free=1, credit=2, headroom=10, total=None, staying=0, threshold=0.95) == -7
 
 
 def test_the_refusal_names_the_numbers_and_who_holds_the_memory() -> None:
