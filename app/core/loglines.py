@@ -93,9 +93,18 @@ def parsed(raw: bytes) -> Line:
     return Line(_level_of(text), "", "", text)
 
 
+_QUICK = re.compile(rb"^\d[\d.]* ([DIWE]) |^\{\"type\".{0,60}?\"level\":\"(\w+)\"")
+_QUICK_LEVELS = {b"D": Level.DEBUG, b"I": Level.INFO, b"W": Level.WARNING, b"E": Level.ERROR}
+_LEVEL_BYTES = 400  # a level stands at the beginning of its line
+
+
 def level_of(raw: bytes) -> Level:
-    """Only the level, for counting: the same answer as `parsed`, for a fraction of its cost on usual lines."""
-    return parsed(raw[:600]).level
+    """Only the level, for counting a million lines: the usual forms without decoding, all others as `parsed` does."""
+    found = _QUICK.match(raw)
+    if found is not None:
+        letter = found.group(1)
+        return _QUICK_LEVELS[letter] if letter else _WORDS.get(found.group(2).decode(), Level.INFO)
+    return parsed(raw[-_LEVEL_BYTES:] if b"\r" in raw[:-1] else raw[:_LEVEL_BYTES]).level
 
 
 def _json_line(text: str) -> Line | None:

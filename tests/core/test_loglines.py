@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.loglines import Level, parsed, spans, visible, without_escapes
+from app.core.loglines import Level, level_of, parsed, spans, visible, without_escapes
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,7 @@ from app.core.loglines import Level, parsed, spans, visible, without_escapes
 )
 def test_a_line_tells_its_level_source_and_text(raw: bytes, level: Level, source: str, text: str) -> None:
     line = parsed(raw)
+    assert level_of(raw) is level
     assert (line.level, line.source, line.text) == (level, source, text)
 
 

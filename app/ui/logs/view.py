@@ -1,0 +1,396 @@
+"""Paints a log: only the lines that are visible, whatever their number; selection, follow, marks of what was found."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+
+from PySide6.QtCore import QPoint, QRect, Qt, Signal
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QFontMetricsF,
+    QGuiApplication,
+    QKeyEvent,
+    QKeySequence,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QAbstractScrollArea, QFrame
+
+from app.core.loglines import Level, Line, parsed, spans, visible, without_escapes
+from app.ui.logs.spool import Spool
+from app.ui.theme import Space, Theme
+
+LEVEL_WORDS = {Level.DEBUG: "DEBUG", Level.INFO: "INFO", Level.WARNING: "WARN", Level.ERROR: "ERROR"}
+LEVEL_COLOURS = {Level.DEBUG: "text_faint", Level.INFO: "good", Level.WARNING: "warning", Level.ERROR: "danger"}
+# ANSI colours by meaning of ours, so that they are readable in both themes.
+ANSI = ("text_faint", "danger", "good", "warning", "code_name", "predicted", "accent", "text") * 2
+LINE_FACTOR = 1.55
+KEPT_LINES = 400
+
+Piece = tuple[str, str, bool]  # text, colour name, bold
+
+
+class LogView(QAbstractScrollArea):
+    """Shows all lines of a spool, or the ones of `show_only`. `followed` tells when following begins or ends."""
+
+    followed = Signal(bool)
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._theme = theme
+        self._spool: Spool | None = None
+        self._only: array[int] | None = None
+        self._follow = True
+        self._found: array[int] = array("Q")
+        self._current = -1
+        self._pattern: re.Pattern[bytes] | None = None
+        self._marked = -1
+        self._anchor: tuple[int, int] | None = None
+        self._caret: tuple[int, int] | None = None
+        self._lines: OrderedDict[int, tuple[bytes, list[Piece], Level]] = OrderedDict()
+        self._widest = 0
+        self.setAccessibleName("Engine log")
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.viewport().setCursor(Qt.CursorShape.IBeamCursor)
+        self._take_theme()
+        theme.changed.connect(self._take_theme)
+        self.verticalScrollBar().valueChanged.connect(self._scrolled)
+        self.verticalScrollBar().sliderMoved.connect(self._person_scrolled)
+        self.verticalScrollBar().actionTriggered.connect(self._person_scrolled)
+
+    def _take_theme(self) -> None:
+        self._font: QFont = self._theme.font("mono")
+        self._bold = QFont(self._font)
+        self._bold.setWeight(QFont.Weight.Bold)
+        metrics = QFontMetricsF(self._font)
+        self._advance = metrics.horizontalAdvance("0")
+        self._height = max(1, round(metrics.height() * LINE_FACTOR))
+        self._rise = (self._height + metrics.ascent() - metrics.descent()) / 2
+        self._lines.clear()
+        self._lay_out()
+
+    # --- what is shown ---
+
+    def show_spool(self, spool: Spool | None) -> None:
+        self._spool = spool
+        self._only, self._found, self._current, self._marked = None, array("Q"), -1, -1
+        self._anchor = self._caret = None
+        self._lines.clear()
+        self._widest = 0
+        self.follow(True)
+        self._lay_out()
+
+    def show_only(self, numbers: array[int] | None) -> None:
+        """Only these lines (None = all). The first visible line stays in sight as far as it is shown."""
+        top = self._number(self.verticalScrollBar().value())
+        self._only = numbers
+        self._lay_out()
+        if not self._follow and top is not None:
+            self.verticalScrollBar().setValue(self._row(top))
+
+    def more(self) -> None:
+        """The spool, or the lines chosen of it, have grown."""
+        spool = self._spool
+        if spool is not None and spool.lines:
+            self._lines.pop(spool.lines - 1, None)  # it may have been open when it was last painted
+            self._lines.pop(spool.lines - 2, None)
+        self._lay_out()
+
+    def follow(self, on: bool) -> None:
+        if on != self._follow:
+            self._follow = on
+            self.followed.emit(on)
+        if on:
+            self.verticalScrollBar().setValue(self.verticalScrollBar().maximum())
+
+    @property
+    def following(self) -> bool:
+        return self._follow
+
+    def show_found(self, found: array[int], pattern: re.Pattern[bytes] | None) -> None:
+        self._found, self._pattern = found, pattern
+        self._current = -1
+        self.viewport().update()
+
+    def go_found(self, step: int) -> tuple[int, int]:
+        """To the next or previous found line, seen from the top of the view; (its place, how many there are)."""
+        if not self._found:
+            return 0, 0
+        if self._current < 0:
+            top = self._number(self.verticalScrollBar().value()) or 0
+            at = bisect_left(self._found, top)
+            self._current = (at if step > 0 else at - 1) % len(self._found)
+        else:
+            self._current = (self._current + step) % len(self._found)
+        self.show_line(self._found[self._current])
+        return self._current + 1, len(self._found)
+
+    def mark(self, number: int) -> None:
+        """Highlights a line (the evidence of a failure) and brings it into the middle."""
+        self._marked = number
+        self.show_line(number)
+
+    def show_line(self, number: int) -> None:
+        self.follow(False)
+        self.verticalScrollBar().setValue(max(0, self._row(number) - self._rows_visible() // 2))
+        self.viewport().update()
+
+    @property
+    def rows(self) -> int:
+        if self._only is not None:
+            return len(self._only)
+        return self._spool.lines if self._spool else 0
+
+    def _number(self, row: int) -> int | None:
+        if not 0 <= row < self.rows:
+            return None
+        return self._only[row] if self._only is not None else row
+
+    def _row(self, number: int) -> int:
+        return bisect_left(self._only, number) if self._only is not None else number
+
+    def _rows_visible(self) -> int:
+        return max(1, self.viewport().height() // self._height)
+
+    def _lay_out(self) -> None:
+        bar = self.verticalScrollBar()
+        bar.setPageStep(self._rows_visible())
+        bar.setRange(0, max(0, self.rows - self._rows_visible()))
+        self._lay_out_width()
+        if self._follow:
+            bar.setValue(bar.maximum())
+        self.viewport().update()
+
+    def _lay_out_width(self) -> None:
+        across = self.horizontalScrollBar()
+        room = self.viewport().width() - self._gutter()
+        across.setPageStep(room)
+        across.setSingleStep(round(self._advance * 8))
+        across.setRange(0, max(0, round((self._widest + 2) * self._advance) - room))
+
+    def _gutter(self) -> int:
+        digits = max(4, len(str(self._spool.lines if self._spool else 0)))
+        return round((digits + 2) * self._advance) + Space.small
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self._lay_out()
+
+    def _scrolled(self) -> None:
+        self.viewport().update()
+
+    def _person_scrolled(self, *_: object) -> None:
+        """A person who scrolls up wants to read; at the end they want to follow again."""
+        bar = self.verticalScrollBar()
+        self.follow(bar.sliderPosition() >= bar.maximum())
+
+    def wheelEvent(self, event) -> None:  # type: ignore[no-untyped-def]
+        super().wheelEvent(event)
+        self._person_scrolled()
+
+    # --- painting ---
+
+    def _pieces(self, number: int) -> tuple[bytes, list[Piece], Level]:
+        kept = self._lines.get(number)
+        if kept is None:
+            assert self._spool is not None
+            raw = self._spool.line(number)
+            line = parsed(raw)
+            kept = raw, self._cut(raw, line), line.level
+            self._lines[number] = kept
+            if len(self._lines) > KEPT_LINES:
+                self._lines.popitem(last=False)
+        return kept
+
+    @staticmethod
+    def _cut(raw: bytes, line: Line) -> list[Piece]:
+        pieces: list[Piece] = []
+        if line.time:
+            pieces.append((f"{line.time:<14} ", "text_faint", False))
+        if line.time or line.level is not Level.INFO:
+            pieces.append((f"{LEVEL_WORDS[line.level]:<6}", LEVEL_COLOURS[line.level], False))
+        if line.source:
+            pieces.append((f"{line.source:<5} ", "predicted", False))
+        shown = visible(raw)
+        if "\x1b" in shown and without_escapes(shown) == line.text:
+            for span in spans(shown):
+                colour = "text_muted" if span.dim else "text" if span.colour is None else ANSI[span.colour]
+                pieces.append((span.text.expandtabs(4), colour, span.bold))
+        else:
+            pieces.append((line.text.expandtabs(4), "text", False))
+        return pieces
+
+    def text_of(self, number: int) -> str:
+        """A line as it is painted, without its number."""
+        return "".join(text for text, _, _ in self._pieces(number)[1])
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self.viewport())
+        colour = self._theme.colour
+        area = event.rect()
+        painter.fillRect(area, colour("surface"))
+        if self._spool is None:
+            return
+        painter.setFont(self._font)
+        first = self.verticalScrollBar().value()
+        gutter, shift = self._gutter(), self.horizontalScrollBar().value()
+        selection = self._selection()
+        found = set(self._found_between(first))
+        widest = self._widest
+        for place in range(area.bottom() // self._height + 1):
+            number = self._number(first + place)
+            if number is None:
+                break
+            y = place * self._height
+            _, pieces, level = self._pieces(number)
+            row = QRect(0, y, self.viewport().width(), self._height)
+            if number == self._marked:
+                painter.fillRect(row, colour("warning_soft"))
+            elif level is Level.ERROR:
+                painter.fillRect(row, colour("danger_soft"))
+            if number in found:
+                self._paint_found(painter, number, gutter - shift, y)
+            if selection is not None:
+                self._paint_selection(painter, number, selection, gutter - shift, y)
+            x = float(gutter - shift)
+            for text, name, bold in pieces:
+                painter.setPen(colour(name))
+                painter.setFont(self._bold if bold else self._font)
+                painter.drawText(round(x), round(y + self._rise), text[:4000])
+                x += len(text) * self._advance
+            widest = max(widest, sum(len(text) for text, _, _ in pieces))
+            painter.fillRect(QRect(0, y, gutter - Space.small, self._height), self._ground(number, level))
+            painter.setPen(colour("text_faint"))
+            painter.setFont(self._font)
+            numbers = QRect(0, y, gutter - Space.small - round(self._advance), self._height)
+            painter.drawText(numbers, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, str(number + 1))
+        if widest != self._widest:
+            self._widest = widest
+            self._lay_out_width()
+
+    def _ground(self, number: int, level: Level) -> QColor:
+        """Behind the line's number, over text that was scrolled under it."""
+        if number == self._marked:
+            return self._theme.colour("warning_soft")
+        return self._theme.colour("danger_soft" if level is Level.ERROR else "surface")
+
+    def _found_between(self, first_row: int) -> list[int]:
+        top, bottom = self._number(first_row), self._number(min(self.rows - 1, first_row + self._rows_visible() + 1))
+        if top is None or bottom is None or not self._found:
+            return []
+        begin = bisect_left(self._found, top)
+        return list(self._found[begin : bisect_left(self._found, bottom + 1)])
+
+    def _paint_found(self, painter: QPainter, number: int, x: float, y: int) -> None:
+        if self._pattern is None:
+            return
+        text = self.text_of(number).encode()
+        current = 0 <= self._current < len(self._found) and self._found[self._current] == number
+        colour = self._theme.colour("warning" if current else "selection")
+        colour.setAlphaF(0.45 if current else 1.0)
+        for match in self._pattern.finditer(text):
+            begin = len(text[: match.start()].decode("utf-8", "replace"))
+            length = len(match.group().decode("utf-8", "replace"))
+            painter.fillRect(self._cells(x, y, begin, begin + max(1, length)), colour)
+
+    def _paint_selection(
+        self, painter: QPainter, number: int, selection: tuple[tuple[int, int], tuple[int, int]], x: float, y: int
+    ) -> None:
+        (first, begin), (last, end) = selection
+        if not first <= number <= last:
+            return
+        left = begin if number == first else 0
+        right = end if number == last else len(self.text_of(number)) + 1
+        painter.fillRect(self._cells(x, y, left, right), self._theme.colour("selection"))
+
+    def _cells(self, x: float, y: int, begin: int, end: int) -> QRect:
+        return QRect(round(x + begin * self._advance), y, round((end - begin) * self._advance), self._height)
+
+    # --- selecting and copying ---
+
+    def _selection(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        if self._anchor is None or self._caret is None or self._anchor == self._caret:
+            return None
+        first, last = sorted((self._anchor, self._caret))
+        return first, last
+
+    def _place_at(self, point: QPoint) -> tuple[int, int] | None:
+        row = self.verticalScrollBar().value() + point.y() // self._height
+        number = self._number(max(0, min(row, self.rows - 1)))
+        if number is None:
+            return None
+        column = round((point.x() - self._gutter() + self.horizontalScrollBar().value()) / self._advance)
+        return number, max(0, min(column, len(self.text_of(number))))
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton:
+            place = self._place_at(event.position().toPoint())
+            if event.modifiers() & Qt.KeyboardModifier.ShiftModifier and self._anchor is not None:
+                self._caret = place
+            else:
+                self._anchor = self._caret = place
+            self.viewport().update()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        if event.buttons() & Qt.MouseButton.LeftButton:
+            point = event.position().toPoint()
+            if point.y() < 0 or point.y() > self.viewport().height():
+                bar = self.verticalScrollBar()
+                bar.setValue(bar.value() + (-1 if point.y() < 0 else 1))
+                self._person_scrolled()
+            self._caret = self._place_at(point)
+            self.viewport().update()
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        place = self._place_at(event.position().toPoint())
+        if place is not None:
+            number, column = place
+            text = self.text_of(number)
+            word = next((m for m in re.finditer(r"[\w./:-]+|\S", text) if m.start() <= column <= m.end()), None)
+            if word is not None:
+                self._anchor, self._caret = (number, word.start()), (number, word.end())
+                self.viewport().update()
+
+    def select_all(self) -> None:
+        last = self._number(self.rows - 1)
+        if last is not None:
+            self._anchor, self._caret = (self._number(0) or 0, 0), (last, len(self.text_of(last)))
+            self.viewport().update()
+
+    def selected_text(self, most_lines: int = 200_000) -> str:
+        selection = self._selection()
+        if selection is None:
+            return ""
+        (first, begin), (last, end) = selection
+        numbers = [n for row in range(self._row(first), self._row(last) + 1) if (n := self._number(row)) is not None]
+        lines = [self.text_of(number).rstrip() for number in numbers[:most_lines]]
+        if lines:
+            lines[-1] = self.text_of(numbers[-1])[:end] if len(numbers) <= most_lines else lines[-1]
+            lines[0] = lines[0][begin:]
+        return "\n".join(lines)
+
+    def copy(self) -> None:
+        if text := self.selected_text():
+            QGuiApplication.clipboard().setText(text)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        bar = self.verticalScrollBar()
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+        elif event.matches(QKeySequence.StandardKey.SelectAll):
+            self.select_all()
+        elif event.key() == Qt.Key.Key_End:
+            self.follow(True)
+        elif event.key() == Qt.Key.Key_Home:
+            bar.setValue(0)
+            self._person_scrolled()
+        else:
+            super().keyPressEvent(event)
+            if event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown):
+                self._person_scrolled()
