@@ -40,11 +40,31 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find(family_id: str, paths: Paths, environ: Mapping[str, str]) -> Installation | None:
-    """The installation that a launch would use, None when there is none. Cheap: cached until a folder changes."""
-    package, variable = PYTHON_PACKAGES.get(family_id, ("", BINARY_VARIABLE))
-    stamp = paths.engines.stat().st_mtime_ns if paths.engines.is_dir() else 0
-    named = environ.get(variable, "")
-    return _found(family_id, package, named, environ.get("PATH", os.defpath), paths.engines, stamp)
+    """The installation that a launch would use now, None when there is none. Cheap enough to ask for each card.
+
+    A variable's choice wins, then what the installer made last, then this program's own environment; for the native
+    program its variable, then PATH. Only what costs reading (a package's metadata, a large file's ends) is remembered,
+    until the files change.
+    """
+    if family_id not in PYTHON_PACKAGES:
+        binary = environ.get(BINARY_VARIABLE) or shutil.which("llama-server", path=environ.get("PATH", os.defpath))
+        return _native(family_id, Path(binary), _stamp(Path(binary))) if binary and os.access(binary, os.X_OK) else None
+    package, variable = PYTHON_PACKAGES[family_id]
+    if environ.get(variable):
+        python = Path(environ[variable])
+        folders = tuple(python.parent.parent.glob("lib*/python3*/*-packages"))
+        return _in_environment(family_id, package, python, folders, _stamp(*folders))
+    for folder, record in installed(paths.engines):
+        executable = folder / "bin" / "python"
+        if record.family == family_id and os.access(executable, os.X_OK):
+            return Installation(
+                family=family_id,
+                executable=str(executable),
+                build=f"{record.package} {record.version}",
+                accelerator=record.accelerator,
+            )
+    own = tuple(Path(entry) for entry in sys.path if entry.endswith("-packages"))
+    return _in_environment(family_id, package, Path(sys.executable), own, _stamp(*own))
 
 
 def views(paths: Paths, environ: Mapping[str, str]) -> tuple[EngineView, ...]:
@@ -76,29 +96,15 @@ def installed(engines: Path) -> tuple[tuple[Path, EngineRecord], ...]:
     return tuple(sorted(rows, key=lambda row: row[1].installed_at_unix, reverse=True))
 
 
-@lru_cache(maxsize=64)
-def _found(
-    family_id: str, package: str, named: str, search_path: str, engines: Path, stamp: int
-) -> Installation | None:
-    if not package:
-        binary = named or shutil.which("llama-server", path=search_path)
-        return _native(family_id, Path(binary)) if binary and os.access(binary, os.X_OK) else None
-    if named:
-        return _in_environment(family_id, package, Path(named))
-    for folder, record in installed(engines):
-        if record.family == family_id:
-            executable = folder / "bin" / "python"
-            if os.access(executable, os.X_OK):
-                build = f"{record.package} {record.version}"
-                return Installation(
-                    family=family_id, executable=str(executable), build=build, accelerator=record.accelerator
-                )
-    return _in_environment(family_id, package, Path(sys.executable), sys.path)
+def _stamp(*places: Path) -> tuple[int, ...]:
+    return tuple(place.stat().st_mtime_ns if place.exists() else 0 for place in places)
 
 
-def _native(family_id: str, binary: Path) -> Installation:
-    build = re.search(r"\bb\d{4,}\b", str(binary.resolve()))  # releases are unpacked into llama-b1234
-    libraries = [file for file in binary.resolve().parent.glob("libggml-*.so*") if file.is_file()]
+@lru_cache(maxsize=16)
+def _native(family_id: str, binary: Path, stamp: tuple[int, ...]) -> Installation:
+    real = binary.resolve()
+    build = re.search(r"\bb\d{4,}\b", str(real))  # releases are unpacked into llama-b1234
+    libraries = [file for file in real.parent.glob("libggml-*.so*") if file.is_file()]
     return Installation(
         family=family_id,
         executable=str(binary.absolute()),
@@ -107,10 +113,12 @@ def _native(family_id: str, binary: Path) -> Installation:
     )
 
 
-def _in_environment(family_id: str, package: str, python: Path, search: list[str] | None = None) -> Installation | None:
+@lru_cache(maxsize=16)
+def _in_environment(
+    family_id: str, package: str, python: Path, folders: tuple[Path, ...], stamp: tuple[int, ...]
+) -> Installation | None:
     """The package as the interpreter `python` would see it, from the metadata in its folders."""
-    folders = search or [str(folder) for folder in python.parent.parent.glob("lib*/python3*/*-packages")]
-    found = next(iter(importlib.metadata.distributions(name=package, path=folders)), None)
+    found = next(iter(importlib.metadata.distributions(name=package, path=[str(folder) for folder in folders])), None)
     if found is None or not os.access(python, os.X_OK):
         return None
     libraries = [Path(str(file.locate())) for file in found.files or () if ".so" in file.name]

@@ -164,7 +164,8 @@ def main(argv: Sequence[str]) -> int:
         params = parameters(xllamacpp, options, os.environ.get("LLAMA_API_KEY", ""))
     except (OSError, ValueError, TypeError) as error:
         return fail(str(error), 2)
-    # Until the server stands, a TERM ends the program at once, as it does the native one: nothing needs tidying yet.
+    # Until the server stands, TERM and INT end the program at once, as they do the native one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         server = xllamacpp.Server(params)
     except MemoryError:
@@ -174,8 +175,10 @@ def main(argv: Sequence[str]) -> int:
     wait_for_stop = stop_signal()
     print(f"xllamacpp_host: serving {options.alias} on {server.listening_address}", file=sys.stderr, flush=True)
     wait_for_stop()
-    del server  # ends open streams, waits for the main loop, frees the memory
-    return 0
+    print("xllamacpp_host: stopped, as asked", file=sys.stderr, flush=True)
+    # The package's own way to end a server waits for ever for an answer that is still being streamed, and holds Python's
+    # lock meanwhile. Leaving at once closes the connections and gives all memory back, as the native program does.
+    os._exit(0)
 
 
 if __name__ == "__main__":

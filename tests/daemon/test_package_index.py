@@ -1,0 +1,61 @@
+"""pip's index settings, in uv's words: a company's mirror is used without being told twice."""
+
+from pathlib import Path
+
+from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags
+
+
+def test_files_and_variables_are_read_in_pips_order(tmp_path: Path) -> None:
+    site, user = tmp_path / "site.conf", tmp_path / "user.conf"
+    site.write_text("[global]\nindex-url = https://site.invalid/simple\nfind_links = /a\n  /b\n", "utf-8")
+    user.write_text("[install]\nindex-url = https://user.invalid/simple\n[freeze]\nindex-url = no\n", "utf-8")
+    settings = pip_settings({"PIP_EXTRA_INDEX_URL": "https://one.invalid https://two.invalid"}, [site, user])
+    assert settings == PipSettings(
+        index_url="https://user.invalid/simple",
+        extra_index_urls=("https://one.invalid", "https://two.invalid"),
+        find_links=("/a", "/b"),
+    )
+
+
+def test_a_variable_beats_every_file(tmp_path: Path) -> None:
+    file = tmp_path / "pip.conf"
+    file.write_text("[global]\nindex-url = https://file.invalid\nno-index = yes\n", "utf-8")
+    settings = pip_settings({"PIP_INDEX_URL": "https://variable.invalid", "PIP_NO_INDEX": "0"}, [file])
+    assert settings.index_url == "https://variable.invalid"
+    assert not settings.no_index
+
+
+def test_a_broken_file_is_passed_over(tmp_path: Path) -> None:
+    broken, garbage = tmp_path / "broken.conf", tmp_path / "garbage.conf"
+    broken.write_text("index-url = before any section\n", "utf-8")
+    garbage.write_bytes(b"\xff\xfe[global]")
+    assert pip_settings({}, [broken, garbage, tmp_path / "absent.conf"]) == PipSettings()
+
+
+def test_it_all_becomes_flags_and_all_indexes_count_alike() -> None:
+    flags = uv_flags(
+        PipSettings(
+            index_url="https://a.invalid",
+            extra_index_urls=("https://b.invalid",),
+            find_links=("/w",),
+            trusted_hosts=("h",),
+        )
+    )
+    assert flags == [
+        *("--default-index", "https://a.invalid", "--index", "https://b.invalid"),
+        *("--index-strategy", "unsafe-best-match", "--find-links", "/w", "--allow-insecure-host", "h"),
+    ]
+    assert uv_flags(PipSettings(no_index=True, index_url="https://a.invalid", find_links=("/w",))) == [
+        *("--no-index", "--find-links", "/w")
+    ]
+    assert uv_flags(PipSettings()) == []
+    assert uv_environment(PipSettings(certificates="/c.pem")) == {"SSL_CERT_FILE": "/c.pem"}
+
+
+def test_the_files_are_pips_own(tmp_path: Path) -> None:
+    files = config_files({"HOME": "/home/me", "PIP_CONFIG_FILE": "/x/pip.conf"})
+    assert [str(file) for file in files] == [
+        *("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "/home/me/.pip/pip.conf", "/home/me/.config/pip/pip.conf"),
+        "/x/pip.conf",
+    ]
+    assert config_files({"PIP_CONFIG_FILE": "/dev/null"}) == ()
