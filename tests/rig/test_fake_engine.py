@@ -182,10 +182,8 @@ def test_health_200_and_no_token(start: Any) -> None:
 
 
 def test_streams_break_as_asked(start: Any) -> None:
-    with pytest.raises(httpx.TransportError):
-        start(crash_mid_stream=3).wait_ready().chat()
-    with pytest.raises(httpx.TransportError):
-        start(truncate_stream=3).wait_ready().chat()
+    assert "broken" in start(crash_mid_stream=3).wait_ready().chat()[-1]
+    assert "broken" in start(truncate_stream=3).wait_ready().chat()[-1]
     assert start(empty_stream=True).wait_ready().chat() == []
     hangs = start(hang_mid_stream=3).wait_ready()
     with pytest.raises(httpx.ReadTimeout), httpx.Client(base_url=f"http://127.0.0.1:{hangs.port}/v1", timeout=0.3) as c:
