@@ -52,6 +52,24 @@ def become_engine(spec: dict[str, object], log: int, gate: int, birth: int, keep
         os._exit(127)
 
 
+def start_end_command(spec: dict[str, object]) -> int:
+    """Starts what ends a container, with the engine's environment but not as a part of the run; returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        plain_signals()
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nothing, descriptor)
+        argv: list[str] = spec["end_argv"]  # type: ignore[assignment]
+        environment: dict[str, str] = spec["environment"]  # type: ignore[assignment]
+        os.execvpe(argv[0], argv, {name: value for name, value in environment.items() if name != "ENGINE_ROOM_RUN"})
+    finally:
+        os._exit(127)
+
+
 def plain_signals() -> None:
     """Every signal as a fresh program expects it: an inherited ignored SIGINT would make a loading vLLM unstoppable."""
     for number in range(1, 32):

@@ -31,38 +31,11 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from app.daemon.birth import StepFailed, become_engine, open_log, plain_signals, write_record
-    from app.daemon.procfs import (
-        END_COMMAND_SECONDS,
-        ORPHAN_GRACE_SECONDS,
-        REST_SECONDS,
-        RUN_MARK,
-        Process,
-        all_processes,
-        below,
-        carries_mark,
-        is_ours,
-        read_process,
-        signal_process,
-        wait_channel,
-    )
+    from app.daemon import birth, procfs
 else:  # isolated: neither the package nor this file's folder is on the path
     sys.path.append(__file__.rpartition("/")[0] or ".")
-    from birth import StepFailed, become_engine, open_log, plain_signals, write_record
-    from procfs import (
-        END_COMMAND_SECONDS,
-        ORPHAN_GRACE_SECONDS,
-        REST_SECONDS,
-        RUN_MARK,
-        Process,
-        all_processes,
-        below,
-        carries_mark,
-        is_ours,
-        read_process,
-        signal_process,
-        wait_channel,
-    )
+    import birth
+    import procfs
 
 SURVIVORS_TOLD = 16  # keeps a status line far below a pipe's smallest buffer, so that telling never blocks
 
@@ -84,7 +57,7 @@ class Keeper:
         self._lifeline_open = False
         self._wake = -1
         self._birth = -1  # tells how exec went
-        self._leader: Process | None = None
+        self._leader: procfs.Process | None = None
         self._leader_alive = False
         self._asked = False  # by a polite signal to the keeper itself
         self._end_pid = 0  # the end command while it runs
@@ -101,7 +74,7 @@ class Keeper:
         self._listen()
         try:
             self._start()
-        except StepFailed as failure:
+        except birth.StepFailed as failure:
             self._fail(failure.step, failure.number)
             return 0
         self._lifeline_open = True
@@ -151,20 +124,20 @@ class Keeper:
 
     def _start(self) -> None:
         """Forks; the child waits until the record is durable, and leaves by itself should we die before that."""
-        log = open_log(str(self._spec["log_path"]))
-        self._birth, birth = os.pipe()
+        log = birth.open_log(str(self._spec["log_path"]))
+        self._birth, told = os.pipe()
         gate, go = os.pipe()
         try:
             pid = os.fork()
         except OSError as error:
-            raise StepFailed("fork", error.errno or 0) from error
+            raise birth.StepFailed("fork", error.errno or 0) from error
         if pid == 0:
             os.close(go)
-            become_engine(self._spec, log, gate, birth, self._pid)
-        os.close(birth)
+            birth.become_engine(self._spec, log, gate, told, self._pid)
+        os.close(told)
         os.close(gate)
         os.close(log)
-        leader = read_process(pid)
+        leader = procfs.read_process(pid)
         assert leader is not None  # our own child, not reaped: it cannot have vanished
         self._leader, self._leader_alive = leader, True
         try:
@@ -172,7 +145,7 @@ class Keeper:
         except OSError as error:
             os.close(go)  # the child sees it and leaves
             os.waitpid(pid, 0)
-            raise StepFailed("record", error.errno or 0) from error
+            raise birth.StepFailed("record", error.errno or 0) from error
         os.write(go, b"!")
         os.close(go)
         self._poll.register(self._birth, select.POLLIN)
@@ -189,7 +162,7 @@ class Keeper:
             os.waitpid(self._leader.pid, 0)
             self._fail(step, int(number))
             return False
-        me, guard = read_process(self._pid), read_process(self._guard)
+        me, guard = procfs.read_process(self._pid), procfs.read_process(self._guard)
         _tell(
             {
                 "started": {
@@ -206,14 +179,14 @@ class Keeper:
         self._forget_record()
         _tell({"failed": {"step": step, "errno": number}})
 
-    def _write_record(self, leader: Process) -> None:
-        me, guard = read_process(self._pid), read_process(self._guard)
+    def _write_record(self, leader: procfs.Process) -> None:
+        me, guard = procfs.read_process(self._pid), procfs.read_process(self._guard)
         record = dict(self._spec["record"])  # type: ignore[call-overload]
         record["engine"] = {"pid": leader.pid, "start_ticks": leader.start_ticks}
         record["keeper"] = {"pid": self._pid, "start_ticks": me.start_ticks if me else 0}
         record["guard"] = {"pid": self._guard, "start_ticks": guard.start_ticks if guard else 0}
         record["started_at_unix"] = time.time()
-        write_record(str(self._spec["record_path"]), record)
+        birth.write_record(str(self._spec["record_path"]), record)
 
     def _forget_record(self) -> None:
         try:
@@ -234,8 +207,10 @@ class Keeper:
             return
         self._poll.unregister(0)
         self._lifeline_open = False
-        self._end(min(self._grace(), ORPHAN_GRACE_SECONDS))
-        self._kill_at = min(self._kill_at, time.monotonic() + ORPHAN_GRACE_SECONDS)  # a longer grace may be running
+        self._end(min(self._grace(), procfs.ORPHAN_GRACE_SECONDS))
+        self._kill_at = min(
+            self._kill_at, time.monotonic() + procfs.ORPHAN_GRACE_SECONDS
+        )  # a longer grace may be running
 
     def _obey(self) -> None:
         *lines, self._commands = self._commands.split(b"\n")
@@ -264,8 +239,8 @@ class Keeper:
         self._kill_at = time.monotonic() + grace
         end_argv = self._spec["end_argv"]
         if end_argv:
-            self._end_by = self._kill_at + END_COMMAND_SECONDS
-            self._end_pid = self._run_end_command(end_argv)  # type: ignore[arg-type]
+            self._end_by = self._kill_at + procfs.END_COMMAND_SECONDS
+            self._end_pid = birth.start_end_command(self._spec)
         if self._leader_alive and grace > 0:
             self._group_told = True
             self._signal_group(signal.SIGTERM)
@@ -285,18 +260,18 @@ class Keeper:
                 return True
         if self._leader is not None and not self._leader_alive and now < self._kill_at and not self._rest_told:
             self._rest_told = True
-            self._kill_at = min(self._kill_at, now + REST_SECONDS)
+            self._kill_at = min(self._kill_at, now + procfs.REST_SECONDS)
             for process in alive:
                 if not (self._group_told and process.group == self._leader.pid):  # a second TERM means haste to some
-                    signal_process(process.pid, process.start_ticks, signal.SIGTERM)
+                    procfs.signal_process(process.pid, process.start_ticks, signal.SIGTERM)
         if now >= self._kill_at:
             self._signal_group(signal.SIGKILL)
             for process in alive:
-                signal_process(process.pid, process.start_ticks, signal.SIGKILL)
+                procfs.signal_process(process.pid, process.start_ticks, signal.SIGKILL)
         if alive and now >= self._give_up_at and not self._told_survivors:
             self._told_survivors = True
             told = [
-                {"pid": p.pid, "name": p.name, "state": p.state, "wchan": wait_channel(p.pid)}
+                {"pid": p.pid, "name": p.name, "state": p.state, "wchan": procfs.wait_channel(p.pid)}
                 for p in alive[:SURVIVORS_TOLD]
             ]
             _tell({"survivors": told})
@@ -320,20 +295,20 @@ class Keeper:
             return 20 if now < self._kill_at + 1 else 200
         return max(1, int(1000 * min(0.25, self._kill_at - now)) + 1)
 
-    def _look(self, with_marks: bool = False) -> list[Process]:
+    def _look(self, with_marks: bool = False) -> list[procfs.Process]:
         """Every living process of the run, seen now or before; reaps what has ended, except the leader.
 
         The leader stays a zombie to the end: its number, which is the group's too, can then not be given to another.
         """
-        processes = all_processes()
-        found = below({self._pid}, processes)
+        processes = procfs.all_processes()
+        found = procfs.below({self._pid}, processes)
         if self._leader is not None:
             number = self._leader.pid
             found |= {p.pid for p in processes.values() if number in (p.session, p.group)}
         if with_marks:
-            found |= {pid for pid in processes if is_ours(pid) and carries_mark(pid, self._run_id)}
+            found |= {pid for pid in processes if procfs.is_ours(pid) and procfs.carries_mark(pid, self._run_id)}
         if self._end_pid:
-            found -= {self._end_pid} | below({self._end_pid}, processes)
+            found -= {self._end_pid} | procfs.below({self._end_pid}, processes)
         found -= {self._pid, self._guard}
         for pid in found:
             self._captured.setdefault(pid, processes[pid].start_ticks)
@@ -354,7 +329,7 @@ class Keeper:
         try:
             os.killpg(self._leader.pid, number)
         except OSError:  # it has not made its group yet
-            signal_process(self._leader.pid, self._leader.start_ticks, number)
+            procfs.signal_process(self._leader.pid, self._leader.start_ticks, number)
 
     def _finish(self) -> None:
         if self._leader_alive and self._leader is not None:
@@ -377,7 +352,7 @@ class Keeper:
                 return
             if ended.si_pid == self._leader.pid:
                 self._tell_exit(ended)
-                self._end(min(self._grace(), REST_SECONDS))
+                self._end(min(self._grace(), procfs.REST_SECONDS))
             else:
                 _reap_one(ended.si_pid)
 
@@ -388,27 +363,11 @@ class Keeper:
 
     # -- the end command (a container's processes are not below us: its own tool must end it)
 
-    def _run_end_command(self, argv: list[str]) -> int:
-        pid = os.fork()
-        if pid:
-            return pid
-        try:
-            plain_signals()
-            os.setsid()
-            nothing = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1, 2):
-                os.dup2(nothing, descriptor)
-            environment = dict(self._spec["environment"])  # type: ignore[call-overload]
-            environment.pop(RUN_MARK, None)
-            os.execvpe(argv[0], argv, environment)
-        finally:
-            os._exit(127)
-
     def _kill_end_command(self) -> None:
-        processes = all_processes()
-        for pid in {self._end_pid} | below({self._end_pid}, processes):
+        processes = procfs.all_processes()
+        for pid in {self._end_pid} | procfs.below({self._end_pid}, processes):
             if pid in processes:
-                signal_process(pid, processes[pid].start_ticks, signal.SIGKILL)
+                procfs.signal_process(pid, processes[pid].start_ticks, signal.SIGKILL)
 
 
 def _reap_one(pid: int) -> bool:

@@ -7,7 +7,6 @@ handle ends what is left itself, by verified identity.
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import json
 import os
@@ -21,38 +20,31 @@ from typing import Any
 
 import msgspec
 
-from app.core.errors import DiskFull, EngineFailed, EngineNotInstalled, EngineRoomError, NotWritable
+from app.core.errors import EngineFailed
 from app.daemon import leftovers, processes, procfs
 from app.daemon.leftovers import Leftover
 from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
 from app.daemon.runlog import LogSpan, cap_log, log_span
+from app.daemon.runspec import MASK, RunSpec, masked, refusal, storage_error
 from app.daemon.tasks import Tasks
 
-__all__ = ["Leftover", "LogSpan", "RunEnd", "RunExit", "RunHandle", "RunSpec", "Runs", "cap_log", "log_span", "masked"]
+__all__ = [
+    "MASK",
+    "Leftover",
+    "LogSpan",
+    "RunEnd",
+    "RunExit",
+    "RunHandle",
+    "RunSpec",
+    "Runs",
+    "cap_log",
+    "log_span",
+    "masked",
+]
 
 KEEPER = Path(__file__).with_name("keeper.py")
-MASK = "•••"
 LAUNCH_SECONDS = 30.0  # from the request to the engine's first instruction; only a dying disk takes longer
 OVERDUE_SECONDS = 4.0  # a keeper that is silent so long after its own deadlines is stuck
-_SECRET_FLAG = re.compile(r"^(--?[\w-]*(?:key|token|password|secret))(?:=.*)?$", re.IGNORECASE | re.DOTALL)
-
-
-class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is needed to start an engine. `environment` is complete; nothing is inherited from the daemon."""
-
-    id: str
-    profile_id: str
-    title: str
-    engine: str  # engine family id
-    model_path: str
-    port: int
-    argv: tuple[str, ...]
-    environment: dict[str, str]
-    cwd: str
-    log_path: str
-    grace_seconds: float
-    end_argv: tuple[str, ...] = ()  # run when ending begins, for what is not a child of ours (a container)
-    secrets: tuple[str, ...] = ()  # values masked in the record
 
 
 class RunExit(msgspec.Struct, frozen=True):
@@ -200,7 +192,7 @@ class RunHandle:
                 _resolve(self._born, None)
             case {"failed": {"step": step, "errno": number}}:
                 if not self._born.done():
-                    self._born.set_exception(_refusal(self.spec, step, number))
+                    self._born.set_exception(refusal(self.spec, step, number))
                 self._over()
             case {"exited": {"code": code, "signal": number}}:
                 _resolve(self._exited, RunExit(code, number))
@@ -306,7 +298,7 @@ class Runs:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
-                raise _storage_error(f"The folder {folder} cannot be made", error.errno or 0) from error
+                raise storage_error(f"The folder {folder} cannot be made", error.errno or 0) from error
 
     def _start_keeper(self, spec: RunSpec) -> subprocess.Popen[bytes]:
         """A plain Popen on our pipes: asyncio's transport would kill the guard when it is closed or forgotten."""
@@ -382,57 +374,3 @@ class Runs:
         ending = [task for handle, task in attending.items() if not handle.has_survivors]
         await asyncio.gather(*ending, return_exceptions=True)
         await self._tasks.close()
-
-
-def masked(argv: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
-    """The command line without the given values and without what follows a flag that names a secret (I18)."""
-    shown: list[str] = []
-    hide_next = False
-    for argument in argv:
-        flag = _SECRET_FLAG.match(argument)
-        if hide_next and not argument.startswith("--"):
-            argument = MASK
-        elif flag is not None and "=" in argument:
-            argument = f"{flag[1]}={MASK}"
-        for secret in filter(None, secrets):
-            argument = argument.replace(secret, MASK)
-        shown.append(argument)
-        hide_next = flag is not None and "=" not in argument
-    return shown
-
-
-def _refusal(spec: RunSpec, step: str, number: int) -> EngineRoomError:
-    """The sentence for what the keeper could not do."""
-    program, why = spec.argv[0], os.strerror(number)
-    match step, number:
-        case "log", _:
-            return _storage_error(f"The log {spec.log_path} cannot be written", number)
-        case "record", _:
-            return _storage_error(f"The record of run {spec.id} cannot be written", number)
-        case "folder", _:
-            return EngineFailed(
-                f"{spec.title}: the folder {spec.cwd} cannot be entered: {why}.", "Check that it is there."
-            )
-        case "exec", errno.ENOENT | errno.ENOTDIR:
-            return EngineNotInstalled(
-                f"{spec.title}: the program {program} is not there, or the interpreter that it names is not.",
-                "Install the engine again, or correct its path in the settings.",
-            )
-        case "exec", errno.EACCES | errno.EPERM:
-            return EngineNotInstalled(
-                f"{spec.title}: {program} may not be executed.",
-                f"Allow it (chmod +x {program}), or correct the path in the settings.",
-            )
-        case "exec", errno.ENOEXEC:
-            return EngineNotInstalled(
-                f"{spec.title}: {program} is not a program for this machine.",
-                "Install the build that fits this processor and system.",
-            )
-    return EngineFailed(f"{spec.title} could not be started: {why}.", "See the service's log.", f"step: {step}")
-
-
-def _storage_error(what: str, number: int) -> EngineRoomError:
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"{what}: the disk is full.", "Make room and load the model again.")
-    advice = "Check the folder's owner and permissions; a link or a pipe in its place is refused."
-    return NotWritable(f"{what}: {os.strerror(number)}.", advice)

@@ -1,5 +1,5 @@
 """A run from launch to end with engines that misbehave, daemons that are killed and keepers that are killed."""
-# ruff: noqa: ASYNC220, ASYNC240
+# ruff: noqa: ASYNC240
 
 import asyncio
 import json
