@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import re
 from typing import Any
@@ -16,6 +15,7 @@ _CONTENT = re.compile(
     rb'"(?:content|reasoning_content|reasoning|thinking|text|delta|arguments|partial_json)"\s*:\s*"[^"]'
 )
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)"\s*:\s*"([^"]{1,64})"')
+_DECODER = json.JSONDecoder()
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _TIMINGS = re.compile(rb'"timings"\s*:\s*\{')
 # Lines that only a complete stream has, and an engine's own word that it failed.
@@ -101,16 +101,29 @@ class StreamCounter:
 
 def whole_answer(body: bytes) -> Counts:
     """The counts of an answer that came in one piece; empty counts when it is not the JSON of an answer."""
-    usage = _loose_object(_last_object(_USAGE, body))
-    timings = _loose_object(_last_object(_TIMINGS, body))
-    finish = _FINISH.search(body)
-    return _counts(usage, timings, finish[1].decode("ascii", "replace") if finish else "", None)
+    try:
+        answer = _ANSWER.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return Counts()
+    reason = answer.stop_reason or next((choice.finish_reason for choice in answer.choices), None)
+    usage, timings = answer.usage or {}, answer.timings or {}
+    return _counts(usage, timings, reason[:64] if isinstance(reason, str) else "", None)
 
 
-def _last_object(name: re.Pattern[bytes], data: bytes) -> bytes:
-    """The bytes from the `{` of the last object of that name; empty when there is none."""
-    last = collections.deque(name.finditer(data), maxlen=1)
-    return _object_at(last[0], data) if last else b""
+class _Choice(msgspec.Struct):
+    finish_reason: Any = None
+
+
+class _Answer(msgspec.Struct):
+    """What is read of an answer; all else is skipped without being built."""
+
+    choices: list[_Choice] = []
+    usage: dict[str, Any] | None = None
+    timings: dict[str, Any] | None = None
+    stop_reason: str | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def _object_at(found: re.Match[bytes], data: bytes) -> bytes:
@@ -123,7 +136,7 @@ def _loose_object(text: bytes) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        value, _ = json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
+        value, _ = _DECODER.raw_decode(text.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

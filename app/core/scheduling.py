@@ -113,6 +113,8 @@ def start(limits: Limits) -> State:
 def advance(state: State, event: Event, now: float) -> tuple[State, tuple[Effect, ...]]:
     """The next state, and what must be told to whom. `now` is monotonic seconds and never goes back."""
     newcomer: int | None = None
+    if isinstance(event, Left) and not state.waiting:  # the common case, without a walk through the rest
+        return _without(state, event.id), ()
     match event:
         case Arrive(id, light):
             newcomer = id
@@ -135,9 +137,16 @@ def in_flight(state: State, run_id: str) -> int:
     return sum(granted.run_id == run_id for granted in state.granted.values())
 
 
+def busy_with(state: State) -> int:
+    """How many places of the present run are taken."""
+    return sum([one.run_id == state.run_id and not one.light for one in state.granted.values()])
+
+
 def _without(state: State, id: int) -> State:
     if id in state.granted:
-        return msgspec.structs.replace(state, granted={k: v for k, v in state.granted.items() if k != id})
+        granted = dict(state.granted)
+        del granted[id]
+        return msgspec.structs.replace(state, granted=granted)
     return msgspec.structs.replace(state, waiting=tuple(waiter for waiter in state.waiting if waiter.id != id))
 
 
@@ -162,7 +171,7 @@ def _settle(state: State, now: float, newcomer: int | None) -> tuple[State, tupl
     effects: list[Effect] = []
     waiting: list[Waiter] = []
     granted = dict(state.granted)
-    busy = sum(one.run_id == state.run_id and not one.light for one in granted.values())
+    busy = busy_with(state)
     for waiter in state.waiting:
         deadline, late = _deadline(state, waiter)
         if state.phase is Phase.NONE:

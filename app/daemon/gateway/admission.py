@@ -49,12 +49,6 @@ class Admission:
     def in_flight(self, run_id: str) -> int:
         return scheduling.in_flight(self._state, run_id)
 
-    def full(self) -> bool:
-        """Whether a request that comes now would wait behind others."""
-        state = self._state
-        busy = sum(one.run_id == state.run_id and not one.light for one in state.granted.values())
-        return busy >= state.concurrency
-
     def arrive(self, *, light: bool = False) -> Ticket:
         ticket = Ticket(self, next(self._ids), asyncio.get_running_loop().create_future())
         self._tickets[ticket.id] = ticket
@@ -92,11 +86,15 @@ class Admission:
                 case Reject():
                     ticket.granted.set_exception(self._refusal(effect))
         self._set_timer()
+        if self._drained:
+            self._tell_drained()
+        self._on_change()
+
+    def _tell_drained(self) -> None:
         for run_id in [run_id for run_id in self._drained if not self.in_flight(run_id)]:
             for done in self._drained.pop(run_id):
                 if not done.done():
                     done.set_result(None)
-        self._on_change()
 
     def _set_timer(self) -> None:
         due = scheduling.next_deadline(self._state)

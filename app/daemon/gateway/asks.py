@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -35,14 +33,6 @@ class Holding:
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self._held_bytes -= share.held_bytes
-
     def take(self, count: int) -> None:
         if self._held_bytes + count > self._limit_bytes:
             raise Refused(
@@ -54,6 +44,9 @@ class Holding:
                 close=True,
             )
         self._held_bytes += count
+
+    def give_back(self, count: int) -> None:
+        self._held_bytes -= count
 
 
 class Share:
@@ -67,6 +60,13 @@ class Share:
         self._holding.take(count)
         self.held_bytes += count
 
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._holding.give_back(self.held_bytes)
+        self.held_bytes = 0
+
 
 async def read_body(request: web.BaseRequest, limit_bytes: int, share: Share) -> bytes:
     """The whole body; raises Refused when it is too large (at once where it says so itself), compressed or too slow."""
@@ -79,6 +79,12 @@ async def read_body(request: web.BaseRequest, limit_bytes: int, share: Share) ->
         if not isinstance(request, web.Request):  # an application has said it already
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
+    if request.content.is_eof() and request.content.exception() is None:  # it came with the head: nothing to wait for
+        body = request.content.read_nowait()
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        share.take(len(body))
+        return body
     pieces: list[bytes] = []
     size = 0
     try:
@@ -102,7 +108,7 @@ def read_json(body: bytes) -> Ask:
     A name that comes twice is refused because engine and gateway could each believe another of its values.
     """
     try:
-        values = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        values = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise _bad_body("is not UTF-8") from None
     except RecursionError:
@@ -131,6 +137,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
 
 
 def _bad_body(problem: str) -> Refused:

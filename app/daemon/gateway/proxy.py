@@ -18,7 +18,7 @@ from app.core.settings import GatewaySettings
 from app.core.snapshot import RequestView
 from app.daemon.gateway.admission import Admission, Ticket
 from app.daemon.gateway.answers import NO_STORE, Refused
-from app.daemon.gateway.asks import Ask, Holding, read_body, read_json
+from app.daemon.gateway.asks import Ask, Holding, Share, read_body, read_json
 from app.daemon.gateway.assemble import Assembly
 from app.daemon.gateway.paths import ASSEMBLED, EnginePath
 from app.daemon.gateway.traffic import Ledger
@@ -117,7 +117,7 @@ class Proxy:
         exchange = Exchange(request, path, headers, self._clock())
         self.exchanges.add(exchange)
         try:
-            with self._holding.share() as share:
+            with Share(self._holding) as share:
                 body = await read_body(request, self._settings.max_body_bytes, share)
                 plain = where.multipart and request.content_type != "application/json"
                 ask = Ask(body=body) if plain else read_json(body)
