@@ -6,6 +6,7 @@ States that it tells the store: connecting → starting → connected → gone (
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,7 @@ from app.core import control
 from app.core.errors import DaemonTooOld, DaemonUnreachable, EngineRoomError, ErrorReport, raised_from
 from app.core.paths import Paths
 from app.core.snapshot import API_VERSION, SLICES, Hello, from_json, to_json
+from app.core.sse import Event, EventTooLong, Parser
 from app.ui.service import ServiceProcess
 from app.ui.store import Connection, Store
 from app.ui.tasks import Tasks
@@ -167,49 +169,38 @@ class Link(QObject):
                 self.store.set_connection(Connection.CONNECTED)
                 if self._service is not None:
                     self._service.answered()
-                name, event_id, data = "", "", ""
-                async for line in answer.aiter_lines():
-                    if not line:
-                        if data:
-                            self._take(name, event_id, data)
-                        name, data = "", ""
-                        continue
-                    field, _, value = line.partition(":")
-                    value = value.removeprefix(" ")
-                    match field:
-                        case "event":
-                            name = value
-                        case "id":
-                            event_id = value
-                        case "data":
-                            data = f"{data}\n{value}" if data else value
-        except httpx.HTTPError as error:
+                parser = Parser()
+                async with contextlib.aclosing(answer.aiter_raw()) as pieces:
+                    async for piece in pieces:
+                        for event in parser.feed(piece):
+                            self._take(event)
+        except (httpx.HTTPError, EventTooLong) as error:
             raise DaemonUnreachable("The connection to the Engine Room service broke.") from error
         raise DaemonUnreachable("The Engine Room service ended the connection.")
 
-    def _take(self, name: str, event_id: str, data: str) -> None:
-        kind = SLICES.get(name)
+    def _take(self, event: Event) -> None:
+        kind = SLICES.get(event.event)
         if kind is None:
             return  # a newer service may know more
         try:
-            value = from_json(kind, data)
+            value = from_json(kind, event.data)
         except msgspec.DecodeError as error:
             raise DaemonTooOld(
-                f"The service sends {name} in a form that this window does not know.",
+                f"The service sends {event.event} in a form that this window does not know.",
                 "Service and window are of different versions: quit Engine Room and start it again.",
             ) from error
         try:
-            sent_at = float(event_id)
+            sent_at: float | None = float(event.id)
         except ValueError:
             sent_at = None
-        self.store.put(name, value, sent_at)
+        self.store.put(event.event, value, sent_at)
 
     async def _not_there(self, failures: int) -> None:
         if self._leaving:
             self.store.set_connection(Connection.GONE, "Engine Room has been quit.")
             return
         if self._service is None:
-            if failures > 2:
+            if failures > 2 or self.store.connected:
                 self.store.set_connection(Connection.GONE, "The Engine Room service is not running.")
             return
         trouble = await asyncio.get_running_loop().run_in_executor(None, self._service.ensure, time.monotonic())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 
-import qasync
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QMenu, QSystemTrayIcon
 
 from app.core.paths import Paths
 from app.ui.application import Signals
 from app.ui.link import Link
+from app.ui.loop import WindowLoop
 from app.ui.presenter import Presenter
 from app.ui.service import ServiceProcess
 from app.ui.store import Store
@@ -22,10 +22,11 @@ from app.ui.window import Window
 
 def serve_window(app: QApplication, window: Window, theme: Theme, paths: Paths, start_service: bool) -> int:
     """Returns when the window has closed and every task has ended."""
-    loop = qasync.QEventLoop(app, already_running=False)
+    loop = WindowLoop(app, already_running=False)
     asyncio.set_event_loop(loop)
     with loop:
         loop.run_until_complete(_live(window, theme, paths, start_service))
+        loop.run_until_complete(loop.shutdown_asyncgens())
     return 0
 
 

@@ -137,7 +137,7 @@ QSlider::handle:horizontal:hover, QSlider::handle:horizontal:focus { border-colo
 QProgressBar { background: $track; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }
 QProgressBar::chunk { background: $accent; border-radius: 3px; }
 
-QScrollArea, QAbstractScrollArea { background: transparent; border: none; }
+QScrollArea { background: transparent; border: none; }
 QScrollBar:vertical { background: transparent; width: 12px; margin: 0; }
 QScrollBar:horizontal { background: transparent; height: 12px; margin: 0; }
 QScrollBar::handle { background: $border_strong; border: 3px solid transparent; border-radius: 6px; background-clip: padding; }

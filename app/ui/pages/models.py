@@ -18,7 +18,7 @@ from app.ui.link import Link
 from app.ui.store import Store, profile_in
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button, SearchField
-from app.ui.widgets.layout import Card, Grid, PageColumn, row
+from app.ui.widgets.layout import Card, Grid, PageColumn, clear, row
 from app.ui.widgets.memory_panel import MemoryPanel
 from app.ui.widgets.notice import IconLabel, NoticeBar
 from app.ui.widgets.profile_card import Deed, ProfileTile
@@ -109,6 +109,7 @@ class ModelsPage(PageColumn):
         wanted = [card.profile.id for card in cards]
         for profile_id in [known for known in self._tiles if known not in wanted]:
             tile = self._tiles.pop(profile_id)
+            tile.hide()
             self._grid.removeWidget(tile)
             tile.deleteLater()
         while self._grid.takeAt(0) is not None:
@@ -285,9 +286,7 @@ class _Problems(Card):
         if problems == self._shown:
             return
         self._shown = problems
-        while (item := self._list.takeAt(0)) is not None:
-            if (old := item.widget()) is not None:
-                old.deleteLater()
+        clear(self._list)
         for problem in problems[:50]:
             part = QWidget()
             column = QVBoxLayout(part)

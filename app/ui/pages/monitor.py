@@ -229,7 +229,7 @@ class MonitorPage(PageColumn):
         self.rate.show_value(traffic.generation_tokens_per_second if known else None)
         self.first.show_value(traffic.first_token_seconds)
         self.kv.show_value(traffic.kv_cache_usage)
-        queued = f"running · {traffic.queued} queued" if traffic.queued else "running"
+        queued = f"now · {traffic.queued} queued" if traffic.queued else "running"
         self.requests.show_value(traffic.in_flight if known else None, queued)
         self.recent.show_rows(tuple(_request_row(request) for request in traffic.recent[:10]))
         self._recent_card.setVisible(bool(traffic.recent))
@@ -261,7 +261,9 @@ class MonitorPage(PageColumn):
         while self._device_grid.takeAt(0) is not None:
             pass
         for gone in [uuid for uuid in self._gpu_cards if uuid not in uuids]:
-            self._gpu_cards.pop(gone).deleteLater()
+            card = self._gpu_cards.pop(gone)
+            card.hide()
+            card.deleteLater()
         self._gpu_cards = {uuid: self._gpu_cards.get(uuid) or GpuCard(self._theme) for uuid in uuids}
         for card in (*self._gpu_cards.values(), self.host):
             self._device_grid.addWidget(card)
@@ -292,7 +294,7 @@ def _number(value: float | None, unit: str) -> str:
 def _of(value: float | None, limit: float | None, unit: str) -> str:
     if value is None or limit is None:
         return _number(value, unit)
-    return f"{value:.0f} of {limit:.0f} {unit}"
+    return f"{value:.0f}/{limit:.0f} {unit}"
 
 
 def _milliseconds(seconds: float | None) -> str:

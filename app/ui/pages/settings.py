@@ -15,7 +15,7 @@ from app.ui.link import Link
 from app.ui.store import Store
 from app.ui.theme import CHOICES, Space, Theme, resources_folder
 from app.ui.widgets.controls import Button, Segments, Toggle
-from app.ui.widgets.layout import Card, Line, PageColumn, row
+from app.ui.widgets.layout import Card, Line, PageColumn, clear, row
 from app.ui.widgets.pill import Pill
 from app.ui.widgets.text import ElidedLabel, Label, restyle
 
@@ -266,9 +266,7 @@ class SettingsPage(PageColumn):
         self._file.say(view.file)
 
     def _rebuild(self, fields: dict[str, SettingField]) -> None:
-        while (item := self._groups.takeAt(0)) is not None:
-            if (old := item.widget()) is not None:
-                old.deleteLater()
+        clear(self._groups)
         self._rows = {}
         groups: dict[str, list[SettingField]] = {}
         for field in fields.values():
@@ -313,9 +311,7 @@ class SettingsPage(PageColumn):
         if engines == self._shown_engines:
             return
         self._shown_engines = engines
-        while (item := self._engines.column.takeAt(0)) is not None:
-            if (old := item.widget()) is not None:
-                old.deleteLater()
+        clear(self._engines.column)
         self._engines.column.addWidget(Label(self._theme, "Engines", "title"))
         for number, engine in enumerate(engines):
             if number:

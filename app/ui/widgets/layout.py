@@ -43,6 +43,14 @@ def row(*items: QWidget | int | None, spacing: int = Space.small) -> QHBoxLayout
     return box
 
 
+def clear(layout: QLayout) -> None:
+    """Takes everything out: gone from sight at once, deleted when Qt next may."""
+    while (item := layout.takeAt(0)) is not None:
+        if (old := item.widget()) is not None:
+            old.hide()
+            old.deleteLater()
+
+
 class Grid(QLayout):
     """Cells of equal width, as many beside each other as `minimum` allows; a row is as tall as its tallest cell."""
 
@@ -93,7 +101,8 @@ class Grid(QLayout):
             return 0
         gap = self.spacing()
         columns = max(1, min((rect.width() + gap) // (self._minimum + gap), self._most))
-        width = (rect.width() - gap * (columns - 1)) // columns
+        pitch = (rect.width() + gap) / columns  # in fractions, so that the last cell ends at the edge
+        width = int(pitch) - gap
         y = rect.y()
         for start in range(0, len(shown), columns):
             cells = shown[start : start + columns]
@@ -102,7 +111,8 @@ class Grid(QLayout):
             )
             if move:
                 for column, item in enumerate(cells):
-                    item.setGeometry(QRect(QPoint(rect.x() + column * (width + gap), y), QSize(width, height)))
+                    left, end = round(column * pitch), round((column + 1) * pitch) - gap
+                    item.setGeometry(QRect(QPoint(rect.x() + left, y), QSize(end - left, height)))
             y += height + gap
         return y - gap - rect.y()
 

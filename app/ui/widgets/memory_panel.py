@@ -138,6 +138,7 @@ class MemoryPanel(Card):
         for widgets in self._rows.values():
             for widget in widgets:
                 self._grid.removeWidget(widget)
+                widget.hide()
                 widget.deleteLater()
         self._rows = {}
         for line, device in enumerate(devices):

@@ -15,7 +15,7 @@ from app.ui import wording
 from app.ui.store import profile_in
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button
-from app.ui.widgets.layout import Card, row
+from app.ui.widgets.layout import Card, clear, row
 from app.ui.widgets.memory_bar import MemoryBar, Segment
 from app.ui.widgets.pill import Pill
 from app.ui.widgets.text import ElidedLabel, Label, restyle
@@ -150,9 +150,7 @@ class ProfileTile(Card):
         if remedies == self._remedies:
             return
         self._remedies = remedies
-        while (item := self._cures.takeAt(0)) is not None:
-            if (old := item.widget()) is not None:
-                old.deleteLater()
+        clear(self._cures)
         for remedy in remedies[:2]:
             button = Button(self._theme, remedy.title, "", "", f"Load {self.profile_id}: {remedy.title}")
             button.clicked.connect(lambda _=False, remedy=remedy: self.remedy_wanted.emit(self.profile_id, remedy))

@@ -222,6 +222,7 @@ class FailurePanel(Card):
     def _show_cures(self, remedies: tuple[Remedy, ...], connected: bool) -> None:
         for old in self._cures:
             self._buttons.removeWidget(old)
+            old.hide()
             old.deleteLater()
         self._cures = []
         for place, remedy in enumerate(remedies[:3]):

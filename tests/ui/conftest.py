@@ -1,0 +1,58 @@
+"""Runs the window's tests without a display, on Qt's loop joined with asyncio, and puts windows up over hand-made slices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+os.environ["QT_QPA_PLATFORM"] = "offscreen"
+
+import pytest
+import shiboken6
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from tests.ui import stage, worlds
+
+StageOf = Callable[..., stage.Stage]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/ui" in item.path.as_posix():  # the offscreen platform says so of each window; it means nothing
+            item.add_marker(pytest.mark.qt_log_ignore("propagateSizeHints", extend=True))
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], object]]:
+    from app.ui.loop import WindowLoop
+
+    def on_qt() -> object:
+        app = QApplication.instance() or QApplication([])
+        return WindowLoop(app)
+
+    return {"qasync": on_qt}
+
+
+@pytest.fixture
+def stage_of(qtbot: QtBot, qapp: QApplication, tmp_path: Path) -> Iterator[StageOf]:
+    """`stage_of("ready")` puts a whole window up over that world; `None` is a window to which nobody has spoken."""
+    qapp.setStyle("Fusion")
+    qapp.setQuitOnLastWindowClosed(False)
+    made: list[stage.Stage] = []
+
+    def make(
+        world: str | None, theme: str = "dark", size: tuple[int, int] = (1280, 800), page: str = "models"
+    ) -> stage.Stage:
+        one = stage.window(tmp_path / str(len(made)), worlds.WORLDS.get(world or ""), theme, gone=world == "gone")
+        made.append(one)
+        one.window.resize(*size)
+        one.window.open_page(page)
+        one.window.show()
+        qapp.processEvents()
+        return one
+
+    yield make
+    for one in made:  # at once, not some day: widgets that live on would be restyled by every later test
+        shiboken6.delete(one.presenter)
+        shiboken6.delete(one.window)
