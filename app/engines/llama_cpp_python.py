@@ -182,8 +182,9 @@ class LlamaCppPython:
 
     def how_to_get(self) -> str:
         return (
-            "It has no prebuilt package for Linux: `pip install 'engine-room[llama-cpp-python]'` builds it "
-            "(about ten minutes, needs cmake and a C++ compiler)."
+            "It has no prebuilt package for Linux: `pip install 'llama-cpp-python[server]'` in an environment of its own "
+            "builds it (about ten minutes; cmake and a C++ compiler; CMAKE_ARGS=-DGGML_CUDA=on for an NVIDIA card); "
+            "ENGINE_ROOM_LLAMA_CPP_PYTHON then names that environment's Python."
         )
 
 
