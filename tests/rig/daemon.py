@@ -183,9 +183,16 @@ class Daemon:
     # --- its control API ---
 
     def get(self, path: str) -> httpx.Response:
+        self._must_run()
         return self._checked(self.client.get(path))
 
+    def _must_run(self) -> None:
+        """httpcore leaves a socket open when nobody listens, and a warning is an error here."""
+        if self.process is not None and self.process.poll() is not None:
+            raise httpx.ConnectError(f"the daemon is gone: exit code {self.process.returncode}")
+
     def post(self, path: str, value: Any = None) -> httpx.Response:
+        self._must_run()
         body = b"{}" if value is None else snapshot.to_json(value)
         return self._checked(self.client.post(path, content=body, headers={"Content-Type": "application/json"}))
 
