@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 SOCKET_PATH_LIMIT = 107  # bytes: sockaddr_un.sun_path less its terminator, unix(7)
 
 
-class Paths(msgspec.Struct, frozen=True, kw_only=True):
+class Paths(NamedTuple):
     """`runtime` may vanish at logout and is made again; the instance lock therefore lies in `state`."""
 
     config: Path
@@ -76,6 +74,8 @@ def paths_from(environment: Mapping[str, str], uid: int, runtime_exists: bool) -
         not (runtime_home.startswith("/") and runtime_exists)
         or len(bytes(runtime / "control.sock")) > SOCKET_PATH_LIMIT
     ):
+        import hashlib
+
         mark = hashlib.sha256(bytes(state)).hexdigest()[:10]
         runtime = Path("/tmp") / f"engine-room-{uid}-{mark}"
     return Paths(

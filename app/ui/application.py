@@ -5,16 +5,13 @@ Before the first paint only Qt and the small modules of the frame are imported. 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QDeadlineTimer, QEventLoop, QSocketNotifier, Qt
+from PySide6.QtCore import QDeadlineTimer, QEventLoop, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication
 
@@ -45,6 +42,7 @@ def run(paths: Paths, *, start_service: bool = True, after_paint: Callable[[Wind
         window_box.append(window)
         window.show()
         _paint(app, window)
+        instance.listen()
         if after_paint is not None:
             after_paint(window)
         from app.ui.running import serve_window
@@ -75,36 +73,6 @@ def _paint(app: QApplication, window: Window) -> None:
     deadline = QDeadlineTimer(PAINT_MILLISECONDS)
     while not done and not deadline.hasExpired():
         app.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
-
-
-class Signals:
-    """SIGTERM, SIGINT and SIGHUP become a call in Qt's loop: a byte on a socket wakes it, whatever it is doing."""
-
-    def __init__(self, told: Callable[[], None]) -> None:
-        self._reading, self._writing = socket.socketpair()
-        for end in (self._reading, self._writing):
-            end.setblocking(False)
-        self._before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
-        self._notifier = QSocketNotifier(self._reading.fileno(), QSocketNotifier.Type.Read)
-        self._notifier.activated.connect(self._woken)
-        self._told = told
-        self._handlers = {
-            number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        }
-
-    def _woken(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            numbers = self._reading.recv(64)
-            if any(number in self._handlers for number in numbers):
-                self._told()
-
-    def close(self) -> None:
-        self._notifier.setEnabled(False)
-        signal.set_wakeup_fd(self._before)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._reading.close()
-        self._writing.close()
 
 
 def default_paths() -> Paths:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject, QSocketNotifier
+from PySide6.QtCore import QObject
+
+if TYPE_CHECKING:
+    import socket
 
 
 class SingleInstance(QObject):
@@ -32,7 +35,6 @@ class SingleInstance(QObject):
             self._ask_other()
             return False
         self._lock = lock
-        self._listen()
         return True
 
     def close(self) -> None:
@@ -50,6 +52,8 @@ class SingleInstance(QObject):
         return self._folder / "window.sock"
 
     def _ask_other(self) -> None:
+        import socket
+
         token = os.environ.get("XDG_ACTIVATION_TOKEN", "")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
             try:
@@ -57,7 +61,12 @@ class SingleInstance(QObject):
             except OSError:
                 pass  # it is just starting or leaving: nothing to raise
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Hears from now on when another start asks; not needed for the first paint."""
+        import socket
+
+        from PySide6.QtCore import QSocketNotifier
+
         self._address.unlink(missing_ok=True)  # left by a window that was killed; we hold the lock
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         listening.bind(os.fspath(self._address))

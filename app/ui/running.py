@@ -9,11 +9,11 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QMenu, QSystemTrayIcon
 
 from app.core.paths import Paths
-from app.ui.application import Signals
 from app.ui.link import Link
 from app.ui.loop import WindowLoop
 from app.ui.presenter import Presenter
 from app.ui.service import ServiceProcess
+from app.ui.signals import Signals
 from app.ui.store import Store
 from app.ui.tasks import Tasks
 from app.ui.theme import Theme

@@ -189,11 +189,9 @@ QMessageBox, QFileDialog, QInputDialog { background: $surface; }
 
 def sheet(colours: Colours, space: type[Space], icons: Path) -> str:
     """The whole style sheet for these colours; `icons` is the folder of the bundled drawings."""
-    import dataclasses
-
     light_on_accent = colours.on_accent.lower() == "#ffffff"
     return _SHEET.substitute(
-        dataclasses.asdict(colours),
+        colours._asdict(),
         card=space.card_radius,
         control=space.control_radius,
         icons=icons.as_posix(),

@@ -5,8 +5,8 @@ A widget never names a hex value, a pixel of spacing or a font of its own: it as
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, QPalette, QPixmap
@@ -15,8 +15,7 @@ from PySide6.QtWidgets import QApplication
 from app.ui import icons, style
 
 
-@dataclasses.dataclass(frozen=True)
-class Colours:
+class Colours(NamedTuple):
     """Colours by meaning. `_soft` is the tint behind text of that meaning; contrast of text on its ground is ≥ 4.5:1."""
 
     window: str  # behind everything
@@ -146,8 +145,7 @@ class Space:
     text_column = 760
 
 
-@dataclasses.dataclass(frozen=True)
-class Type:
+class Type(NamedTuple):
     pixels: int
     weight: QFont.Weight = QFont.Weight.Normal
     mono: bool = False

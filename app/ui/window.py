@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QGuiApplication, QIcon, QKeySequence, QPaintEvent
@@ -13,8 +14,10 @@ from app.ui.theme import Space, Theme, resources_folder
 from app.ui.widgets.header import Header
 from app.ui.widgets.navigation import PAGES, Navigation
 from app.ui.widgets.notice import NoticeBar, Toast
-from app.ui.widgets.sheet import Sheet
 from app.ui.widgets.text import Label
+
+if TYPE_CHECKING:
+    from app.ui.widgets.sheet import Sheet
 
 LEAVE, UNLOAD = "leave", "unload"
 
@@ -99,6 +102,8 @@ class Window(QMainWindow):
         """The question that is asked once, unless it is to be asked again."""
         if self._sheet is not None:
             return
+        from app.ui.widgets.sheet import Sheet
+
         self._sheet = Sheet(
             self.theme,
             self,
