@@ -289,7 +289,7 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
         return _want_nothing(state, now, budgets)
     settled = isinstance(phase, Idle | Failed | Ready | Stalled | Backoff)
     if settled and plan is not None and plan.verdict is Verdict.DOES_NOT_FIT and not wanted.override:
-        return state, (Refuse(does_not_fit(wanted.profile_id, plan)),)
+        return state, (Refuse(does_not_fit(wanted.profile_id, plan, refused=True)),)
     state = replace(state, wanted=wanted, notice="", last_failure=None)
     if same_load(wanted, state.rollback_to):
         state = replace(state, rollback_to=None)
@@ -340,6 +340,10 @@ def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
             return replace(done, rollback_to=None), ()
         case Loading(), LoadFailed(_, failure):
             return _begin_kill(replace(state, ending=failure), now, budgets)
+        case (Loading(), Exited(_, failure)):
+            return _begin_kill(replace(state, ending=failure), now, budgets)
+        case ((Ready() | Stalled()), Exited(_, failure)):
+            return _begin_kill(replace(state, ending=failure, crashed=True), now, budgets)
         case ((Loading() | Spawning()), Ended(_, failure)):
             return _begin_release(replace(state, ending=failure), now, budgets)
         case ((Ready() | Stalled()), Ended(_, failure)):
@@ -527,7 +531,8 @@ STAGE_WORDS = {
 STAGES = tuple(STAGE_WORDS)
 
 
-def does_not_fit(profile_id: str, plan: MemoryPlan) -> Failure:
+def does_not_fit(profile_id: str, plan: MemoryPlan, *, refused: bool = False) -> Failure:
+    """`refused`: at the door, before anything was stopped."""
     advice = (
         "; or ".join(remedy.title for remedy in plan.remedies)
         or "Close what holds the memory, or choose a smaller model"
@@ -537,7 +542,7 @@ def does_not_fit(profile_id: str, plan: MemoryPlan) -> Failure:
         profile_id=profile_id,
         phase="reserving",
         summary=plan.summary,
-        advice=f"{advice}. Nothing was stopped." if advice else "",
+        advice=f"{advice}. Nothing was stopped." if refused else f"{advice}.",
         remedies=plan.remedies,
         plan=plan,
     )

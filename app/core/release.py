@@ -18,6 +18,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     used_bytes: int
     engine_bytes: int | None
     others_bytes: int | None
+    pids: tuple[int, ...] = ()  # the run's: a driver may go on listing a dead process that nobody can assign any more
 
 
 def expected_from(gpus: Gpus, run_id: str, before: Gpus | None) -> tuple[Expected, ...]:
@@ -26,19 +27,26 @@ def expected_from(gpus: Gpus, run_id: str, before: Gpus | None) -> tuple[Expecte
     for gpu in gpus.gpus:
         if gpu.used_bytes is None:
             continue
-        ours = _bytes_of(gpu, run_id)
+        pids = tuple(process.pid for process in gpu.processes or () if process.run_id == run_id)
+        ours = _bytes_of(gpu, pids)
         if ours is None and before is not None:
             earlier = next((g.used_bytes for g in before.gpus if g.uuid == gpu.uuid), None)
             ours = None if earlier is None else max(0, gpu.used_bytes - earlier)
         if ours == 0:
             continue
         found.append(
-            Expected(device=gpu.uuid, used_bytes=gpu.used_bytes, engine_bytes=ours, others_bytes=_others(gpu, run_id))
+            Expected(
+                device=gpu.uuid,
+                used_bytes=gpu.used_bytes,
+                engine_bytes=ours,
+                others_bytes=_others(gpu, pids),
+                pids=pids,
+            )
         )
     return tuple(found)
 
 
-def released(expected: Collection[Expected], now: Gpus, run_id: str) -> bool:
+def released(expected: Collection[Expected], now: Gpus) -> bool:
     """Whether every device has given back what the run held, growth of other programs allowed for (signed).
 
     Without a working driver there is nothing to wait for: the admission of the next load measures again (I4).
@@ -46,28 +54,28 @@ def released(expected: Collection[Expected], now: Gpus, run_id: str) -> bool:
     if now.driver is not DriverState.OK:
         return True
     cards = {gpu.uuid: gpu for gpu in now.gpus}
-    return all(_returned(entry, cards.get(entry.device), run_id) for entry in expected)
+    return all(_returned(entry, cards.get(entry.device)) for entry in expected)
 
 
-def _returned(entry: Expected, gpu: GpuSample | None, run_id: str) -> bool:
+def _returned(entry: Expected, gpu: GpuSample | None) -> bool:
     if gpu is None or gpu.used_bytes is None:
         return True
-    if _bytes_of(gpu, run_id):
+    if _bytes_of(gpu, entry.pids):
         return False
     if entry.engine_bytes is None:
         return True
     tolerance = max(256 * MIB, entry.engine_bytes // 50)
-    others_now = _others(gpu, run_id)
+    others_now = _others(gpu, entry.pids)
     growth = 0 if entry.others_bytes is None or others_now is None else max(0, others_now - entry.others_bytes)
     return entry.used_bytes - gpu.used_bytes + growth >= entry.engine_bytes - tolerance
 
 
-def holders(expected: Collection[Expected], now: Gpus, run_id: str) -> str:
+def holders(expected: Collection[Expected], now: Gpus) -> str:
     """A sentence that names who still holds the memory of a run that has ended."""
     sentences = []
     for gpu in now.gpus:
         entry = next((e for e in expected if e.device == gpu.uuid), None)
-        if entry is None or _returned(entry, gpu, run_id):
+        if entry is None or _returned(entry, gpu):
             continue
         names = [
             f"{process.name} (pid {process.pid}, {(process.bytes or 0) / 1024**3:.1f} GiB)"
@@ -79,16 +87,16 @@ def holders(expected: Collection[Expected], now: Gpus, run_id: str) -> str:
     return " ".join(sentences)
 
 
-def _bytes_of(gpu: GpuSample, run_id: str) -> int | None:
+def _bytes_of(gpu: GpuSample, pids: Collection[int]) -> int | None:
     if gpu.processes is None:
         return None
-    return _sum(process for process in gpu.processes if process.run_id == run_id)
+    return _sum(process for process in gpu.processes if process.pid in pids)
 
 
-def _others(gpu: GpuSample, run_id: str) -> int | None:
+def _others(gpu: GpuSample, pids: Collection[int]) -> int | None:
     if gpu.processes is None:
         return None
-    return _sum(process for process in gpu.processes if process.run_id != run_id)
+    return _sum(process for process in gpu.processes if process.pid not in pids)
 
 
 def _sum(processes: Iterable[GpuProcess]) -> int | None:

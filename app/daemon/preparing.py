@@ -104,6 +104,7 @@ class Preparation:
             threshold=memory.threshold,
             leaving_bytes=dict(leaving_bytes),
             our_run_ids=our_run_ids,
+            gpu_uuids=profile.gpus,
         )
 
     def launch(

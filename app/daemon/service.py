@@ -123,12 +123,17 @@ class Service:
         self._board = Board()
         self._history = HistoryRing(clock)
         self._database = Database(paths.database, settings.logs.runs_kept)
-        self._custody = Runs(paths.runs)
+        self._custody = Runs(paths.runs, kill_seconds=settings.supervision.kill_seconds)
         self._sampler = GpuSampler(
             self._sampled, self._custody.pids_of_runs, clock, resident_bytes=processes.resident_bytes
         )
         self._gateway = Gateway(settings.gateway, clock, self._traffic)
-        self._library = Library(paths, settings, self._listed)
+        self._library = Library(
+            paths,
+            settings,
+            self._listed,
+            find_engine=lambda family: installations.find(family, paths, environment),
+        )
         self._supervisor = Supervisor(
             seat="main",
             settings=settings,
@@ -162,7 +167,8 @@ class Service:
         await self._server.start()  # first, so that a window sees what happens
         self._tasks.start(self._server.keep(), "keep the control socket")
         for leftover in await self._custody.end_leftovers():
-            log.warning("%s", leftover.sentence)
+            level = logging.INFO if leftover.outcome in ("left_alone", "gone") else logging.WARNING
+            log.log(level, "%s", leftover.sentence)
         await self._library.start()
         self._tasks.start(self._sampler.run(), "gpu sampler")
         self._tasks.start(self._supervisor.run(), "supervisor")
@@ -211,6 +217,7 @@ class Service:
     def _sampled(self, gpus: Gpus) -> None:
         self._board.publish("gpus", gpus)
         self._library.reprice(gpus)
+        self._supervisor.note(gpus)
 
     def _traffic(self, traffic: Traffic) -> None:
         self._board.publish("traffic", traffic)

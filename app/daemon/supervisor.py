@@ -44,6 +44,7 @@ from app.engines.registry import FAMILIES
 log = logging.getLogger(__name__)
 
 RELEASE_POLL_SECONDS = 0.1
+LAST_LOOK_SECONDS = 0.5
 
 
 def budgets_from(settings: Settings) -> Budgets:
@@ -240,9 +241,9 @@ class Supervisor:
             case step.CutStreams(run_id):
                 self._tasks.start(self._gateway.cut(run_id), f"cut {run_id}")
             case step.Stop(run_id):
-                self._end(run_id, gently=True)
+                self._tasks.start(self._end(run_id, gently=True), f"stop {run_id}")
             case step.Kill(run_id):
-                self._end(run_id, gently=False)
+                self._tasks.start(self._end(run_id, gently=False), f"kill {run_id}")
             case step.Inspect(run_id):
                 self._tasks.start(self._inspect(run_id), f"inspect {run_id}")
             case step.AwaitRelease(run_id):
@@ -288,16 +289,27 @@ class Supervisor:
         ready = watch_ready(run_id, prepared, self._tell)
         prepared.load_watch.append(self._tasks.start(ready, f"readiness of {run_id}"))
 
-    def _end(self, run_id: str, *, gently: bool) -> None:
+    async def _end(self, run_id: str, *, gently: bool) -> None:
+        """Asks for the end, after a last look at what the run holds: that is what must come back (I4)."""
         prepared = self._prepared[run_id]
         prepared.asked_to_stop = True
-        self._remember_expected(run_id)
         if prepared.handle is None:
             prepared.kill_when_spawned = True
-        elif gently:
+            return
+        if prepared.last_seen is None and self._sampler.latest.driver is DriverState.OK:
+            self.note(await self._sampler.fresh(max_age_seconds=0.0, timeout_seconds=LAST_LOOK_SECONDS))
+        self._remember_expected(prepared)
+        if gently:
             prepared.handle.stop()
         else:
             prepared.handle.kill()
+
+    def note(self, gpus: Gpus) -> None:
+        """Keeps the last sample in which the present run was seen; called with each sample."""
+        run_id = getattr(self._state.phase, "run_id", "")
+        prepared = self._prepared.get(run_id)
+        if prepared is not None and mentions(gpus, run_id):
+            prepared.last_seen = gpus
 
     async def _watch_end(self, run_id: str, handle: RunHandle) -> None:
         exit_ = await handle.exited()
@@ -305,7 +317,7 @@ class Supervisor:
         failure = None
         if not prepared.asked_to_stop:
             failure = await asyncio.to_thread(self._diagnose, run_id, prepared, exit_.exit_code, exit_.signal)
-            self._remember_expected(run_id)
+            self._remember_expected(prepared)
             self._tell(step.Exited(run_id, failure))
         end = await handle.ended()
         if end.survivors:
@@ -346,10 +358,10 @@ class Supervisor:
         deadline = self._clock() + self._budgets.vram_return_seconds
         while expected:
             gpus = await self._sampler.fresh(max_age_seconds=0.0)
-            if released(expected, gpus, run_id):
+            if released(expected, gpus):
                 break
             if self._clock() >= deadline:
-                self._tell(step.Released(run_id, holders(expected, gpus, run_id)))
+                self._tell(step.Released(run_id, holders(expected, gpus)))
                 return
             await asyncio.sleep(RELEASE_POLL_SECONDS)
         self._tell(step.Released(run_id))
@@ -364,9 +376,7 @@ class Supervisor:
     async def _watch_ready(self, run_id: str, prepared: Prepared) -> None:
         measured = await measure(run_id, prepared, self._sampler)
         self._keep(run_id, replace(self._views[run_id], measured_bytes=measured))
-        await watch_flow(
-            run_id, prepared, self._sampler, self._gateway, lambda: self._settings.supervision.stall_seconds, self._tell
-        )
+        await watch_flow(run_id, self._gateway, lambda: self._settings.supervision.stall_seconds, self._tell)
 
     def _stop_watching(self, run_id: str) -> None:
         """What watches a load ends with the load, what watches an answering engine with its last answer."""
@@ -379,13 +389,10 @@ class Supervisor:
         if prepared.ready_watch is not None and not isinstance(self._state.phase, Ready | Stalled | Draining):
             prepared.ready_watch.cancel()
 
-    def _remember_expected(self, run_id: str) -> None:
-        """What must come back: from the last sample in which the run was still there."""
-        prepared = self._prepared[run_id]
-        latest = self._sampler.latest
-        sample = latest if mentions(latest, run_id) else prepared.last_seen
-        if sample is not None and sample.driver is DriverState.OK:
-            prepared.expected = expected_from(sample, run_id, prepared.before)
+    def _remember_expected(self, prepared: Prepared) -> None:
+        sample = prepared.last_seen
+        if sample is not None and prepared.handle is not None:
+            prepared.expected = expected_from(sample, prepared.handle.spec.id, prepared.before)
 
     def _leaving_bytes(self, gpus: Gpus) -> dict[str, int]:
         """What the present run would give back: measured now, else as measured when it became ready."""

@@ -36,7 +36,7 @@ async def watch_load(run_id: str, prepared: Prepared, log_path: str, clock: Call
         now = clock()
         if now - looked_at >= SIGN_OF_LIFE_SECONDS:
             looked_at = now
-            grown = await asyncio.to_thread(resident_bytes, run_id)
+            grown = await asyncio.to_thread(resident_bytes, prepared)
             alive, resident = alive or grown != resident, grown
         if alive:
             share, eta = estimate(prepared.usual_ready_seconds, now - prepared.spawned_at, progress)
@@ -51,8 +51,9 @@ def estimate(usual: float | None, elapsed: float, progress: float | None) -> tup
     return min(0.97, elapsed / usual), max(0.0, usual - elapsed)
 
 
-def resident_bytes(run_id: str) -> int:
-    return processes.resident_bytes([process.pid for process in processes.of_run(run_id)])
+def resident_bytes(prepared: Prepared) -> int:
+    found = prepared.handle.processes() if prepared.handle is not None else []
+    return processes.resident_bytes([process.pid for process in found])
 
 
 async def watch_ready(run_id: str, prepared: Prepared, tell: Tell) -> None:
@@ -63,7 +64,7 @@ async def watch_ready(run_id: str, prepared: Prepared, tell: Tell) -> None:
         return await asyncio.to_thread(processes.listener_owner, port)
 
     async def is_ours(pid: int) -> bool:
-        found = await asyncio.to_thread(processes.of_run, run_id)
+        found = await asyncio.to_thread(prepared.handle.processes) if prepared.handle is not None else []
         return pid in {process.pid for process in found}
 
     def heard(stage: str) -> None:
@@ -77,20 +78,11 @@ async def watch_ready(run_id: str, prepared: Prepared, tell: Tell) -> None:
     tell(step.Answered(run_id, endpoint))
 
 
-async def watch_flow(
-    run_id: str,
-    prepared: Prepared,
-    sampler: GpuSampler,
-    gateway: Gateway,
-    stall_seconds: Callable[[], float],
-    tell: Tell,
-) -> None:
-    """Notices when an answer stops flowing: shown, never killed for it (I10); keeps the last sample with the run in it."""
+async def watch_flow(run_id: str, gateway: Gateway, stall_seconds: Callable[[], float], tell: Tell) -> None:
+    """Notices when an answer stops flowing: shown, never killed for it (I10)."""
     stalled = False
     while True:
         await asyncio.sleep(QUIET_POLL_SECONDS)
-        if mentions(sampler.latest, run_id):
-            prepared.last_seen = sampler.latest
         quiet = gateway.quiet_seconds(run_id)
         if quiet is not None and quiet > stall_seconds() and not stalled:
             stalled = True
@@ -101,10 +93,13 @@ async def watch_flow(
 
 
 async def measure(run_id: str, prepared: Prepared, sampler: GpuSampler) -> dict[str, int]:
-    """Bytes that the run holds: "host" and one entry per card, as far as the driver tells."""
-    gpus = await sampler.fresh()
-    prepared.last_seen = gpus
-    measured = {"host": await asyncio.to_thread(resident_bytes, run_id)}
+    """Bytes that the run holds and would give back: "host" (without file pages) and one entry per card, as far as told."""
+    gpus = await sampler.fresh(max_age_seconds=0.0)
+    if mentions(gpus, run_id):
+        prepared.last_seen = gpus
+    handle = prepared.handle
+    pids = [process.pid for process in await asyncio.to_thread(handle.processes)] if handle is not None else []
+    measured = {"host": processes.anonymous_bytes(pids)}
     return measured | held_by(run_id, gpus)
 
 

@@ -258,3 +258,11 @@ def test_every_phase_that_can_last_has_a_wake() -> None:
         seen[seat.phase] = due(seat.state, seat.budgets)
     assert {phase for phase, at in seen.items() if at is None} <= lasting
     assert {"Reserving", "Spawning", "Loading", "Draining", "Stopping", "Killing", "ReleasingVram"} <= seen.keys()
+
+
+def test_an_exit_is_told_at_once_although_its_children_are_still_there() -> None:
+    """I10: what has no first process any more is not Ready, even while the rest of its tree is being ended."""
+    seat = Seat().ready(A)(step.Exited("run-0001", failure("a", "crashed")))
+    assert (seat.phase, seat.asks()) == ("Killing", ["Kill"])
+    seat(step.Ended(seat.run))(step.Released(seat.run))
+    assert seat.phase == "Backoff", "it is a crash, and is started again"

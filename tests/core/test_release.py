@@ -12,7 +12,9 @@ RUN = "run-1"
 
 
 def card(used: float, *processes: tuple[int, str, float, str | None], told: bool = True) -> Gpus:
-    listed = tuple(GpuProcess(pid=pid, name=name, bytes=int(gib * GIB), run_id=run) for pid, name, gib, run in processes)
+    listed = tuple(
+        GpuProcess(pid=pid, name=name, bytes=int(gib * GIB), run_id=run) for pid, name, gib, run in processes
+    )
     gpu = GpuSample(
         uuid="GPU-1",
         index=0,
@@ -30,30 +32,36 @@ EXPECTED = expected_from(WITH_ENGINE, RUN, None)
 
 
 def test_memory_is_back_when_the_card_shows_it() -> None:
-    assert not released(EXPECTED, card(19, (7, "gnome-shell", 1, None)), RUN), "the process is gone, its memory is not"
-    assert not released(EXPECTED, card(9, (7, "gnome-shell", 1, None)), RUN)
-    assert released(EXPECTED, card(1, (7, "gnome-shell", 1, None)), RUN)
+    assert not released(EXPECTED, card(19, (7, "gnome-shell", 1, None))), "the process is gone, its memory is not"
+    assert not released(EXPECTED, card(9, (7, "gnome-shell", 1, None)))
+    assert released(EXPECTED, card(1, (7, "gnome-shell", 1, None)))
 
 
 def test_another_program_that_grows_meanwhile_does_not_hide_the_return() -> None:
-    assert released(EXPECTED, card(7, (7, "gnome-shell", 1, None), (8, "blender", 6, None)), RUN)
+    assert released(EXPECTED, card(7, (7, "gnome-shell", 1, None), (8, "blender", 6, None)))
 
 
 def test_a_process_that_still_holds_memory_is_not_gone() -> None:
-    assert not released(EXPECTED, card(1.3, (10, "llama-server", 0.3, RUN)), RUN)
+    assert not released(EXPECTED, card(1.3, (10, "llama-server", 0.3, RUN)))
 
 
 @pytest.mark.parametrize("driver", [DriverState.ABSENT, DriverState.BROKEN, DriverState.HUNG])
 def test_a_driver_that_cannot_tell_is_not_waited_for(driver: DriverState) -> None:
-    assert released(EXPECTED, Gpus(driver=driver), RUN)
+    assert released(EXPECTED, Gpus(driver=driver))
+
+
+def test_a_dead_process_that_the_driver_still_lists_is_not_somebody_else() -> None:
+    """Nobody can assign a dead pid to a run: it is known from when it lived."""
+    assert not released(EXPECTED, card(19, (10, "process 10", 18, None), (7, "gnome-shell", 1, None)))
+    assert "process 10 (pid 10" in holders(EXPECTED, card(19, (10, "process 10", 18, None)))
 
 
 def test_where_processes_are_not_told_the_difference_to_before_counts() -> None:
     before, during = card(1, told=False), card(19, told=False)
     expected = expected_from(during, RUN, before)
     assert expected[0].engine_bytes == 18 * GIB
-    assert not released(expected, card(10, told=False), RUN)
-    assert released(expected, card(1.1, told=False), RUN)
+    assert not released(expected, card(10, told=False))
+    assert released(expected, card(1.1, told=False))
 
 
 def test_an_engine_on_the_cpu_has_nothing_to_give_back() -> None:
@@ -61,6 +69,6 @@ def test_an_engine_on_the_cpu_has_nothing_to_give_back() -> None:
 
 
 def test_who_holds_it_is_named() -> None:
-    held = holders(EXPECTED, card(19, (7, "gnome-shell", 1, None)), RUN)
+    held = holders(EXPECTED, card(19, (7, "gnome-shell", 1, None)))
     assert "RTX 4090 has not given back 18.0 GiB" in held
     assert "gnome-shell (pid 7" in held

@@ -41,7 +41,13 @@ def test_a_wrong_file_is_told_with_file_and_key(tmp_path: Path, text: str, told:
 def test_the_form_knows_each_setting_from_the_table() -> None:
     fields = {field.key: field for field in fields_of(Settings(), {"ENGINE_ROOM_GATEWAY__PORT": "1"})}
     port = fields["gateway.port"]
-    assert (port.kind, port.default, port.minimum, port.maximum, port.from_environment) == ("integer", 7000, 0, 65535, True)
+    assert (port.kind, port.default, port.minimum, port.maximum, port.from_environment) == (
+        "integer",
+        7000,
+        0,
+        65535,
+        True,
+    )
     assert fields["window.theme"].choices == ("system", "light", "dark")
     assert all(field.sentence for field in fields.values())
 
