@@ -76,11 +76,14 @@ class Connection(RequestHandler):
         known = self._request_count
         super().data_received(data)
         if self._request_count != known:
-            self._stop_head_timer()
+            if self._head_timer is not None:
+                self._stop_head_timer()
             if self._messages:
                 head, self._body = self._messages[-1]
-                self._framed_bytes = len(data) - sum(len(k) + len(v) + 4 for k, v in getattr(head, "raw_headers", ()))
-                self.framed_too_much = self._too_much_framing()
+                self._framed_bytes = len(data)
+                if self._framed_bytes > FRAMING_ALLOWANCE_BYTES:  # else not even the sum of head and body could be
+                    self._framed_bytes -= sum(len(k) + len(v) + 4 for k, v in getattr(head, "raw_headers", ()))
+                    self.framed_too_much = self._too_much_framing()
         elif self._body is not None and not self._body.is_eof():
             self._framed_bytes += len(data)
             if self._too_much_framing():
