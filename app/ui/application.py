@@ -22,11 +22,18 @@ from app.ui.window import Window
 
 if TYPE_CHECKING:
     from app.core.paths import Paths
+    from app.ui.running import Script
 
 PAINT_MILLISECONDS = 500
 
 
-def run(paths: Paths, *, start_service: bool = True, after_paint: Callable[[Window], None] | None = None) -> int:
+def run(
+    paths: Paths,
+    *,
+    start_service: bool = True,
+    after_paint: Callable[[Window], None] | None = None,
+    script: Script | None = None,
+) -> int:
     """Opens the window and returns the exit code when it has closed. A second start raises the first window and returns 0."""
     app = _application()
     window_box: list[Window] = []
@@ -47,7 +54,7 @@ def run(paths: Paths, *, start_service: bool = True, after_paint: Callable[[Wind
             after_paint(window)
         from app.ui.running import serve_window
 
-        return serve_window(app, window, theme, paths, start_service)
+        return serve_window(app, window, theme, paths, start_service, script)
     finally:
         instance.close()
 

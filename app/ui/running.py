@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QMenu, QSystemTrayIcon
@@ -20,17 +21,22 @@ from app.ui.theme import Theme
 from app.ui.window import Window
 
 
-def serve_window(app: QApplication, window: Window, theme: Theme, paths: Paths, start_service: bool) -> int:
-    """Returns when the window has closed and every task has ended."""
+Script = Callable[[Window, Store, Link], Awaitable[None]]
+
+
+def serve_window(
+    app: QApplication, window: Window, theme: Theme, paths: Paths, start_service: bool, script: Script | None = None
+) -> int:
+    """Returns when the window has closed and every task has ended. `script` uses the window as a person would."""
     loop = WindowLoop(app, already_running=False)
     asyncio.set_event_loop(loop)
     with loop:
-        loop.run_until_complete(_live(window, theme, paths, start_service))
+        loop.run_until_complete(_live(window, theme, paths, start_service, script))
         loop.run_until_complete(loop.shutdown_asyncgens())
     return 0
 
 
-async def _live(window: Window, theme: Theme, paths: Paths, start_service: bool) -> None:
+async def _live(window: Window, theme: Theme, paths: Paths, start_service: bool, script: Script | None) -> None:
     left = asyncio.Event()
     signals = Signals(left.set)
     store = Store()
@@ -43,6 +49,8 @@ async def _live(window: Window, theme: Theme, paths: Paths, start_service: bool)
     tray = Tray(window, presenter) if QSystemTrayIcon.isSystemTrayAvailable() else None
     tasks.start(_connect(link), "connect")
     try:
+        if script is not None:
+            await script(window, store, link)
         await left.wait()
     finally:
         if tray is not None:

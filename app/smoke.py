@@ -1,0 +1,244 @@
+"""Does the main job without a display, as a person would: finds widgets by name, clicks, types, waits, looks, quits.
+
+It works in folders of its own, beside whatever runs on this machine, and leaves nothing behind but its pictures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.core.lifecycle import Failed, Idle, Ready
+from app.core.paths import Paths
+from app.ui.application import default_paths, run
+from app.ui.link import Link
+from app.ui.store import Store
+from app.ui.window import Window
+
+PROFILE = "demo"
+QUESTION = "What is the KV cache?"
+WAIT_SECONDS = 120.0
+STEP_SECONDS = 0.05
+PAGES = ("Models", "Chat", "Logs", "Monitor", "Settings")
+
+
+class SmokeFailed(Exception):
+    """What did not happen, as a sentence."""
+
+
+def run_smoke(words: list[str]) -> int:
+    """`--smoke [FOLDER]`: pictures go to FOLDER (default: engine-room-smoke in the temporary folder). 0 when all worked."""
+    pictures = Path(words[0]) if words else Path(tempfile.gettempdir()) / "engine-room-smoke"
+    pictures.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="er-smoke-"))
+    outcome: list[str] = []
+    try:
+        _move_into(home)
+        paths = default_paths()
+
+        async def script(window: Window, store: Store, link: Link) -> None:
+            try:
+                await Smoke(window, store, link, pictures).all()
+            except SmokeFailed as failure:
+                outcome.append(str(failure))
+                window.grab().save(str(pictures / "failed.png"))
+            finally:
+                await _quit(link, paths)
+                window.leave()
+
+        run(paths, script=script)
+        left = _left_behind(home)
+        if left:
+            outcome.append(f"left behind: {', '.join(left)}")
+        else:
+            say("nothing left", "no process, no socket")
+    finally:
+        _show_log(home, bool(outcome))
+        shutil.rmtree(home, ignore_errors=True)
+    for sentence in outcome:
+        print(f"smoke failed: {sentence}", file=sys.stderr)
+    say("pictures", str(pictures))
+    return 1 if outcome else 0
+
+
+def _move_into(home: Path) -> None:
+    """Own folders for everything; the built-in engine is the one that is installed."""
+    from app.daemon import installations
+    from app.engines.registry import FAMILIES
+
+    found = installations.find("llama.cpp", default_paths(), os.environ)
+    if found is None:
+        raise SystemExit(f"smoke: the built-in engine is not installed. {FAMILIES['llama.cpp'].how_to_get()}")
+    os.environ["ENGINE_ROOM_EMBEDDED_PYTHON"] = found.executable
+    os.environ["ENGINE_ROOM_GATEWAY__PORT"] = "0"  # any free one: 7000 may be in use
+    for variable in ("CONFIG", "DATA", "STATE", "CACHE"):
+        os.environ[f"XDG_{variable}_HOME"] = str(home / variable.lower())
+    runtime = home / "run"
+    runtime.mkdir(mode=0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+
+
+def say(what: str, value: str) -> None:
+    print(f"{what:<22}{value}", flush=True)
+
+
+class Smoke:
+    """One person's first minutes."""
+
+    def __init__(self, window: Window, store: Store, link: Link, pictures: Path) -> None:
+        self.window = window
+        self.store = store
+        self.link = link
+        self.pictures = pictures
+
+    async def all(self) -> None:
+        begun = time.monotonic()
+        await self.until(lambda: self.store.connected and "library" in self.store.known, "the service answers")
+        say("service", f"{self.store.service.version or 'connected'} after {time.monotonic() - begun:.1f} s")
+        await self.load()
+        await self.chat()
+        await self.look()
+        await self.stop()
+
+    async def load(self) -> None:
+        await self.open("Models")
+        await self.click(f"Load {PROFILE}")
+        await self.until(lambda: isinstance(self.store.seat().phase, Ready | Failed), f"{PROFILE} is ready")
+        seat = self.store.seat()
+        if isinstance(seat.phase, Failed):
+            raise SmokeFailed(f"{PROFILE} did not load: {seat.phase.failure.summary} {seat.phase.failure.advice}")
+        assert seat.run is not None
+        say("model", seat.run.title)
+        say("engine", f"{seat.run.engine} {seat.run.engine_build}")
+        say("ready after", f"{seat.run.ready_seconds:.2f} s")
+        say("endpoint", self.store.service.gateway_url)
+
+    async def chat(self) -> None:
+        await self.open("Chat")
+        await self.type_into("Message", QUESTION)
+        before = {request.id for request in self.store.traffic.recent}
+        await self.click("Send message")
+
+        def answered() -> bool:
+            return any(r.id not in before and r.outcome != "refused" for r in self.store.traffic.recent)
+
+        await self.until(answered, "the answer is there")
+        request = next(r for r in self.store.traffic.recent if r.id not in before)
+        if request.status != 200 or not request.completion_tokens:
+            raise SmokeFailed(f"the endpoint answered {request.status} with {request.completion_tokens} tokens")
+        page = self.window.open_page("chat")
+        await self.until(lambda: bool(page.last_answer()[0]), "the chat shows the answer")  # type: ignore[union-attr]
+        await self.until(lambda: page.last_answer()[1] is not None, "the chat shows its figures")  # type: ignore[union-attr]
+        text, first_token_seconds = page.last_answer()  # type: ignore[union-attr]
+        if first_token_seconds != request.first_token_seconds:
+            raise SmokeFailed(
+                f"the chat says {first_token_seconds} s to the first token, the request log {request.first_token_seconds} s"
+            )
+        say("question", QUESTION)
+        say("answer", text.replace("\n", " ")[:200])
+        say("first token", f"{(request.first_token_seconds or 0) * 1000:.1f} ms (as in the request log)")
+        say("tokens", f"{request.prompt_tokens} + {request.completion_tokens}, {request.tokens_per_second:.0f} tok/s")
+
+    async def look(self) -> None:
+        seat = self.store.seat()
+        held = (seat.run.measured_bytes if seat.run else {}).get("host")
+        host = self.store.gpus.host
+        say(
+            "memory",
+            f"engine {(held or 0) / 1024**2:.0f} MiB of its own"
+            + (f", {host.available_bytes / 1024**3:.1f} GiB free" if host else ""),
+        )
+        for page in PAGES:
+            await self.open(page)
+            await asyncio.sleep(0.3)  # lets a page paint its first figures before the picture is taken
+            picture = self.pictures / f"{page.lower()}.png"
+            if not self.window.grab().save(str(picture)):
+                raise SmokeFailed(f"no picture could be written to {picture}")
+
+    async def stop(self) -> None:
+        await self.click("Stop")
+        await self.until(lambda: isinstance(self.store.seat().phase, Idle), "the model is unloaded")
+        say("stopped", "the seat is idle")
+
+    # --- a person's hands and eyes ---
+
+    async def open(self, page: str) -> None:
+        await self.click(f"Navigation: {page}")
+
+    def find(self, name: str) -> object:
+        from PySide6.QtWidgets import QWidget
+
+        for widget in self.window.findChildren(QWidget):
+            if widget.accessibleName() == name and widget.isVisible():
+                return widget
+        return None
+
+    async def wait_for(self, name: str) -> object:
+        def usable() -> bool:
+            widget = self.find(name)
+            return widget is not None and widget.isEnabled()  # type: ignore[attr-defined]
+
+        await self.until(usable, f"“{name}” can be used")
+        return self.find(name)
+
+    async def click(self, name: str) -> None:
+        from PySide6.QtCore import Qt
+        from PySide6.QtTest import QTest
+
+        widget = await self.wait_for(name)
+        QTest.mouseClick(widget, Qt.MouseButton.LeftButton)  # type: ignore[call-overload]
+        await asyncio.sleep(0)
+
+    async def type_into(self, name: str, text: str) -> None:
+        from PySide6.QtTest import QTest
+
+        widget = await self.wait_for(name)
+        widget.setFocus()  # type: ignore[attr-defined]
+        QTest.keyClicks(widget, text)  # type: ignore[call-overload]
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise SmokeFailed(f"not within {WAIT_SECONDS:.0f} s: {what}")
+            await asyncio.sleep(STEP_SECONDS)
+
+
+async def _quit(link: Link, paths: Paths) -> None:
+    """Ends the service, and waits until its socket is gone."""
+    from app.core.errors import EngineRoomError
+
+    try:
+        await link.leave_and_unload()
+    except EngineRoomError:
+        return
+    deadline = time.monotonic() + 60
+    while paths.socket.exists() and time.monotonic() < deadline:
+        await asyncio.sleep(STEP_SECONDS)
+
+
+def _left_behind(home: Path) -> list[str]:
+    """Every process whose environment names this run's folders, in all of /proc."""
+    mark = f"XDG_STATE_HOME={home}/state".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(f"pid {folder.name} {(folder / 'comm').read_text().strip()}")
+        except OSError:
+            continue
+    return found
+
+
+def _show_log(home: Path, failed: bool) -> None:
+    log = home / "state" / "engine-room" / "daemon.log"
+    if failed and log.is_file():
+        print(log.read_text("utf-8", "replace")[-6000:], file=sys.stderr)
