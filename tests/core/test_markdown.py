@@ -70,3 +70,19 @@ def test_code_that_is_still_open_is_code() -> None:
 def test_a_longer_fence_holds_a_shorter_one() -> None:
     (block,) = blocks("````md\n```\ninner\n```\n````\n")
     assert block.text == "```\ninner\n```"
+
+
+def test_long_code_and_long_lists_come_in_parts_of_bounded_size() -> None:
+    code = "```python\n" + "".join(f"x{n} = {n}\n" for n in range(200)) + "```\n"
+    parts = blocks(code)
+    assert "".join(part.text for part in parts) == code[10:-4]
+    assert "".join(part.source for part in parts) == code
+    assert [part.first for part in parts] == [True] + [False] * (len(parts) - 1)
+    assert len(parts) > 4
+    assert parts[-1].closed
+    assert all(part.language == "python" for part in parts)
+    items = "".join(f"{n}. item with some words in it\n" for n in range(1, 400))
+    listed = blocks(items)
+    assert len(listed) > 3
+    assert "".join(block.source for block in listed) == items
+    assert max(len(block.source) for block in listed) < 2_200

@@ -40,6 +40,7 @@ class Exchange:
         "cut_reason",
         "first_token_at",
         "headers",
+        "id",
         "last_token_at",
         "model",
         "open_event",
@@ -57,12 +58,15 @@ class Exchange:
         "ticket",
     )
 
-    def __init__(self, request: web.BaseRequest, path: str, headers: Mapping[str, str], now: float) -> None:
+    def __init__(
+        self, request: web.BaseRequest, path: str, headers: Mapping[str, str], now: float, number: int
+    ) -> None:
         self.request = request
         self.path = path
-        self.headers = headers  # to add to every answer
         self.started = now
         self.started_unix = time.time()
+        self.id = f"{int(self.started_unix * 1000):x}-{number}"
+        self.headers = {**headers, "X-Request-Id": self.id}  # to add to every answer: the id it has in the request log
         self.run_id = ""
         self.model = ""
         self.status = 0
@@ -114,7 +118,7 @@ class Proxy:
         self, request: web.BaseRequest, path: str, query: str, where: EnginePath, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         """The engine's answer, or an error in OpenAI's shape."""
-        exchange = Exchange(request, path, headers, self._clock())
+        exchange = Exchange(request, path, headers, self._clock(), next(self._numbers))
         self.exchanges.add(exchange)
         try:
             with Share(self._holding) as share:
@@ -342,7 +346,7 @@ class Proxy:
             rate = (counts.completion_tokens - 1) / (last - first)
         self._ledger.finished(
             RequestView(
-                id=f"{int(exchange.started_unix * 1000):x}-{next(self._numbers)}",
+                id=exchange.id,
                 path=exchange.path,
                 status=exchange.status,
                 model=exchange.model,

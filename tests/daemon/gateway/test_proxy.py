@@ -430,3 +430,16 @@ async def test_a_mixed_crowd_loses_and_doubles_nothing(open_gateway) -> None:
         seen = [json.loads(call.body)["n"] for call in desk.engine.calls]
         assert set(range(320)) - set(seen) <= cancelled
         assert all(seen.count(number) == 1 for number in seen if number % 11 != 3 and number not in cancelled)
+
+
+async def test_every_answer_names_itself_as_the_request_log_does(open_gateway) -> None:
+    """I9: what a client shows of an answer can be matched with the log's figures for it."""
+    async with open_gateway(says(*stream(token("a"), finish(), DONE))) as desk:
+        streamed = await ask(desk.port, post(CHAT, STREAMED, desk.port))
+        assert streamed[1]["x-request-id"] == (await desk.outcome(0)).id
+    async with open_gateway(says(whole(ANSWER, extra="X-Request-Id: the-engines-own\r\n"))) as desk:
+        answered = await ask(desk.port, post(CHAT, ASKED, desk.port))
+        assert answered[1]["x-request-id"] == (await desk.outcome(0)).id
+    async with open_gateway(says(), ready=False) as desk:
+        refused = await ask(desk.port, post(CHAT, ASKED, desk.port))
+        assert refused[1]["x-request-id"] == (await desk.outcome(0)).id
