@@ -101,18 +101,21 @@ class Client:
     def ensure(self) -> Hello:
         """Starts the daemon when nobody answers, and waits until it does."""
         try:
-            return self.hello()
+            hello = self.hello()
+            process = None
         except DaemonUnreachable:
-            started = start_daemon(self._paths)
+            hello = None
+            process = start_daemon(self._paths)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
+            if hello is not None and hello.started:
+                return hello
+            time.sleep(0.05)
             try:
-                return self.hello()
+                hello = self.hello()
             except DaemonUnreachable:
-                code = started.poll()
-                if code not in (None, 0) and not self._paths.socket.exists():
+                if process is not None and process.poll() not in (None, 0) and not self._paths.socket.exists():
                     break
-                time.sleep(0.05)
         raise DaemonUnreachable("The service could not be started.", "", last_words(self._paths))
 
 

@@ -219,7 +219,7 @@ async def _quit(link: Link, paths: Paths) -> None:
     except EngineRoomError:
         return
     deadline = time.monotonic() + 60
-    while paths.socket.exists() and time.monotonic() < deadline:
+    while paths.socket.exists() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process removes it
         await asyncio.sleep(STEP_SECONDS)
 
 

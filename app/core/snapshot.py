@@ -24,6 +24,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     started_at: float  # monotonic seconds of the daemon
     state_folder: str
+    started: bool = True  # False while leftovers are ended and the library is read for the first time
 
 
 # --- seats -----------------------------------------------------------------------------------------------------------

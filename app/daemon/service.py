@@ -114,6 +114,7 @@ class Service:
         self.clock = clock
         self._exit_when_idle = exit_when_idle
         self._started_at = clock()
+        self._started = False
         self._lock = InstanceLock(paths.lock)
         self._leave = asyncio.Event()
         self._tasks = Tasks()
@@ -179,6 +180,7 @@ class Service:
         if self._exit_when_idle:
             self._tasks.start(self._leave_when_idle(), "leave when idle")
         await self._supervisor.restore()
+        self._started = True
 
     def _make_folders(self) -> None:
         for folder in (self._paths.config, self._paths.data, self._paths.state, self._paths.runs, self._paths.profiles):
@@ -275,6 +277,7 @@ class Service:
             pid=os.getpid(),
             started_at=self._started_at,
             state_folder=str(self._paths.state),
+            started=self._started,
         )
 
     def slices(self) -> dict[str, msgspec.Struct]:

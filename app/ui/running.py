@@ -20,7 +20,6 @@ from app.ui.tasks import Tasks
 from app.ui.theme import Theme
 from app.ui.window import Window
 
-
 Script = Callable[[Window, Store, Link], Awaitable[None]]
 
 
