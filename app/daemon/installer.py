@@ -36,7 +36,17 @@ _SECONDS_FOR_A_START = 120
 _REFUSAL = re.compile(r"^\s*(?:error|cause|caused by|×|╰─▶|├─▶):?\s*(?P<words>.+)", re.IGNORECASE)
 # variables of the caller's that would send the packages into another environment
 _ELSEWHERE = frozenset(
-    ["VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "UV_PROJECT"]
+    [
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "UV_PYTHON",
+        "UV_SYSTEM_PYTHON",
+        "UV_TARGET",
+        "UV_PREFIX",
+        "UV_PROJECT",
+    ]
 )
 
 
@@ -145,9 +155,8 @@ def _install_build(
         progress(f"Installing {title} …")
         settings = pip_settings(environment, config_files(environment))
         uv = _uv()
-        clean = {name: value for name, value in environment.items() if name not in _ELSEWHERE} | uv_environment(
-            settings
-        )
+        clean = {name: value for name, value in environment.items() if name not in _ELSEWHERE}
+        clean |= uv_environment(settings)
         # Relocatable, because the folder gets its real name at the end.
         _run([*uv, "venv", "--relocatable", "--python", python, "--clear", str(temporary)], clean, title)
         places = _places(build) or uv_flags(settings)
@@ -172,7 +181,6 @@ def _install_build(
         if place.exists():
             shutil.rmtree(place)  # of this name but without a record: nothing that ever worked
         temporary.rename(place)
-        os.utime(place.parent)
     except OSError as error:
         raise _storage_error(error, place.parent) from error
     finally:
