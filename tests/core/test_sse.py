@@ -29,6 +29,13 @@ def test_pieces_make_no_difference(cuts: list[int]) -> None:
     assert events == EVENTS
 
 
+def test_a_line_end_that_is_cut_in_two_is_one_line_end() -> None:
+    raw = b"data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n"
+    for cut in range(len(raw) + 1):
+        parser = Parser()
+        assert [event.data for event in parser.feed(raw[:cut]) + parser.feed(raw[cut:])] == ["a\nb", "c"]
+
+
 LINE = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=20)
 
 
