@@ -78,7 +78,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     empty_stream_is_error: bool = False
     metrics_path: str | None = None
     counters: dict[str, str] = {}  # our name → the engine's metric name; see COUNTERS
-    paths: dict[str, str] = {}  # the gateway's path → the engine's, where they differ ("/v1/tokenize" → "/extras/tokenize")
+    # the gateway's path → the engine's, where they differ ("/v1/tokenize" → "/extras/tokenize")
+    paths: dict[str, str] = {}
     uses_gpu_when_built_for_it: bool = True
 
 

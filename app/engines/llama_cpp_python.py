@@ -151,7 +151,12 @@ class LlamaCppPython:
     title = "llama-cpp-python"
     options: tuple[Option, ...] = OPTIONS
     readiness = Readiness(health_path="/openapi.json")  # answers within milliseconds, needs no key, cuts no stream
-    traits = Traits(concurrency=1, always_stream=True, empty_stream_is_error=True)
+    traits = Traits(
+        concurrency=1,
+        always_stream=True,
+        empty_stream_is_error=True,
+        paths={"/v1/tokenize": "/extras/tokenize", "/v1/detokenize": "/extras/detokenize"},
+    )
     failures: tuple[FailurePattern, ...] = (*LLAMA_CPP_PYTHON, *LLAMA_CPP)
 
     def command(self, launch: Launch) -> Command:
