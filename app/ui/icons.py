@@ -25,10 +25,12 @@ class Icons:
             found = self._pixmaps[key] = self._drawn(name, colour, size, ratio)
         return found
 
-    def icon(self, name: str, colour: QColor, disabled: QColor, size: int, gap: int = 0) -> QIcon:
+    def icon(self, name: str, colour: QColor, disabled: QColor | None, size: int, gap: int = 0) -> QIcon:
         ratio = max((screen.devicePixelRatio() for screen in QGuiApplication.screens()), default=1.0)
-        icon = QIcon(_with_gap(self.pixmap(name, colour, size, ratio), gap))
-        icon.addPixmap(_with_gap(self.pixmap(name, disabled, size, ratio), gap), QIcon.Mode.Disabled)
+        normal = _with_gap(self.pixmap(name, colour, size, ratio), gap)
+        icon = QIcon(normal)
+        faded = normal if disabled is None else _with_gap(self.pixmap(name, disabled, size, ratio), gap)
+        icon.addPixmap(faded, QIcon.Mode.Disabled)
         return icon
 
     def _drawn(self, name: str, colour: QColor, size: int, ratio: float) -> QPixmap:

@@ -229,9 +229,9 @@ class Theme(QObject):
             font = self._fonts[role] = self._made(TYPES[role])
         return QFont(font)
 
-    def icon(self, name: str, colour: str = "text_muted", size: int = 20, gap: int = 0) -> QIcon:
-        """The bundled drawing `name`, tinted, with `gap` pixels of air to its right; disabled icons fade by themselves."""
-        return self._icons.icon(name, self.colour(colour), self.colour("text_faint"), size, gap)
+    def icon(self, name: str, colour: str = "text_muted", size: int = 20, gap: int = 0, fades: bool = True) -> QIcon:
+        """The bundled drawing `name`, tinted, with `gap` pixels of air to its right; `fades` by itself when disabled."""
+        return self._icons.icon(name, self.colour(colour), self.colour("text_faint") if fades else None, size, gap)
 
     def pixmap(self, name: str, colour: str, size: int, ratio: float) -> QPixmap:
         return self._icons.pixmap(name, self.colour(colour), size, ratio)

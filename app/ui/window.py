@@ -41,7 +41,6 @@ class Window(QMainWindow):
         self._may_close = False
         self.has_model: Callable[[], bool] = lambda: False
         self.setWindowTitle("Engine Room")
-        self.setWindowIcon(QIcon(str(resources_folder() / "icons" / "engine-room.svg")))
         self.setMinimumSize(960, 600)
         self.navigation = Navigation(theme)
         self.header = Header(theme)
@@ -63,6 +62,8 @@ class Window(QMainWindow):
     def set_pages(self, maker: Callable[[str], QWidget]) -> None:
         """`maker` builds a page by its key, on its first visit."""
         self._makers = maker
+        # Drawn in many sizes for the desktop: after the first paint is early enough.
+        self.setWindowIcon(QIcon(str(resources_folder() / "icons" / "engine-room.svg")))
         self.open_page(self.page_key or self._remembered.text("page", "models"))
 
     def open_page(self, key: str) -> QWidget | None:

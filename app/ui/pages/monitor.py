@@ -61,19 +61,21 @@ class GpuCard(Card):
         self._bar = MemoryBar(theme, name="Memory of this card")
         self._memory = Label(theme, "", "small_number", "muted")
         self.line = Sparkline(theme, "Utilisation, last ten minutes", "accent", 48, 1.0, wording.percent)
+        self._busy = Label(theme, "", "small_number", "muted")
         self._facts = {
-            key: Label(theme, wording.DASH, "number")
-            for key in ("Busy", "Power", "Temperature", "Core clock", "Memory clock")
+            key: Label(theme, wording.DASH, "small_number")
+            for key in ("Power", "Temperature", "Core clock", "Memory clock")
         }
         head = row(spacing=Space.medium)
         head.addWidget(self._name, 1)
         head.addWidget(self._throttle)
+        head.addWidget(self._busy)
         self.column.addLayout(head)
         self.column.addLayout(row(self._bar, self._memory, spacing=Space.medium))
         self.column.addSpacing(4)
         self.column.addWidget(self.line)
         host = QWidget()
-        grid = Grid(host, minimum=84, spacing=Space.small)
+        grid = Grid(host, minimum=78, spacing=Space.small)
         for key, label in self._facts.items():
             grid.addWidget(_fact(theme, key, label))
         self.column.addWidget(host)
@@ -86,7 +88,7 @@ class GpuCard(Card):
         reasons = gpu.throttle_reasons
         self._throttle.setVisible(bool(reasons))
         self._throttle.say(f"Slowed: {', '.join(reasons or ())}", "warning")
-        self._facts["Busy"].say(wording.percent(gpu.utilisation))
+        self._busy.say(f"{wording.percent(gpu.utilisation)} busy")
         self._facts["Power"].say(_of(gpu.power_watts, gpu.power_limit_watts, "W"))
         self._facts["Temperature"].say(_number(gpu.temperature_celsius, "°C"))
         self._facts["Core clock"].say(_number(gpu.sm_clock_mhz, "MHz"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QIcon, QKeySequence, QPainter, QPaintEvent
 from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy
 
@@ -60,7 +60,13 @@ class Button(QPushButton):
             self.setIcon(QIcon())
             return
         colour = "accent" if self.isChecked() else _ICON_COLOURS.get(self._kind, "text")
-        self.setIcon(self._theme.icon(self._icon_name, colour, self._size, self._gap))
+        colour = colour if self.isEnabled() else "text_faint"
+        self.setIcon(self._theme.icon(self._icon_name, colour, self._size, self._gap, fades=False))
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.EnabledChange and self._icon_name:
+            self._tint()
 
 
 class Toggle(QAbstractButton):
