@@ -70,10 +70,6 @@ class LibrarySettings(_Group):
     folders: tuple[str, ...] = Field(("~/models",), description="Folders that are searched for models.")
 
 
-class WindowSettings(_Group):
-    theme: str = Field("system", pattern="^(system|light|dark)$", description="Appearance: system, light or dark.")
-
-
 class LogSettings(_Group):
     run_log_bytes: int = Field(
         256 * 1024**2,
@@ -93,7 +89,6 @@ class Settings(BaseSettings):
     memory: MemorySettings = MemorySettings()  # type: ignore[call-arg]
     supervision: SupervisionSettings = SupervisionSettings()  # type: ignore[call-arg]
     library: LibrarySettings = LibrarySettings()  # type: ignore[call-arg]
-    window: WindowSettings = WindowSettings()  # type: ignore[call-arg]
     logs: LogSettings = LogSettings()  # type: ignore[call-arg]
 
     @classmethod

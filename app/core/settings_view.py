@@ -14,7 +14,7 @@ from app.core.errors import SettingInvalid
 from app.core.settings import Settings
 
 # What a running daemon can take over at once; all else is used from its next start.
-APPLIED_AT_ONCE = ("memory.", "supervision.", "window.", "library.")
+APPLIED_AT_ONCE = ("memory.", "supervision.", "library.")
 
 
 def fields_of(settings: Settings, environment: Mapping[str, str]) -> tuple[SettingField, ...]:
@@ -37,7 +37,6 @@ def _group(name: str) -> type[BaseModel]:
 
 def _field(key: str, info: FieldInfo, value: Any, from_environment: bool) -> SettingField:
     minimum = maximum = None
-    choices: tuple[str, ...] = ()
     for rule in info.metadata:
         if isinstance(rule, annotated_types.Ge):
             minimum = float(rule.ge)  # type: ignore[arg-type]
@@ -45,8 +44,6 @@ def _field(key: str, info: FieldInfo, value: Any, from_environment: bool) -> Set
             minimum = float(rule.gt)  # type: ignore[arg-type]
         elif isinstance(rule, annotated_types.Le):
             maximum = float(rule.le)  # type: ignore[arg-type]
-        elif pattern := getattr(rule, "pattern", None):
-            choices = tuple(str(pattern).strip("^$()").split("|"))
     return SettingField(
         key=key,
         value=list(value) if isinstance(value, tuple) else value,
@@ -55,7 +52,6 @@ def _field(key: str, info: FieldInfo, value: Any, from_environment: bool) -> Set
         kind=_kind(info.default),
         minimum=minimum,
         maximum=maximum,
-        choices=choices,
         from_environment=from_environment,
     )
 
