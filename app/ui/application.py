@@ -50,11 +50,14 @@ def run(
         window.show()
         _paint(app, window)
         instance.listen()
+        from app.ui.signals import Signals
+
+        signals = Signals()
         if after_paint is not None:
             after_paint(window)
         from app.ui.running import serve_window
 
-        return serve_window(app, window, theme, paths, start_service, script)
+        return serve_window(app, window, theme, paths, signals, start_service, script)
     finally:
         instance.close()
 

@@ -24,20 +24,28 @@ Script = Callable[[Window, Store, Link], Awaitable[None]]
 
 
 def serve_window(
-    app: QApplication, window: Window, theme: Theme, paths: Paths, start_service: bool, script: Script | None = None
+    app: QApplication,
+    window: Window,
+    theme: Theme,
+    paths: Paths,
+    signals: Signals,
+    start_service: bool,
+    script: Script | None = None,
 ) -> int:
     """Returns when the window has closed and every task has ended. `script` uses the window as a person would."""
     loop = WindowLoop(app, already_running=False)
     asyncio.set_event_loop(loop)
     with loop:
-        loop.run_until_complete(_live(window, theme, paths, start_service, script))
+        loop.run_until_complete(_live(window, theme, paths, signals, start_service, script))
         loop.run_until_complete(loop.shutdown_asyncgens())
     return 0
 
 
-async def _live(window: Window, theme: Theme, paths: Paths, start_service: bool, script: Script | None) -> None:
+async def _live(
+    window: Window, theme: Theme, paths: Paths, signals: Signals, start_service: bool, script: Script | None
+) -> None:
     left = asyncio.Event()
-    signals = Signals(left.set)
+    signals.tell(left.set)
     store = Store()
     tasks = Tasks(
         lambda name, error: window.toast.say("Something went wrong in the window.", f"{name}: {error}", "danger")

@@ -15,6 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from tests.ui import stage, worlds
 
+_applications: list[object] = []
 StageOf = Callable[..., stage.Stage]
 
 
@@ -28,8 +29,9 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     from app.ui.loop import WindowLoop
 
     def on_qt() -> object:
-        app = QApplication.instance() or QApplication([])
-        return WindowLoop(app)
+        if not _applications:  # kept to the end: a second one in the same process would crash
+            _applications.append(QApplication.instance() or QApplication([]))
+        return WindowLoop(_applications[0])
 
     return {"qasync": on_qt}
 
