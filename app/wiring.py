@@ -77,3 +77,11 @@ def _open_log(file: Path) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(_not_http)
+
+
+def _not_http(record: logging.LogRecord) -> bool:
+    """A client that speaks no HTTP gets its 400 from the server; it is no error of ours and needs no trace."""
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

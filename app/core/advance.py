@@ -51,6 +51,7 @@ class SeatState(msgspec.Struct, frozen=True, kw_only=True):
     serving: Wanted | None = None
     endpoint: Endpoint | None = None
     previous: Wanted | None = None  # the last one that was Ready: what a cancel offers
+    port_attempts: int = 0  # loads lost to somebody who took the port first
     rollback_to: Wanted | None = None  # what a failed switch puts back, once
     ending: Failure | None = None
     crashed: bool = False  # the present end was not asked for and came after Ready
@@ -290,7 +291,7 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
     settled = isinstance(phase, Idle | Failed | Ready | Stalled | Backoff)
     if settled and plan is not None and plan.verdict is Verdict.DOES_NOT_FIT and not wanted.override:
         return state, (Refuse(does_not_fit(wanted.profile_id, plan, refused=True)),)
-    state = replace(state, wanted=wanted, notice="", last_failure=None)
+    state = replace(state, wanted=wanted, notice="", last_failure=None, port_attempts=0)
     if same_load(wanted, state.rollback_to):
         state = replace(state, rollback_to=None)
     match phase:
@@ -337,7 +338,7 @@ def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
         case Loading(), Answered(run_id, endpoint):
             ready = Ready(profile_id=phase.profile_id, run_id=run_id, endpoint=endpoint, since=now)
             done = replace(state, phase=ready, endpoint=endpoint, ready_since=now, previous=state.serving)
-            return replace(done, rollback_to=None), ()
+            return replace(done, rollback_to=None, port_attempts=0), ()
         case Loading(), LoadFailed(_, failure):
             return _begin_kill(replace(state, ending=failure), now, budgets)
         case (Loading(), Exited(_, failure)):
@@ -401,6 +402,7 @@ def _tick(state: SeatState, now: float, budgets: Budgets) -> Step:
 # --- steps that several arrows share ---------------------------------------------------------------------------------
 
 INSPECT_SECONDS = 5.0
+PORT_ATTEMPTS = 3  # further tries, each on another port, when somebody took it between choice and bind (I13)
 
 
 def _begin_load(state: SeatState, now: float) -> Step:
@@ -453,6 +455,8 @@ def _settle(state: SeatState, now: float, budgets: Budgets) -> Step:
         if wanted is not None:
             return _begin_load(state, now)
         return replace(state, phase=Idle(since=now), serving=None, ending=None, crashed=False), ()
+    if failure.kind == "port_taken" and state.port_attempts < PORT_ATTEMPTS:
+        return _begin_load(replace(state, port_attempts=state.port_attempts + 1), now)
     if state.rollback_to is not None:
         back = state.rollback_to
         notice = f"{failure.profile_id or 'The model'} did not start; {back.profile_id} is put back with its settings."

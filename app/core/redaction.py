@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 MASK = b"*"
+HIDDEN = "***"
 CONTEXT_BYTES = 512  # a secret that begins before a piece must still be seen: read this much more on both sides
 
 _PATTERNS = (
@@ -18,6 +19,7 @@ _PATTERNS = (
     re.compile(rb"(?i)(?<=token=)[^\s\"',;&]{8,}"),
     re.compile(rb"(?i)(?<=password=)[^\s\"',;&]{4,}"),
 )
+_SECRET_FLAG = re.compile(r"^(--?[\w-]*(?:key|token|password|secret))(?:=.*)?$", re.IGNORECASE | re.DOTALL)
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|credential)")
 
 
@@ -34,9 +36,27 @@ def masked(data: bytes, secrets: Iterable[str] = ()) -> bytes:
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Values whose names speak of a secret are shown as asterisks."""
-    return {name: "***" if _SECRET_NAME.search(name) and value else value for name, value in environment.items()}
+    return {name: HIDDEN if _SECRET_NAME.search(name) and value else value for name, value in environment.items()}
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The values in an environment that must never be shown."""
     return tuple(value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= 4)
+
+
+def masked_arguments(argv: Iterable[str], secrets: Iterable[str] = ()) -> list[str]:
+    """The command line without the given values and without what follows a flag that names a secret (I18)."""
+    hidden = [secret for secret in secrets if secret]
+    shown: list[str] = []
+    hide_next = False
+    for argument in argv:
+        flag = _SECRET_FLAG.match(argument)
+        if hide_next and not argument.startswith("--"):
+            argument = HIDDEN
+        elif flag is not None and "=" in argument:
+            argument = f"{flag[1]}={HIDDEN}"
+        for secret in hidden:
+            argument = argument.replace(secret, HIDDEN)
+        shown.append(masked(argument.encode()).decode("utf-8", "replace"))
+        hide_next = flag is not None and "=" not in argument
+    return shown

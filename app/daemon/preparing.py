@@ -16,7 +16,7 @@ from app.core.lifecycle import Failure
 from app.core.memory import plan as plan_memory
 from app.core.memory.plan_types import MemoryPlan
 from app.core.profiles import Profile
-from app.core.redaction import masked, masked_environment
+from app.core.redaction import masked_arguments, masked_environment
 from app.core.release import Expected
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, ProfileCard, RunView
@@ -170,7 +170,7 @@ def first_view(prepared: Prepared, spec: RunSpec) -> RunView:
         title=prepared.profile.title,
         engine=prepared.profile.engine,
         engine_build=prepared.installation.build,
-        argv=tuple(masked(word.encode(), prepared.command.secrets).decode() for word in spec.argv),
+        argv=tuple(masked_arguments(spec.argv, spec.secrets)),
         environment=masked_environment(shown),
         log_path=spec.log_path,
         started_at_unix=time.time(),

@@ -17,6 +17,7 @@ FAST_POLL_SECONDS = 0.02
 SLOW_POLL_SECONDS = 0.15
 FAST_POLLS = 100
 ANSWER_SECONDS = 5.0
+OWNER_LOOKS = 5
 
 
 class WrongEngine(Exception):
@@ -95,14 +96,21 @@ class Probe:
             return value if isinstance(value, dict) else {}
 
     async def _check_owner(self) -> None:
+        """Somebody answers: it must be a process of ours. One that cannot be seen belongs to another account."""
         pid = await self._owner(self._launch.port)
-        if pid is not None and not await self._is_ours(pid):
+        for _ in range(OWNER_LOOKS):
+            if pid is not None:
+                break
+            await asyncio.sleep(SLOW_POLL_SECONDS)
+            pid = await self._owner(self._launch.port)
+        if pid is None or not await self._is_ours(pid):
+            who = "a program of another account" if pid is None else f"process {pid}, which is not our engine"
             raise WrongEngine(
                 Failure(
                     kind="port_taken",
                     profile_id=self._launch.profile.id,
                     phase="loading",
-                    summary=f"Port {self._launch.port} is answered by process {pid}, which is not our engine.",
+                    summary=f"Port {self._launch.port} is answered by {who}.",
                     advice="Load again: another port is taken then.",
                 )
             )

@@ -21,15 +21,15 @@ from typing import Any
 import msgspec
 
 from app.core.errors import EngineFailed
+from app.core.redaction import masked_arguments
 from app.daemon import leftovers, processes, procfs
 from app.daemon.leftovers import Leftover
 from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
 from app.daemon.runlog import LogSpan, cap_log, log_span
-from app.daemon.runspec import MASK, RunSpec, masked, refusal, storage_error
+from app.daemon.runspec import RunSpec, refusal, storage_error
 from app.daemon.tasks import Tasks
 
 __all__ = [
-    "MASK",
     "Leftover",
     "LogSpan",
     "RunEnd",
@@ -39,7 +39,6 @@ __all__ = [
     "Runs",
     "cap_log",
     "log_span",
-    "masked",
 ]
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -334,7 +333,7 @@ class Runs:
             "family": spec.engine,
             "model_path": spec.model_path,
             "port": spec.port,
-            "argv": masked(spec.argv, spec.secrets),
+            "argv": masked_arguments(spec.argv, spec.secrets),
             "owner": {"pid": self._owner.pid, "start_ticks": self._owner.start_ticks},
             "boot_id": processes.boot_id(),
             "log_path": spec.log_path,

@@ -1,18 +1,13 @@
-"""Defines what is needed to start an engine, how its command line is shown, and the sentence when it cannot start."""
+"""Defines what is needed to start an engine, and the sentence when it cannot start."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-from collections.abc import Sequence
 
 import msgspec
 
 from app.core.errors import DiskFull, EngineFailed, EngineNotInstalled, EngineRoomError, NotWritable
-
-MASK = "•••"
-_SECRET_FLAG = re.compile(r"^(--?[\w-]*(?:key|token|password|secret))(?:=.*)?$", re.IGNORECASE | re.DOTALL)
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,23 +26,6 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: float
     end_argv: tuple[str, ...] = ()  # run when ending begins, for what is not a child of ours (a container)
     secrets: tuple[str, ...] = ()  # values masked in the record
-
-
-def masked(argv: Sequence[str], secrets: Sequence[str] = ()) -> list[str]:
-    """The command line without the given values and without what follows a flag that names a secret (I18)."""
-    shown: list[str] = []
-    hide_next = False
-    for argument in argv:
-        flag = _SECRET_FLAG.match(argument)
-        if hide_next and not argument.startswith("--"):
-            argument = MASK
-        elif flag is not None and "=" in argument:
-            argument = f"{flag[1]}={MASK}"
-        for secret in filter(None, secrets):
-            argument = argument.replace(secret, MASK)
-        shown.append(argument)
-        hide_next = flag is not None and "=" not in argument
-    return shown
 
 
 def refusal(spec: RunSpec, step: str, number: int) -> EngineRoomError:

@@ -14,13 +14,15 @@ from typing import IO
 import msgspec
 import tomli_w
 from aiohttp import web
+from msgspec.structs import replace
 
 from app import PRODUCT_NAME, __version__
 from app.core import control
 from app.core.errors import AnotherDaemon, DiskFull, NotWritable, StorageError
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
-from app.core.redaction import masked, masked_environment
+from app.core.profiles import Profile
+from app.core.redaction import masked_arguments, masked_environment, secrets_of
 from app.core.settings import Settings, load_settings
 from app.core.settings_view import APPLIED_AT_ONCE, changed, fields_of
 from app.core.snapshot import (
@@ -225,7 +227,9 @@ class Service:
         self._board.publish("traffic", traffic)
 
     def _listed(self, library: LibrarySlice) -> None:
-        self._board.publish("library", library)
+        """A profile may hold keys: the slice that everybody sees has them masked, the library's own cards do not (I18)."""
+        shown = tuple(replace(card, profile=shown_profile(card.profile)) for card in library.profiles)
+        self._board.publish("library", replace(library, profiles=shown))
 
     def _publish(self) -> None:
         self._board.publish(
@@ -304,7 +308,7 @@ class Service:
     async def command(self, wish: control.CommandOf) -> control.CommandView:
         command, profile = self._supervisor.command_of(wish.profile)
         shown = masked_environment(command.environment | profile.environment)
-        argv = tuple(masked(word.encode(), command.secrets).decode() for word in command.argv)
+        argv = tuple(masked_arguments(command.argv, command.secrets))
         return control.CommandView(argv=argv, environment=shown)
 
     def history(self) -> History:
@@ -359,6 +363,16 @@ class Service:
 
     async def gateway(self, request: web.Request) -> web.StreamResponse:
         return await self._gateway.handler(request)
+
+
+def shown_profile(profile: Profile) -> Profile:
+    """The profile as it travels: no value of its environment or extra arguments that speaks of a secret."""
+    hidden = secrets_of(profile.environment)
+    return replace(
+        profile,
+        environment=masked_environment(profile.environment),
+        extra_arguments=tuple(masked_arguments(profile.extra_arguments, hidden)),
+    )
 
 
 def write_whole(file: Path, text: str) -> None:

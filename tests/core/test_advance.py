@@ -266,3 +266,14 @@ def test_an_exit_is_told_at_once_although_its_children_are_still_there() -> None
     assert (seat.phase, seat.asks()) == ("Killing", ["Kill"])
     seat(step.Ended(seat.run))(step.Released(seat.run))
     assert seat.phase == "Backoff", "it is a crash, and is started again"
+
+
+def test_a_port_lost_between_choice_and_bind_is_tried_again_on_another_at_most_three_times() -> None:
+    """I13."""
+    seat = Seat().loading(A)
+    for _ in range(3):
+        seat(step.Exited(seat.run, failure("a", "port_taken")))(step.Ended(seat.run))(step.Released(seat.run))
+        assert seat.phase == "Reserving"
+        seat(step.Admitted(seat.run))(step.Spawned(seat.run))
+    seat(step.Exited(seat.run, failure("a", "port_taken")))(step.Ended(seat.run))(step.Released(seat.run))
+    assert seat.phase == "Failed"

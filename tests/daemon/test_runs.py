@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import EngineFailed, EngineNotInstalled, NotWritable
+from app.core.redaction import HIDDEN, masked_arguments
 from app.daemon import processes
 from app.daemon.processes import RunTrace
-from app.daemon.runs import MASK, RunHandle, Runs, RunSpec, masked
+from app.daemon.runs import RunHandle, Runs, RunSpec
 from tests.daemon.trouble import (
     EXPECTED,
     PROGRAMS,
@@ -178,8 +179,8 @@ async def test_secrets_stay_out_of_record_and_process_list(runs: Runs, folder: P
 def test_masking_knows_flags_and_values() -> None:
     """I18."""
     argv = ["serve", "--api-key", "abc", "--hf-token=def", "--max-tokens", "12", "--url", "http://me:pw@h"]
-    assert masked(argv, ["pw"]) == [
-        "serve", "--api-key", MASK, f"--hf-token={MASK}", "--max-tokens", "12", "--url", f"http://me:{MASK}@h",
+    assert masked_arguments(argv, ["pw"]) == [
+        "serve", "--api-key", HIDDEN, f"--hf-token={HIDDEN}", "--max-tokens", "12", "--url", f"http://me:{HIDDEN}@h",
     ]  # fmt: skip
 
 
