@@ -95,7 +95,7 @@ def test_the_scrolled_line_is_the_redrawn_line(qtbot: object, stage_of: StageOf)
     line, fresh = Sparkline(theme, "a", ceiling=1.0), Sparkline(theme, "b", ceiling=1.0)
     for one in (line, fresh):
         one.resize(200, 40)
-    values = [(float(second), 0.5 + 0.4 * ((second // 37) % 2)) for second in range(700)]
+    values = [(float(second), 0.5 + 0.4 * ((second // 37) % 2)) for second in range(1300)]
     line.fill(values[:600])
     line.grab()
     for at, value in values[600:]:

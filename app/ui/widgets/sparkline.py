@@ -97,13 +97,13 @@ class Sparkline(QWidget):
         if self._pixmap is None:
             self.update()
             return
-        now = int(at / self._bin_seconds)
-        if now <= self._last_bin:
+        ended = int(at / self._bin_seconds) - 1
+        if ended <= self._last_bin:
             return  # the bin is not over; it is drawn when it is
         if value is not None and self._fixed is None and value > self._top:
             self._forget()
             return
-        self._advance(now)
+        self._advance(ended)
         self.update()
 
     # --- drawing, in device pixels ------------------------------------------------------------------------------------
@@ -125,7 +125,10 @@ class Sparkline(QWidget):
         self.update()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        self._forget()
+        ratio = self.devicePixelRatioF()
+        room = (max(1, int(self.width() * ratio)), max(1, int(self.height() * ratio)))
+        if self._pixmap is not None and (self._pixmap.width(), self._pixmap.height()) != room:
+            self._forget()
 
     def _redraw(self) -> None:
         ratio = self.devicePixelRatioF()
@@ -136,20 +139,20 @@ class Sparkline(QWidget):
         if not self._samples:
             return
         # The newest bin is still filling: what is drawn ends with the one before it.
-        self._last_bin = int(self._samples[-1][0] / self._bin_seconds)
+        self._last_bin = int(self._samples[-1][0] / self._bin_seconds) - 1
         values = binned(self._samples, self._last_bin, self._bins, self._bin_seconds)
         largest = max((v for v in values if v is not None), default=0.0)
         self._top = self._fixed or nice_ceiling(1.05 * largest)
-        self._draw(values, pixmap.width() - (len(values) - 1) * self._step)
+        self._draw(values, pixmap.width() - len(values) * self._step)
 
-    def _advance(self, now: int) -> None:
+    def _advance(self, last: int) -> None:
         assert self._pixmap is not None
-        ended = now - self._last_bin
+        ended = last - self._last_bin
         if ended >= self._bins:
             self._forget()
             return
-        values = binned(self._samples, now, ended + 1, self._bin_seconds)
-        self._last_bin = now
+        values = binned(self._samples, last, ended, self._bin_seconds)
+        self._last_bin = last
         shift = ended * self._step
         self._pixmap.scroll(-shift, 0, self._pixmap.rect())
         painter = QPainter(self._pixmap)
@@ -158,7 +161,7 @@ class Sparkline(QWidget):
         painter.end()
         if self._last_point is not None:
             self._last_point -= QPointF(shift, 0)
-        self._draw(values[1:], self._pixmap.width() - shift + self._step - 1)
+        self._draw(values, self._pixmap.width() - shift)
 
     def _draw(self, values: list[float | None], left: float) -> None:
         assert self._pixmap is not None
@@ -177,7 +180,7 @@ class Sparkline(QWidget):
             if value is None:
                 continue  # the line runs on over a bin without a sample; a stream that ended simply stops
             y = pen_width + room * (1 - min(max(value / self._top, 0.0), 1.0))
-            point = QPointF(left + index * self._step, y)
+            point = QPointF(left + (index + 1) * self._step - 1, y)
             before = self._last_point
             if before is not None and point.x() - before.x() <= 6 * self._step:
                 painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
