@@ -64,7 +64,7 @@ class GpuCard(Card):
         self._busy = Label(theme, "", "small_number", "muted")
         self._facts = {
             key: Label(theme, wording.DASH, "small_number")
-            for key in ("Power", "Temperature", "Core clock", "Memory clock")
+            for key in ("Power", "Temperature", "Core clock", "VRAM clock")
         }
         head = row(spacing=Space.medium)
         head.addWidget(self._name, 1)
@@ -92,7 +92,7 @@ class GpuCard(Card):
         self._facts["Power"].say(_of(gpu.power_watts, gpu.power_limit_watts, "W"))
         self._facts["Temperature"].say(_number(gpu.temperature_celsius, "°C"))
         self._facts["Core clock"].say(_number(gpu.sm_clock_mhz, "MHz"))
-        self._facts["Memory clock"].say(_number(gpu.memory_clock_mhz, "MHz"))
+        self._facts["VRAM clock"].say(_number(gpu.memory_clock_mhz, "MHz"))
 
 
 class HostCard(Card):
