@@ -136,6 +136,10 @@ class Answer:
                 self._reasoning.append(reasoning)
         return text, reasoning
 
+    def requested(self, request_id: str) -> None:
+        """The name under which the request log knows this answer."""
+        self._message = replace(self._message, request_id=request_id)
+
     @property
     def has_text(self) -> bool:
         return self._first_at is not None
