@@ -5,13 +5,13 @@ A widget never names a hex value, a pixel of spacing or a font of its own: it as
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, QPalette, QPixmap
 from PySide6.QtWidgets import QApplication
 
+from app.core.resources import resources_folder
 from app.ui import icons, style
 
 
@@ -170,13 +170,6 @@ TYPES: dict[str, Type] = {
 }
 
 CHOICES = ("system", "light", "dark")
-
-
-def resources_folder() -> Path:
-    """The bundled files: `resources/` of a source tree, `app/_resources` of an installed wheel."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_resources"
-    return installed if installed.is_dir() else package.parent / "resources"
 
 
 def _desktop_prefers_light() -> bool | None:

@@ -9,8 +9,9 @@ from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QGuiApplication, QIcon, QKeySequence, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
+from app.core.resources import resources_folder
 from app.ui.remembered import Remembered
-from app.ui.theme import Space, Theme, resources_folder
+from app.ui.theme import Space, Theme
 from app.ui.widgets.header import Header
 from app.ui.widgets.navigation import PAGES, Navigation
 from app.ui.widgets.notice import NoticeBar, Toast

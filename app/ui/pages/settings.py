@@ -10,10 +10,11 @@ from PySide6.QtWidgets import QComboBox, QFileDialog, QLineEdit, QPlainTextEdit,
 from app import PRODUCT_NAME, __version__
 from app.core.control import SettingField, SettingsChange, SettingsView
 from app.core.errors import EngineRoomError
+from app.core.resources import resources_folder
 from app.core.snapshot import EngineView
 from app.ui.link import Link
 from app.ui.store import Store
-from app.ui.theme import CHOICES, Space, Theme, resources_folder
+from app.ui.theme import CHOICES, Space, Theme
 from app.ui.widgets.controls import Button, Segments, Toggle
 from app.ui.widgets.layout import Card, Line, PageColumn, clear, row
 from app.ui.widgets.pill import Pill
