@@ -38,11 +38,13 @@ def empty(page: ChatPage) -> None:
 
 def streaming(page: ChatPage) -> None:
     before = page.session.messages
-    asked = Message(id="qs", parent="a0", role="user", text="And with a quantised KV cache?\n\nKeep it short.", finish="")
+    asked = Message(
+        id="qs", parent="a0", role="user", text="And with a quantised KV cache?\n\nKeep it short.", finish=""
+    )
     answer = Message(id="as", parent="qs", role="assistant", text="")
     page.transcript.follow_messages((*before, asked, answer), "Waiting for the model …")
     page.footer.hide()
-    page.composer.show_state(model="Qwen3 32B", why_not="", can_send=False, sending=True)
+    page.composer.show_state(model="Qwen3 32B", why_not="", choose=False, can_send=False, sending=True)
     page.transcript.to_end()
     page.transcript.grow("", "First the bytes per element.")
     for piece in ("Halving `dtype` halves the cache:\n\n", "```python\nsize = kv_bytes(64, 8, 128, 32_768)\nprint(si"):
@@ -54,7 +56,7 @@ def waiting(page: ChatPage) -> None:
     answer = Message(id="as", parent="qs", role="assistant", text="")
     page.transcript.follow_messages((asked, answer), "Waiting for the model …")
     page.footer.hide()
-    page.composer.show_state(model="Qwen3 32B", why_not="", can_send=False, sending=True)
+    page.composer.show_state(model="Qwen3 32B", why_not="", choose=False, can_send=False, sending=True)
 
 
 def top(page: ChatPage) -> None:
@@ -105,7 +107,7 @@ STATES: dict[str, tuple[str, Callable[[ChatPage], None] | None]] = {
     "answer": ("ready", None),
     "top": ("ready", top),
     "empty": ("ready", empty),
-    "nomodel": ("idle", empty),
+    "nomodel": ("two_gpus", empty),
     "gone": ("gone", None),
     "streaming": ("ready", streaming),
     "waiting": ("loading", waiting),
@@ -125,7 +127,13 @@ def main() -> None:
     app.setStyle("Fusion")
     with tempfile.TemporaryDirectory() as scratch:
         for state, (world, act) in STATES.items():
-            for theme, size in (("dark", "1280"), ("light", "1024"), ("light", "760"), ("dark", "1920"), ("light", "1920-150")):
+            for theme, size in (
+                ("dark", "1280"),
+                ("light", "1024"),
+                ("light", "760"),
+                ("dark", "1920"),
+                ("light", "1920-150"),
+            ):
                 name = f"chat-{state}-{theme}-{size}"
                 if not all(part in name for part in wanted) or ("-150" in size) != ("QT_SCALE_FACTOR" in os.environ):
                     continue

@@ -18,7 +18,8 @@ BUBBLE_SHARE = 0.8
 BUBBLE_X, BUBBLE_Y = 16.0, 9.0
 CODE_X, CODE_HEAD, CODE_FOOT = 14.0, 38.0, 14.0
 BLOCK_GAP = 12.0
-NOTICE_X, NOTICE_Y = 12.0, 9.0
+NOTICE_X, NOTICE_Y = 12.0, 8.0
+RISE = 3.0  # a tall line has its air below the letters: moved down by half of it they stand in the middle of a frame
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -176,12 +177,12 @@ class Column:
                 share = self.width * BUBBLE_SHARE
                 wide = share if not (item.first and item.last) else min(share, document.idealWidth() + 2 * BUBBLE_X + 1)
                 x = left + self.width - wide + BUBBLE_X
-                return QRectF(x, top + (BUBBLE_Y if item.first else 0), wide - 2 * BUBBLE_X, size.height())
+                return QRectF(x, top + (BUBBLE_Y + RISE if item.first else 0), wide - 2 * BUBBLE_X, size.height())
             case Kind.CODE:
                 return QRectF(left + CODE_X, top + (CODE_HEAD if item.first else 0), width, size.height())
             case Kind.NOTICE:
                 if item.tone:
-                    return QRectF(left + NOTICE_X + 26, top + NOTICE_Y, width, size.height())
+                    return QRectF(left + NOTICE_X + 26, top + NOTICE_Y + RISE, width, size.height())
                 return QRectF(left, top, width, size.height())
             case Kind.THOUGHT:
                 return QRectF(left + 18, top, width, size.height())

@@ -89,7 +89,7 @@ class Composer(QWidget):
         self._none = QWidget()
         line = row(IconLabel(theme, "info", "text_muted", 16), spacing=Space.small)
         self._why = Label(theme, "No model is loaded", "body", "muted")
-        choose = Button(theme, "Choose a model", "soft", "models")
+        choose = self._choose = Button(theme, "Choose a model", "soft", "models")
         choose.clicked.connect(self.model_wanted)
         line.addWidget(self._why, 1)
         line.addWidget(choose)
@@ -123,12 +123,13 @@ class Composer(QWidget):
     def say_sampling(self, words: str) -> None:
         self.sampling.shape(words, "quiet", "" if words else "settings", "Sampling and system prompt")
 
-    def show_state(self, *, model: str, why_not: str, can_send: bool, sending: bool) -> None:
+    def show_state(self, *, model: str, why_not: str, choose: bool, can_send: bool, sending: bool) -> None:
         """`model` is the title that a message would reach; `why_not` a calm sentence while there is none."""
         self.field.setPlaceholderText(f"Message {model}" if model else "Message")
         self._none.setVisible(bool(why_not))
         if why_not:
             self._why.say(why_not)
+            self._choose.setVisible(choose)
         self._can_send, self._sending = can_send, sending
         self._show_button()
 

@@ -12,6 +12,7 @@ from PySide6.QtGui import (
     QTextCharFormat,
     QTextCursor,
     QTextDocument,
+    QTextFormat,
     QTextFrameFormat,
     QTextLength,
     QTextOption,
@@ -22,7 +23,7 @@ from PySide6.QtGui import (
 from app.ui.theme import Theme
 
 LINE_PERCENT = 150
-CODE_LINE_PERCENT = 140
+CODE_LINE_PERCENT = 126
 HEADING_PIXELS = {1: 20, 2: 17, 3: 15}
 
 
@@ -62,6 +63,7 @@ def markdown(theme: Theme, source: str) -> QTextDocument:
     for frame in document.rootFrame().childFrames():
         if isinstance(frame, QTextTable):
             _restyle_table(frame, theme)
+            _flatten_around(document, frame)
     return document
 
 
@@ -78,7 +80,12 @@ def _restyle_text(document: QTextDocument, theme: Theme) -> None:
     mono = theme.font("mono")
     changes: list[tuple[int, int, QTextCharFormat]] = []
     block = document.begin()
+    quoted = QTextBlockFormat()
+    quoted.setLeftMargin(16)
+    quoted.setRightMargin(0)
     while block.isValid():
+        if block.blockFormat().hasProperty(QTextFormat.Property.BlockQuoteLevel):
+            QTextCursor(block).mergeBlockFormat(quoted)
         heading = block.blockFormat().headingLevel()
         spans = block.begin()
         while not spans.atEnd():
@@ -122,17 +129,44 @@ def _restyle_table(table: QTextTable, theme: Theme) -> None:
         for column in range(table.columns()):
             cell = table.cellAt(line_number, column)
             cell_style = QTextTableCellFormat()
-            cell_style.setTopPadding(7)
-            cell_style.setBottomPadding(7)
+            cell_style.setTopPadding(6)
+            cell_style.setBottomPadding(2)
             cell_style.setLeftPadding(0 if column == 0 else 12)
             cell_style.setRightPadding(4)
             cell_style.setBottomBorder(1)
             cell_style.setBottomBorderStyle(QTextFrameFormat.BorderStyle.BorderStyle_Solid)
             cell_style.setBottomBorderBrush(line)
             if line_number == 0:
-                cell_style.setForeground(theme.colour("text_muted"))
-                cell_style.setFontWeight(QFont.Weight.Medium)
+                _restyle_header(table, column, theme)
             cell.setFormat(cell_style)
+
+
+def _flatten_around(document: QTextDocument, table: QTextTable) -> None:
+    """Qt keeps an empty line before and after a table; it must not be seen."""
+    flat = QTextBlockFormat()
+    flat.setLineHeight(1, QTextBlockFormat.LineHeightTypes.FixedHeight.value)
+    for block in (
+        document.findBlock(max(0, table.firstPosition() - 1)).previous(),
+        document.findBlock(table.firstPosition() - 1),
+        document.findBlock(table.lastPosition() + 1),
+    ):
+        if block.isValid() and not block.text() and QTextCursor(block).currentTable() is None:
+            QTextCursor(block).mergeBlockFormat(flat)
+
+
+def _restyle_header(table: QTextTable, column: int, theme: Theme) -> None:
+    """The head of a column stands as its cells do; Qt would set it bold and left."""
+    cursor = table.cellAt(0, column).firstCursorPosition()
+    cursor.setPosition(table.cellAt(0, column).lastPosition(), QTextCursor.MoveMode.KeepAnchor)
+    look = QTextCharFormat()
+    look.setForeground(theme.colour("text_muted"))
+    look.setFontWeight(QFont.Weight.Medium)
+    cursor.mergeCharFormat(look)
+    if table.rows() > 1:
+        below = table.cellAt(1, column).firstCursorPosition().blockFormat().alignment()
+        style = QTextBlockFormat()
+        style.setAlignment(below)
+        cursor.mergeBlockFormat(style)
 
 
 def code(theme: Theme, language: str, text: str) -> QTextDocument:

@@ -35,10 +35,12 @@ class Greeting(QWidget):
         column.addWidget(self._words)
         column.addSpacing(Space.huge)
         inner = QWidget()
-        inner.setMaximumWidth(640)
+        inner.setMaximumWidth(680)
         grid = QGridLayout(inner)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(Space.small)
+        for column_number in (0, 1):
+            grid.setColumnMinimumWidth(column_number, 290)
         self._buttons = []
         for number, text in enumerate(SUGGESTIONS):
             button = Button(theme, text, "", "")

@@ -63,6 +63,8 @@ class Brush:
                     self._code_head(painter, item, frame, copied)
             case Kind.THOUGHT:
                 painter.fillRect(QRectF(left + 4, y, 2, item.height), self._theme.colour("border"))
+            case Kind.TEXT if item.text.lstrip().startswith(">"):
+                painter.fillRect(QRectF(left, y, 3, item.height - BLOCK_GAP), self._theme.colour("border_strong"))
             case Kind.NOTICE if item.tone:
                 self._notice(painter, item, QRectF(left, y, self._column.width, item.height - BLOCK_GAP))
         self._text(painter, self._shelf.document(item), item, text, clip, chosen)
@@ -92,6 +94,8 @@ class Brush:
             cursor.setPosition(min(chosen[1], last), QTextCursor.MoveMode.KeepAnchor)
             look = QTextCharFormat()
             look.setBackground(self._theme.colour("selection"))
+            if item.kind is not Kind.CODE:
+                look.setForeground(self._theme.colour("text"))  # without it a list's numbers are not painted
             selection.cursor, selection.format = cursor, look
             context.selections = [selection]
         painter.save()

@@ -6,7 +6,6 @@ from msgspec.structs import replace
 from PySide6.QtCore import QLocale, QPoint, Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
-    QAbstractSpinBox,
     QApplication,
     QDoubleSpinBox,
     QFrame,
@@ -78,6 +77,7 @@ class SamplingPopover(QFrame):
         for number, (title, text, box) in enumerate(told):
             box.setFont(theme.font("number"))
             box.setFixedWidth(130)
+            box.lineEdit().setTextMargins(8, 0, 0, 0)
             box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             words = QVBoxLayout()
             words.setSpacing(0)
@@ -168,7 +168,7 @@ class _Fraction(QDoubleSpinBox):
             super().stepBy(steps)
 
 
-def _fraction(name: str, highest: float, step: float) -> QAbstractSpinBox:
+def _fraction(name: str, highest: float, step: float) -> QDoubleSpinBox:
     box = _Fraction()
     box.setDecimals(2)
     box.setRange(-0.01, highest)

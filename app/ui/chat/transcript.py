@@ -56,6 +56,7 @@ class Transcript(QAbstractScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.verticalScrollBar().setSingleStep(STEP)
         self.viewport().setMouseTracking(True)
+        self.viewport().setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         theme.changed.connect(self._restyle)
 
     def set_footer(self, footer: QWidget) -> None:
@@ -136,7 +137,7 @@ class Transcript(QAbstractScrollArea):
 
     @property
     def _left(self) -> float:
-        return max(float(SIDE), (self.viewport().width() - self.column.width) / 2)
+        return max(float(SIDE), (self.width() - self.column.width) // 2)
 
     @property
     def _y(self) -> int:
@@ -176,7 +177,7 @@ class Transcript(QAbstractScrollArea):
         if self._footer is not None:
             size = self._footer.sizeHint()
             self._footer.setGeometry(
-                round(self._left) - 8, round(self.column.height - self._y) - 6, round(self.column.width), size.height()
+                round(self._left) - 6, round(self.column.height - self._y) - 12, round(self.column.width), size.height()
             )
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
@@ -198,6 +199,7 @@ class Transcript(QAbstractScrollArea):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         top, left = self._y, self._left
         area = event.rect()
+        painter.fillRect(area, self._theme.colour("window"))
         chosen = self._chosen()
         for seen in self.column.seen(top + area.top(), top + area.bottom()):
             owner = self.column.turns[seen.turn]

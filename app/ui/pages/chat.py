@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QPoint, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QObject, QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
@@ -97,6 +97,7 @@ class ChatPage(QWidget):
         self._down.setToolTip("Go to the end")
         self._down.clicked.connect(self.transcript.to_end)
         self._down.hide()
+        self._places.installEventFilter(self)
         self._popover = sampling.SamplingPopover(theme, self)
 
     def _connect(self) -> None:
@@ -235,7 +236,9 @@ class ChatPage(QWidget):
             why_not = "Engine Room’s service does not answer yet"
         elif not model:
             why_not = "No model is loaded"
-        self.composer.show_state(model=model, why_not=why_not, can_send=session.can_send, sending=session.is_sending)
+        self.composer.show_state(
+            model=model, why_not=why_not, choose=store.connected, can_send=session.can_send, sending=session.is_sending
+        )
         here = session.conversation
         self.composer.say_sampling(sampling.words_for(here.sampling, here.system_prompt))
         last = session.messages[-1] if session.messages else None
@@ -275,11 +278,19 @@ class ChatPage(QWidget):
         self._toggle.setVisible(narrow and not self._panel_wanted)
         self._toggle.move(Space.small, Space.medium)
         self._toggle.raise_()
+        self._place_floating()
+        if self._popover.isVisible():
+            self._popover.close_it()
+
+    def _place_floating(self) -> None:
         middle = self._places
         at = middle.mapTo(self, QPoint(middle.width() // 2, middle.height()))
         self._down.move(at.x() - 18, at.y() - 42)
-        if self._popover.isVisible():
-            self._popover.close_it()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Resize:
+            self._place_floating()
+        return False
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
