@@ -27,16 +27,16 @@ GROUPS = {
     "library": ("Library", "Where models are found."),
     "logs": ("Logs", "How much of what engines say is kept."),
 }
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 
 
 def shown(field: SettingField) -> str:
-    """A setting's value as it is typed; sizes in GiB."""
+    """A setting's value as it is typed; sizes in their field's unit."""
     value = field.value
     if isinstance(value, list | tuple):
         return "\n".join(str(part) for part in value)
     if field.key.endswith("_bytes") and isinstance(value, int | float):
-        return f"{value / GIB:g}"
+        return f"{value / size_of(field):g}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -51,14 +51,20 @@ def typed(field: SettingField, text: str) -> object:
         except ValueError:
             return text
         if field.key.endswith("_bytes"):
-            return round(number * GIB)
+            return round(number * size_of(field))
         return int(number) if number.is_integer() else number
     return text
 
 
-def unit(key: str) -> str:
-    units = {"_bytes": "GiB", "_seconds": "seconds", "_tokens": "tokens"}
-    return next((words for suffix, words in units.items() if key.endswith(suffix)), "")
+def size_of(field: SettingField) -> int:
+    """The unit in which a size is shown: the one in which its default is a round number."""
+    return GIB if isinstance(field.default, int) and field.default >= GIB else MIB
+
+
+def unit(field: SettingField) -> str:
+    size = "GiB" if size_of(field) == GIB else "MiB"
+    units = {"_bytes": size, "_seconds": "seconds", "_tokens": "tokens"}
+    return next((words for suffix, words in units.items() if field.key.endswith(suffix)), "")
 
 
 def title(key: str) -> str:
@@ -97,7 +103,7 @@ class SettingRow(QWidget):
         line.addLayout(words, 1)
         line.addWidget(self._default, 0, Qt.AlignmentFlag.AlignTop)
         line.addWidget(self.control, 0, Qt.AlignmentFlag.AlignTop)
-        name = Label(theme, unit(field.key), "small", "muted")
+        name = Label(theme, unit(field), "small", "muted")
         name.setFixedSize(52, Space.control_height)
         line.addWidget(name, 0, Qt.AlignmentFlag.AlignTop)
         self.setLayout(line)
