@@ -15,7 +15,7 @@ SUGGESTIONS = (
     "What is Engine Room?",
     "What takes VRAM when a model runs?",
     "What is the KV cache?",
-    "Show me a code example that calls the endpoint",
+    "Show me code that calls the endpoint",
 )
 
 
@@ -40,7 +40,7 @@ class Greeting(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(Space.small)
         for column_number in (0, 1):
-            grid.setColumnMinimumWidth(column_number, 290)
+            grid.setColumnMinimumWidth(column_number, 240)
         self._buttons = []
         for number, text in enumerate(SUGGESTIONS):
             button = Button(theme, text, "", "")
