@@ -16,6 +16,11 @@ def main() -> None:
         from app.smoke import run_smoke
 
         sys.exit(run_smoke(words[1:]))
-    from app.verbs import app
+    try:
+        from app.verbs import app
 
-    app(prog_name="engine-room")
+        for stream in (sys.stdout, sys.stderr):  # a terminal that knows no "✓" gets a "?" instead of an error
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        app(prog_name="engine-room")
+    except KeyboardInterrupt:  # before a verb could say it better
+        sys.exit(130)

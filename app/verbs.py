@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import shlex
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial, wraps
 from typing import Annotated, Any, NoReturn
+from urllib.parse import quote
 
-import httpx
-import msgspec
 import typer
 
 from app import __version__
 from app.client import Client
 from app.core import control
 from app.core.advance import STAGE_WORDS
-from app.core.errors import EngineFailed, EngineRoomError, UnknownProfile
-from app.core.lifecycle import Failed, Failure, Idle, Loading, Ready, Stalled, StopFailed
+from app.core.errors import (
+    ConfigError,
+    DaemonUnreachable,
+    EngineFailed,
+    EngineRoomError,
+    StorageError,
+    UnknownProfile,
+)
+from app.core.lifecycle import Failed, Idle, Loading, Ready, Stalled, StopFailed
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
 from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Traffic, to_json
-from app.core.sse import Parser
+from app.outcomes import Cancelled, wait_loaded, wait_unloaded
 from app.wiring import real_paths, run_daemon
 
 app = typer.Typer(
@@ -32,7 +41,7 @@ app = typer.Typer(
     help="Engine Room: local vLLM and llama.cpp engines, one model at a time. Without a verb the window opens.",
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
-EXIT_OF_FAILURE = {"does_not_fit": 5, "engine_not_installed": 7, "model_missing": 4, "no_such_model": 4}
+QUIT_SECONDS = 60.0
 
 
 def spoken(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,20 +51,34 @@ def spoken(verb: Callable[..., Any]) -> Callable[..., Any]:
     def said(*args: Any, **kwargs: Any) -> Any:
         try:
             return verb(*args, **kwargs)
+        except (typer.BadParameter, typer.Exit, typer.Abort):
+            raise
         except EngineRoomError as error:
-            if kwargs.get("as_json"):
-                print(to_json(error.report()).decode())
-            _leave(error)
-        except BrokenPipeError:
-            sys.stderr.close()
+            _leave(error, kwargs)
+        except KeyboardInterrupt:
+            _leave(Cancelled("Cancelled."), kwargs)
+        except BrokenPipeError:  # the reader of a pipe has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from None
+        except Exception as error:
+            if os.environ.get("ENGINE_ROOM_TRACE"):
+                raise
+            _leave(
+                EngineRoomError(
+                    f"Engine Room made a mistake in this command: {type(error).__name__}: {error}.",
+                    "ENGINE_ROOM_TRACE=1 shows where.",
+                ),
+                kwargs,
+            )
 
     return said
 
 
-def _leave(error: EngineRoomError) -> NoReturn:
+def _leave(error: EngineRoomError, arguments: Mapping[str, object]) -> NoReturn:
+    if arguments.get("as_json"):
+        print(to_json(error.report()).decode(), flush=True)
     print(f"engine-room: {error}", file=sys.stderr)
-    raise SystemExit(error.exit_code)
+    raise SystemExit(error.exit_code) from None
 
 
 def _show(value: object, text: str, as_json: bool) -> None:
@@ -164,25 +187,25 @@ def load(
     wish = control.Want(profile=profile, override=override, settings=dict(_setting(text) for text in setting or ()))
     with Client(real_paths()) as client:
         client.ensure()
-        client.post("/control/want", wish, control.Accepted)
-        if detach:
-            _show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
-            return
         try:
-            seat = _wait_loaded(client, profile, quiet=as_json)
+            client.post("/control/want", wish, control.Accepted)
+            if detach:
+                _show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
+                return
+            seat = wait_loaded(client, profile, quiet=as_json)
         except KeyboardInterrupt:
             client.post("/control/unload", control.Unload(), control.Accepted)
-            print("engine-room: cancelled.", file=sys.stderr)
-            raise SystemExit(130) from None
+            wait_unloaded(client)
+            raise Cancelled(f"Loading {profile} was cancelled; nothing is loaded.") from None
+    _show(seat, _ready(profile, seat), as_json)
+
+
+app.command("switch", help="The same as load: the loaded model leaves when its answers are finished.")(load)
+
+
+def _ready(profile: str, seat: SeatView) -> str:
     seconds = seat.run.ready_seconds if seat.run else None
-    _show(seat, f"{profile} is ready" + (f" after {seconds:.1f} s." if seconds is not None else "."), as_json)
-
-
-@app.command()
-@spoken
-def switch(profile: str, override: bool = False, detach: bool = False, as_json: Json = False) -> None:
-    """The same as load: the loaded model leaves when its answers are finished."""
-    load(profile, override=override, detach=detach, setting=None, as_json=as_json)
+    return f"{profile} is ready" + (f" after {seconds:.1f} s." if seconds is not None else ".")
 
 
 def _setting(text: str) -> tuple[str, Scalar]:
@@ -196,52 +219,6 @@ def _setting(text: str) -> tuple[str, Scalar]:
     return name, parsed if isinstance(parsed, str | int | float | bool) else value
 
 
-def _wait_loaded(client: Client, profile: str, quiet: bool) -> SeatView:
-    """Follows the board to the outcome; raises EngineFailed with the failure's own sentence."""
-    told = ""
-    begun = False
-    for seats in client.seats():
-        seat = seats.seats[0]
-        phase = seat.phase
-        if seat.wanted == profile:
-            begun = True
-        if isinstance(phase, Ready | Stalled) and phase.profile_id == profile and seat.wanted == profile:
-            return seat
-        if seat.last_failure is not None and seat.last_failure.profile_id == profile and seat.wanted != profile:
-            raise _failed(seat.last_failure, seat.notice)
-        if begun and seat.wanted is None and isinstance(phase, Idle):
-            raise EngineFailed(f"Loading {profile} was cancelled.")
-        if begun and seat.wanted not in (None, profile):
-            raise EngineFailed(f"{seat.wanted} was wanted in place of {profile}.")
-        now = _progress_line(phase, profile)
-        if now and now != told and not quiet:
-            told = now
-            print(now, file=sys.stderr)
-    raise EngineFailed(f"The service ended while {profile} was loading.", "Start it again with `engine-room serve`.")
-
-
-def _progress_line(phase: object, profile: str) -> str:
-    if isinstance(phase, Loading) and phase.profile_id == profile:
-        return f"  {STAGE_WORDS.get(phase.stage, phase.stage)} …"
-    if not isinstance(phase, Loading | Idle):
-        return f"  {type(phase).__name__.lower()} …"
-    return ""
-
-
-class _Failed(EngineFailed):
-    """A failure of a load, leaving with the exit code of its kind."""
-
-    def __init__(self, failure: Failure, notice: str) -> None:
-        line = f"Log: {failure.evidence.line}" if failure.evidence else ""
-        super().__init__(failure.summary, " ".join(part for part in (failure.advice, notice) if part), line)
-        self.exit_code = EXIT_OF_FAILURE.get(failure.kind, EngineFailed.exit_code)  # type: ignore[misc]
-        self.kind = failure.kind  # type: ignore[misc]
-
-
-def _failed(failure: Failure, notice: str) -> EngineRoomError:
-    return _Failed(failure, notice)
-
-
 @app.command()
 @spoken
 def unload(as_json: Json = False) -> None:
@@ -249,23 +226,26 @@ def unload(as_json: Json = False) -> None:
     with Client(real_paths()) as client:
         client.hello()
         client.post("/control/unload", control.Unload(), control.Accepted)
-        for seats in client.seats():
-            phase = seats.seats[0].phase
-            if isinstance(phase, Idle | Failed):
-                break
-            if isinstance(phase, StopFailed):
-                raise EngineFailed(f"{phase.profile_id} would not end: {'; '.join(phase.processes)}.")
+        wait_unloaded(client)
     _show(control.Accepted(note="Nothing is loaded."), "Nothing is loaded.", as_json)
 
 
 @app.command()
 @spoken
 def restart(as_json: Json = False) -> None:
-    """Load the present model again."""
+    """Load the present model again, and wait until it is ready."""
     with Client(real_paths()) as client:
         client.hello()
-        answer = client.post("/control/restart", control.Unload(), control.Accepted)
-    _show(answer, answer.note, as_json)
+        seats = client.slices()["seats"]
+        assert isinstance(seats, Seats)
+        phase = seats.seats[0].phase
+        if not isinstance(phase, Ready | Stalled):
+            raise UnknownProfile(
+                "No model is ready, so there is nothing to restart.", "`engine-room ls` shows what can be loaded."
+            )
+        client.post("/control/restart", control.Unload(), control.Accepted)
+        seat = wait_loaded(client, phase.profile_id, quiet=as_json, not_run=phase.run_id)
+    _show(seat, _ready(phase.profile_id, seat), as_json)
 
 
 @app.command()
@@ -304,9 +284,8 @@ def logs(
         try:
             while True:
                 wait = 25 if follow else 0
-                answer = client._checked(
-                    lambda at=at, wait=wait: client.http.get(f"/control/runs/{chosen}/log?from={at}&wait={wait}")  # type: ignore[misc]
-                )
+                path = f"/control/runs/{quote(chosen, safe='')}/log?from={at}&wait={wait}"
+                answer = client.checked(partial(client.http.get, path))
                 out.write(answer.content)
                 out.flush()
                 at = int(answer.headers["X-Log-End"])
@@ -334,72 +313,33 @@ def command(profile: str, as_json: Json = False) -> None:
 @spoken
 def chat(
     message: Annotated[
-        list[str] | None, typer.Argument(help="What to say; read from the terminal when left out.")
+        list[str] | None, typer.Argument(help="What to say; read from the terminal or a pipe when left out.")
     ] = None,
+    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the latest conversation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Talk to the loaded model."""
-    with Client(real_paths()) as client:
+    """Talk to the loaded model; the conversation is kept beside the window's."""
+    from app.talk import talk
+
+    paths = real_paths()
+    with Client(paths) as client:
         client.hello()
-        history: list[dict[str, str]] = []
-        if message:
-            _say(client, history, " ".join(message), as_json)
-            return
-        interactive = sys.stdin.isatty()
-        while True:
-            try:
-                text = input("you  " if interactive else "")
-            except (EOFError, KeyboardInterrupt):
-                return
-            if text.strip():
-                _say(client, history, text, as_json)
-
-
-def _say(client: Client, history: list[dict[str, str]], text: str, as_json: bool) -> None:
-    history.append({"role": "user", "content": text})
-    body = {"model": "", "messages": history, "stream": True, "stream_options": {"include_usage": True}}
-    said, parser, usage = "", Parser(), None
-    try:
-        with client.http.stream("POST", "/v1/chat/completions", json=body) as answer:
-            if answer.status_code != 200:
-                answer.read()
-                raise EngineFailed(_api_error(answer))
-            for piece in answer.iter_raw():
-                for event in parser.feed(piece):
-                    if event.data == "[DONE]":
-                        continue
-                    value = json.loads(event.data)
-                    if "error" in value:
-                        raise EngineFailed(str(value["error"].get("message", value["error"])))
-                    usage = value.get("usage") or usage
-                    for choice in value.get("choices") or []:
-                        token = (choice.get("delta") or {}).get("content") or ""
-                        said += token
-                        if not as_json:
-                            print(token, end="", flush=True)
-    except KeyboardInterrupt:
-        pass
-    except httpx.HTTPError as error:
-        raise EngineFailed("The connection to the service was lost in the middle of the answer.") from error
-    history.append({"role": "assistant", "content": said})
-    _show({"content": said, "usage": usage}, "", as_json)
-
-
-def _api_error(answer: httpx.Response) -> str:
-    try:
-        error = msgspec.json.decode(answer.content)["error"]
-        return str(error.get("message", error))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return f"The endpoint answered {answer.status_code}."
+        raise SystemExit(talk(client, paths, message or (), go_on=go_on, as_json=as_json))
 
 
 @app.command()
 @spoken
 def doctor(as_json: Json = False) -> None:
-    """Check what Engine Room can use on this machine."""
-    with Client(real_paths()) as client:
-        client.ensure()
-        report = client.get("/control/doctor", control.Report)
+    """Check what Engine Room can use on this machine; also without a service that can start."""
+    paths = real_paths()
+    with Client(paths) as client:
+        try:
+            client.ensure()
+            report = client.get("/control/doctor", control.Report)
+        except (StorageError, ConfigError, DaemonUnreachable) as problem:
+            from app.daemon.doctor import checks_without_service
+
+            report = control.Report(checks=checks_without_service(paths, os.environ, problem))
     rows = [
         f"{'✓' if check.ok else '✗'} {check.name:<18} {check.summary} {check.advice}".rstrip()
         for check in report.checks
@@ -414,11 +354,23 @@ def doctor(as_json: Json = False) -> None:
 def quit(as_json: Json = False) -> None:
     """Unload the model and end the service."""
     with Client(real_paths()) as client:
-        client.hello()
+        hello = client.hello()
         answer = client.post("/control/shutdown", control.Shutdown(reason="engine-room quit"), control.Accepted)
-        try:
+        with suppress(EngineRoomError):
             for _ in client.stream():
                 pass
-        except EngineRoomError:
-            pass
+    if not _gone(hello.pid, QUIT_SECONDS):
+        raise EngineFailed(f"The service (process {hello.pid}) is still ending; its log tells what it waits for.")
     _show(answer, "Engine Room's service has ended.", as_json)
+
+
+def _gone(pid: int, seconds: float) -> bool:
+    """Waits until the process has ended: its lock is free then, so that the next start succeeds."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)

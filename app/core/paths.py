@@ -51,6 +51,11 @@ class Paths(NamedTuple):
         return self.state / "daemon.log"
 
     @property
+    def daemon_output(self) -> Path:
+        """What a service started by the window or a command prints: why it could not start, above all."""
+        return self.state / "daemon.out"
+
+    @property
     def socket(self) -> Path:
         return self.runtime / "control.sock"
 

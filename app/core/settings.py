@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from app.core.errors import SettingInvalid
 
 GIB = 1024**3
+ENVIRONMENT_PREFIX = "ENGINE_ROOM_"
 
 
 class _Group(BaseModel):
@@ -83,7 +85,9 @@ class LogSettings(_Group):
 class Settings(BaseSettings):
     """All settings. Environment names: ENGINE_ROOM_GATEWAY__PORT and alike."""
 
-    model_config = SettingsConfigDict(env_prefix="ENGINE_ROOM_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
 
     gateway: GatewaySettings = GatewaySettings()  # type: ignore[call-arg]
     memory: MemorySettings = MemorySettings()  # type: ignore[call-arg]
@@ -118,6 +122,10 @@ def load_settings(file: Path) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        variable = ENVIRONMENT_PREFIX + "__".join(str(part) for part in first["loc"][:2]).upper()
+        where = f"the environment's {variable}" if variable in os.environ else f"{file}: {key}"
         raise SettingInvalid(
-            f"{file}: {key}: {first['msg']}.", "Correct the value; `engine-room doctor` shows what is allowed."
+            f"{where}: {first['msg']}.", "Correct the value, or remove the line: its default is used then."
         ) from error
+    except SettingsError as error:
+        raise SettingInvalid(f"The environment: {error}.", "Correct the variable, or remove it.") from error

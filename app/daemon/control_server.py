@@ -60,6 +60,8 @@ class ControlServer:
         self._controls = controls
         self._runner: web.AppRunner | None = None
         self._site: web.UnixSite | None = None
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._closing = False
 
     async def start(self) -> None:
         app = web.Application(client_max_size=BODY_BYTES, middlewares=[_speak])
@@ -80,6 +82,7 @@ class ControlServer:
         app.router.add_get("/control/doctor", self._ask(c.doctor))
         app.router.add_post("/control/shutdown", self._call(control.Shutdown, c.shutdown))
         app.router.add_route("*", "/v1/{path:.*}", c.gateway)
+        app.on_shutdown.append(self._end_streams)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         await self._listen()
@@ -122,6 +125,12 @@ class ControlServer:
             await self._runner.cleanup()
         self._path.unlink(missing_ok=True)
 
+    async def _end_streams(self, _: web.Application) -> None:
+        """A window that listens must not hold the service for the time that a running call gets."""
+        self._closing = True
+        for stream in self._streams:
+            stream.cancel()
+
     # --- forms of calls ---
 
     def _value(self, get: Callable[[], msgspec.Struct]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -159,6 +168,9 @@ class ControlServer:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await answer.prepare(request)
         changes = self._controls.changes(ALIVE_SECONDS)
+        stream = asyncio.current_task()
+        assert stream is not None
+        self._streams.add(stream)
         try:
             async for changed in changes:
                 now = self._controls.clock()
@@ -166,7 +178,11 @@ class ControlServer:
                 await answer.write(b"".join(pieces) or b": alive\n\n")
         except ConnectionError:
             pass
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
         finally:
+            self._streams.discard(stream)
             await changes.aclose()
         return answer
 
@@ -186,8 +202,10 @@ class ControlServer:
         wait = min(_number(request, "wait", 0, maximum=LOG_WAIT_SECONDS), LOG_WAIT_SECONDS)
         path = Path(run.log_path)
         deadline = self._controls.clock() + wait
-        while (size := _size(path)) <= start and self._controls.clock() < deadline:
-            if self._over(run.id):
+        while True:
+            over = self._over(run.id)  # asked before the size: what was written until then is in the size
+            size = _size(path)
+            if size > start or over or self._closing or self._controls.clock() >= deadline:
                 break
             await asyncio.sleep(LOG_POLL_SECONDS)
         secrets = self._controls.run_secrets(run.id)
@@ -196,7 +214,7 @@ class ControlServer:
             "X-Log-Start": str(at),
             "X-Log-End": str(at + len(data)),
             "X-Log-Size": str(size),
-            "X-Log-Over": "1" if self._over(run.id) else "0",
+            "X-Log-Over": "1" if over else "0",
         }
         return web.Response(body=data, headers=headers, content_type="application/octet-stream")
 

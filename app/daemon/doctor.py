@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from app.core.control import Check
+from app.core.errors import EngineRoomError, SettingInvalid
 from app.core.paths import SOCKET_PATH_LIMIT, Paths
-from app.core.settings import Settings
+from app.core.settings import load_settings
 from app.core.snapshot import DriverState, EngineView, Gpus
+from app.daemon import installations
 
 FREE_DISK_BYTES = 1024**3
 
 
-def checks(
-    paths: Paths, settings: Settings, gpus: Gpus, engines: tuple[EngineView, ...], gateway_url: str
-) -> tuple[Check, ...]:
+def checks(paths: Paths, gpus: Gpus, engines: tuple[EngineView, ...], gateway_url: str) -> tuple[Check, ...]:
     """In the order in which a person would ask."""
     return (
-        *(_folder(name, folder) for name, folder in _folders(paths)),
-        _disk(paths),
-        _socket(paths),
+        *_machine(paths),
         _gpus(gpus),
         *(_engine(view) for view in engines),
         Check(
@@ -30,28 +29,58 @@ def checks(
             summary=gateway_url or "The endpoint could not be opened.",
             advice="" if gateway_url else "Look at the service's log.",
         ),
-        Check(name="settings", ok=True, summary=f"Settings file: {paths.settings_file}"),
-        Check(name="log", ok=True, summary=f"The service's log: {paths.daemon_log}"),
+        _log(paths),
     )
+
+
+def checks_without_service(paths: Paths, environment: Mapping[str, str], problem: EngineRoomError) -> tuple[Check, ...]:
+    """What can be said when the service does not start, and why it does not."""
+    advice = " ".join(part for part in (problem.advice, problem.evidence) if part)
+    return (
+        Check(name="service", ok=False, summary=problem.summary, advice=advice),
+        *_machine(paths),
+        *(_engine(view) for view in installations.views(paths, environment)),
+        _log(paths),
+    )
+
+
+def _machine(paths: Paths) -> tuple[Check, ...]:
+    folders = (_folder(name, folder) for name, folder in _folders(paths))
+    return (*folders, _disk(paths), _socket(paths), _settings(paths))
+
+
+def _settings(paths: Paths) -> Check:
+    try:
+        load_settings(paths.settings_file)
+    except SettingInvalid as error:
+        return Check(name="settings", ok=False, summary=error.summary, advice=error.advice)
+    return Check(name="settings", ok=True, summary=f"Settings file: {paths.settings_file}")
+
+
+def _log(paths: Paths) -> Check:
+    return Check(name="log", ok=True, summary=f"The service's log: {paths.daemon_log}")
 
 
 def _folders(paths: Paths) -> list[tuple[str, Path]]:
     return [("config", paths.config), ("data", paths.data), ("state", paths.state), ("cache", paths.cache)]
 
 
+def _nearest(folder: Path) -> Path:
+    """The folder, or what exists above it."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
 def _folder(name: str, folder: Path) -> Check:
-    near = folder
-    while not near.exists() and near != near.parent:
-        near = near.parent
-    ok = os.access(near, os.W_OK)
+    near = _nearest(folder)
+    ok = near.is_dir() and os.access(near, os.W_OK | os.X_OK)
     advice = "" if ok else "Change the folder's owner or permissions."
     return Check(name=f"{name} folder", ok=ok, summary=f"{folder} can{'' if ok else 'not'} be written.", advice=advice)
 
 
 def _disk(paths: Paths) -> Check:
-    near = paths.data
-    while not near.exists() and near != near.parent:
-        near = near.parent
+    near = _nearest(paths.data)
     free = shutil.disk_usage(near).free
     ok = free >= FREE_DISK_BYTES
     advice = "" if ok else "Free some space: engines, logs and chats need it."

@@ -207,6 +207,7 @@ class Service:
         await self._supervisor.close()
         await self._tasks.close()
         await self._gateway.close()
+        self._board.close()
         await self._server.close()
         await self._library.close()
         await self._sampler.close()
@@ -349,7 +350,6 @@ class Service:
         found = await asyncio.to_thread(
             checks,
             self._paths,
-            self._settings,
             gpus,
             installations.views(self._paths, self._environment),
             self._gateway_url,

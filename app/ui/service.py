@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from pathlib import Path
 
+from app.core.daemon_command import daemon_command, private_opener
 from app.core.paths import Paths
 
 ATTEMPTS, WITHIN_SECONDS = 3, 60.0
@@ -15,9 +16,12 @@ PATIENCE_SECONDS = 20.0
 class ServiceProcess:
     """At most three starts a minute; after that a person must ask (`allow`). Calls block for milliseconds only."""
 
-    def __init__(self, paths: Paths, argv: tuple[str, ...] = (sys.executable, "-m", "app", "serve")) -> None:
+    def __init__(self, paths: Paths, argv: tuple[str, ...] = ()) -> None:
+        """`argv`: another command in the service's place, for tests."""
         self._paths = paths
-        self._argv = argv
+        self._command = daemon_command(os.environ)
+        if argv:
+            self._command = self._command._replace(argv=argv)
         self._process: subprocess.Popen[bytes] | None = None
         self._starts: list[float] = []
 
@@ -53,22 +57,24 @@ class ServiceProcess:
 
     def _start(self, now: float) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._log.touch(mode=0o600)
-        with self._log.open("ab") as log:
+        with open(self._paths.daemon_output, "ab", opener=private_opener) as output:
             self._process = subprocess.Popen(
-                self._argv,
+                self._command.argv,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
-                cwd=Path(__file__).resolve().parents[2],  # where `-m app` finds the package, in a source tree too
+                cwd="/",
+                env=self._command.environment,
             )
         self._starts.append(now)
 
     def _trouble(self, exit_code: int | None) -> str:
         last = ""
         try:
-            last = self._log.read_bytes()[-4000:].decode("utf-8", "replace").strip().splitlines()[-1][:300]
+            last = (
+                self._paths.daemon_output.read_bytes()[-4000:].decode("utf-8", "replace").strip().splitlines()[-1][:300]
+            )
         except (OSError, IndexError):
             pass
         ended = f" (exit code {exit_code})" if exit_code is not None else ""

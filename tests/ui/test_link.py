@@ -202,7 +202,7 @@ async def test_the_window_starts_the_service_when_nobody_answers(paths: Paths) -
     try:
         await until(lambda: link.store.connection is Connection.STARTING)
         await until(lambda: link.store.connected, 30)
-        assert paths.daemon_log.stat().st_mode & 0o777 == 0o600
+        assert paths.daemon_output.stat().st_mode & 0o777 == 0o600
     finally:
         await tasks.close()
         await link.close()
