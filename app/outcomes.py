@@ -1,0 +1,100 @@
+"""Follows the seat to the outcome that a command asked for, saying the stages on stderr meanwhile."""
+
+from __future__ import annotations
+
+import sys
+
+from app.client import Client
+from app.core.advance import STAGE_WORDS
+from app.core.errors import EngineFailed, EngineRoomError
+from app.core.lifecycle import (
+    Backoff,
+    Draining,
+    Failed,
+    Failure,
+    Idle,
+    Killing,
+    Loading,
+    Ready,
+    ReleasingVram,
+    Reserving,
+    Spawning,
+    Stalled,
+    StopFailed,
+    Stopping,
+)
+from app.core.snapshot import SeatView
+
+PHASE_WORDS: dict[type, str] = {
+    Reserving: "checking the memory",
+    Spawning: "starting the engine",
+    Draining: "letting running answers finish",
+    Stopping: "stopping the engine that leaves",
+    Killing: "ending an engine by force",
+    ReleasingVram: "waiting until the memory is back",
+    Backoff: "waiting before another try",
+}
+EXIT_OF_FAILURE = {"does_not_fit": 5, "engine_not_installed": 7, "model_missing": 4, "no_such_model": 4}
+
+
+class Cancelled(EngineRoomError):
+    """The person pressed Ctrl+C."""
+
+    kind, exit_code = "cancelled", 130
+
+
+def wait_loaded(client: Client, profile: str, quiet: bool, not_run: str = "") -> SeatView:
+    """Follows the board to the outcome, a run other than `not_run`; raises EngineFailed with the failure's own sentence."""
+    told = ""
+    begun = False
+    for seats in client.seats():
+        seat = seats.seats[0]
+        phase = seat.phase
+        if seat.wanted == profile:
+            begun = True
+        there = isinstance(phase, Ready | Stalled) and phase.profile_id == profile and phase.run_id != not_run
+        if there and seat.wanted == profile:
+            return seat
+        if seat.last_failure is not None and seat.last_failure.profile_id == profile and seat.wanted != profile:
+            raise LoadFailed(seat.last_failure, seat.notice)
+        if begun and seat.wanted is None and isinstance(phase, Idle):
+            raise EngineFailed(f"Loading {profile} was cancelled.")
+        if begun and seat.wanted not in (None, profile):
+            raise EngineFailed(f"{seat.wanted} was wanted in place of {profile}.")
+        now = _progress_line(phase, profile)
+        if now and now != told and not quiet:
+            told = now
+            print(now, file=sys.stderr)
+    raise EngineFailed(f"The service ended while {profile} was loading.", "Start it again with `engine-room serve`.")
+
+
+def _progress_line(phase: object, profile: str) -> str:
+    if isinstance(phase, Loading) and phase.profile_id == profile:
+        return f"  {STAGE_WORDS.get(phase.stage, phase.stage)} …"
+    words = PHASE_WORDS.get(type(phase))
+    return f"  {words} …" if words else ""
+
+
+class LoadFailed(EngineFailed):
+    """A failure of a load, leaving with the exit code of its kind."""
+
+    def __init__(self, failure: Failure, notice: str) -> None:
+        line = f"Log: {failure.evidence.line}" if failure.evidence else ""
+        super().__init__(failure.summary, " ".join(part for part in (failure.advice, notice) if part), line)
+        self.exit_code = EXIT_OF_FAILURE.get(failure.kind, EngineFailed.exit_code)  # type: ignore[misc]
+        self.kind = failure.kind  # type: ignore[misc]
+
+
+def wait_unloaded(client: Client) -> None:
+    """Until no engine is there; raises EngineFailed naming the processes that would not end."""
+    for seats in client.seats():
+        seat = seats.seats[0]
+        if isinstance(seat.phase, StopFailed):
+            raise EngineFailed(f"{seat.phase.profile_id} would not end: {'; '.join(seat.phase.processes)}.")
+        if seat.wanted is not None:
+            raise EngineFailed(
+                f"{seat.wanted} was wanted in the meantime.", "`engine-room status` shows what is loaded."
+            )
+        if isinstance(seat.phase, Idle | Failed):
+            return
+    raise EngineFailed("The service ended while the model was being unloaded.", "Its engines end with it.")
