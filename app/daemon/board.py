@@ -17,7 +17,6 @@ class Board:
         self._values: dict[str, msgspec.Struct] = {name: kind() for name, kind in SLICES.items()}
         self._versions: dict[str, int] = dict.fromkeys(SLICES, 1)
         self._listeners: set[asyncio.Event] = set()
-        self._closed = False
 
     def publish(self, name: str, value: msgspec.Struct) -> None:
         if self._values[name] == value:
@@ -32,12 +31,6 @@ class Board:
 
     def all(self) -> dict[str, msgspec.Struct]:
         return dict(self._values)
-
-    def close(self) -> None:
-        """Every listener gets the latest and then its end, so that no open stream holds the service up when it leaves."""
-        self._closed = True
-        for listener in self._listeners:
-            listener.set()
 
     @property
     def listeners(self) -> int:
@@ -54,8 +47,6 @@ class Board:
                 changed = [name for name, version in self._versions.items() if seen.get(name) != version]
                 seen.update({name: self._versions[name] for name in changed})
                 yield [(name, self._values[name]) for name in changed]
-                if self._closed:
-                    return
                 try:
                     await asyncio.wait_for(wake.wait(), alive_seconds)
                 except TimeoutError:

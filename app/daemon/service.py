@@ -207,7 +207,6 @@ class Service:
         await self._supervisor.close()
         await self._tasks.close()
         await self._gateway.close()
-        self._board.close()
         await self._server.close()
         await self._library.close()
         await self._sampler.close()

@@ -35,16 +35,3 @@ async def test_the_same_value_is_not_sent_again() -> None:
     board.publish("traffic", Traffic())
     assert await asyncio.wait_for(anext(changes), 5) == [], "a sign of life, no slice"
     await changes.aclose()
-
-
-async def test_closing_gives_everybody_the_latest_and_then_the_end() -> None:
-    """An open stream never holds up the service that wants to leave."""
-    board = Board()
-    changes = board.changes(alive_seconds=60)
-    await anext(changes)
-    waiting = asyncio.ensure_future(anext(changes))
-    await asyncio.sleep(0)
-    board.publish("traffic", Traffic(in_flight=1))
-    board.close()
-    assert await asyncio.wait_for(waiting, 5) == [("traffic", Traffic(in_flight=1))]
-    assert [piece async for piece in changes] == []
