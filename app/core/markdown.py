@@ -9,7 +9,9 @@ import msgspec
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)$")
 _LIST_ITEM = re.compile(r"^ {0,3}(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
 _INDENTED = re.compile(r"^(?: {2,}|\t)")
-LONG_LIST_CHARACTERS = 2_000  # a list longer than this goes on in a new block at its next item: its number is in the text
+LONG_LIST_CHARACTERS = (
+    2_000  # a list longer than this goes on in a new block at its next item: its number is in the text
+)
 LONG_CODE_LINES = 40  # code longer than this goes on in a new block: no block costs more than a frame
 
 
@@ -79,12 +81,15 @@ class Splitter:
         if fence is not None:
             self._finish()
             self._fence, self._language = fence.group(1), fence.group(2).strip().split(" ")[0]
-        elif line.strip() and self._blank_before() and not self._continues(line):
-            self._finish()
-        elif self._characters > LONG_LIST_CHARACTERS and self._is_list() and _LIST_ITEM.match(line):
+        elif self._begins_block(line):
             self._finish()
         self._lines.append(line + "\n")
         self._characters += len(line) + 1
+
+    def _begins_block(self, line: str) -> bool:
+        if line.strip() and self._blank_before() and not self._continues(line):
+            return True
+        return self._characters > LONG_LIST_CHARACTERS and self._is_list() and _LIST_ITEM.match(line) is not None
 
     def _closes(self, line: str) -> bool:
         stripped = line.strip()
@@ -115,7 +120,10 @@ class Splitter:
             return Block("code", source, "", "", False)
         lines = source.split("\n")
         begin = 0 if self._goes_on else 1
-        inner = lines[begin:-2] if closed else lines[begin:]
+        if not closed and self._closes(lines[-1]):  # the closing fence is there, the end of its line not yet
+            inner, closed = lines[begin:-1], True
+        else:
+            inner = lines[begin:-2] if closed else lines[begin:]
         return Block("code", source, self._language, "\n".join(inner), closed, not self._goes_on)
 
 

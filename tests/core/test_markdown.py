@@ -86,3 +86,9 @@ def test_long_code_and_long_lists_come_in_parts_of_bounded_size() -> None:
     assert len(listed) > 3
     assert "".join(block.source for block in listed) == items
     assert max(len(block.source) for block in listed) < 2_200
+
+
+def test_a_closing_fence_at_the_very_end_is_no_code() -> None:
+    """Models often end an answer with the fence and no end of line."""
+    (block,) = blocks("```python\nx = 1\n```")
+    assert (block.text, block.closed) == ("x = 1", True)
