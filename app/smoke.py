@@ -24,6 +24,7 @@ from app.ui.window import Window
 PROFILE = "demo"
 QUESTION = "What is the KV cache?"
 WAIT_SECONDS = 120.0
+LEAVE_SECONDS = 15.0
 STEP_SECONDS = 0.05
 PAGES = ("Models", "Chat", "Logs", "Monitor", "Settings")
 
@@ -39,6 +40,7 @@ def run_smoke(words: list[str]) -> int:
     home = Path(tempfile.mkdtemp(prefix="er-smoke-"))
     outcome: list[str] = []
     try:
+        _quiet_offscreen()
         _move_into(home)
         paths = default_paths()
 
@@ -53,7 +55,7 @@ def run_smoke(words: list[str]) -> int:
                 window.leave()
 
         run(paths, script=script)
-        left = _left_behind(home)
+        left = _wait_for_nothing(home)
         if left:
             outcome.append(f"left behind: {', '.join(left)}")
         else:
@@ -82,6 +84,17 @@ def _move_into(home: Path) -> None:
     runtime = home / "run"
     runtime.mkdir(mode=0o700)
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+
+
+def _quiet_offscreen() -> None:
+    """The offscreen platform says for each window that it has no window manager to hint to; nothing else is hidden."""
+    from PySide6.QtCore import qInstallMessageHandler
+
+    def tell(_: object, __: object, text: str) -> None:
+        if "propagateSizeHints" not in text:
+            print(f"Qt: {text}", file=sys.stderr)
+
+    qInstallMessageHandler(tell)
 
 
 def say(what: str, value: str) -> None:
@@ -132,16 +145,26 @@ class Smoke:
         request = next(r for r in self.store.traffic.recent if r.id not in before)
         if request.status != 200 or not request.completion_tokens:
             raise SmokeFailed(f"the endpoint answered {request.status} with {request.completion_tokens} tokens")
-        page = self.window.open_page("chat")
-        await self.until(lambda: bool(page.last_answer()[0]), "the chat shows the answer")  # type: ignore[union-attr]
-        await self.until(lambda: page.last_answer()[1] is not None, "the chat shows its figures")  # type: ignore[union-attr]
-        text, first_token_seconds = page.last_answer()  # type: ignore[union-attr]
-        if first_token_seconds != request.first_token_seconds:
+        session = self.window.open_page("chat").session  # type: ignore[union-attr]
+
+        def shown() -> bool:
+            """The figures under the answer are the ones of the request log."""
+            last = session.messages[-1]
+            return (
+                last.finish is not None and last.request_id == request.id and last.figures.completion_tokens is not None
+            )
+
+        await self.until(shown, "the chat shows the answer with its figures")
+        answer = session.messages[-1]
+        if answer.finish != "stop" or not answer.text:
+            raise SmokeFailed(f"the answer ended with {answer.finish}: {answer.error or answer.text!r}")
+        if answer.figures.first_token_seconds != request.first_token_seconds:
             raise SmokeFailed(
-                f"the chat says {first_token_seconds} s to the first token, the request log {request.first_token_seconds} s"
+                f"the chat says {answer.figures.first_token_seconds} s to the first token,"
+                f" the request log says {request.first_token_seconds} s"
             )
         say("question", QUESTION)
-        say("answer", text.replace("\n", " ")[:200])
+        say("answer", answer.text.replace("\n", " ")[:200])
         say("first token", f"{(request.first_token_seconds or 0) * 1000:.1f} ms (as in the request log)")
         say("tokens", f"{request.prompt_tokens} + {request.completion_tokens}, {request.tokens_per_second:.0f} tok/s")
 
@@ -221,6 +244,14 @@ async def _quit(link: Link, paths: Paths) -> None:
     deadline = time.monotonic() + 60
     while paths.socket.exists() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process removes it
         await asyncio.sleep(STEP_SECONDS)
+
+
+def _wait_for_nothing(home: Path) -> list[str]:
+    """The service leaves its socket a moment before it leaves itself."""
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while (left := _left_behind(home)) and time.monotonic() < deadline:
+        time.sleep(STEP_SECONDS)
+    return left
 
 
 def _left_behind(home: Path) -> list[str]:
