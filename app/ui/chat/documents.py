@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from typing import Any
 
@@ -115,6 +116,8 @@ def _restyle_text(document: QTextDocument, theme: Theme) -> None:
 
 def _restyle_table(table: QTextTable, theme: Theme) -> None:
     """Not Qt's boxes: a hairline under each row, the header in a quieter tone."""
+    editing = table.firstCursorPosition()
+    editing.beginEditBlock()
     style = table.format()
     style.setBorder(0)
     style.setBorderCollapse(True)
@@ -139,6 +142,7 @@ def _restyle_table(table: QTextTable, theme: Theme) -> None:
             if line_number == 0:
                 _restyle_header(table, column, theme)
             cell.setFormat(cell_style)
+    editing.endEditBlock()
 
 
 def _flatten_around(document: QTextDocument, table: QTextTable) -> None:
@@ -181,26 +185,35 @@ def code(theme: Theme, language: str, text: str) -> QTextDocument:
 
 def append_code(document: QTextDocument, theme: Theme, language: str, text: str) -> None:
     """Adds text at the end, in the colours of its own tokens; what is there already is not touched."""
-    if not text:
-        return
+    grow_code(document, theme, language, document.characterCount() - 1, text, "")
+
+
+def grow_code(document: QTextDocument, theme: Theme, language: str, end: int, text: str, rest: str) -> int:
+    """Puts `text` in its colours, then `rest` without any, in place of all that is after position `end`.
+
+    Returns the position where the coloured text ends. One edit, so that it is laid out once.
+    """
     cursor = QTextCursor(document)
-    cursor.movePosition(QTextCursor.MoveOperation.End)
     cursor.beginEditBlock()
-    style = QTextBlockFormat()
-    style.setLineHeight(CODE_LINE_PERCENT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
-    cursor.setBlockFormat(style)
-    for value, colour in tokens(language, text):
-        look = QTextCharFormat()
-        look.setForeground(theme.colour(colour))
-        cursor.insertText(value, look)
+    cursor.setPosition(end)
+    if document.characterCount() - 1 > end:
+        cursor.movePosition(QTextCursor.MoveOperation.End, QTextCursor.MoveMode.KeepAnchor)
+        cursor.removeSelectedText()
+    if not end:
+        style = QTextBlockFormat()
+        style.setLineHeight(CODE_LINE_PERCENT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
+        cursor.setBlockFormat(style)
+    look = QTextCharFormat()
+    if text:
+        for value, colour in tokens(language, text):
+            look.setForeground(theme.colour(colour))
+            cursor.insertText(value, look)
+    end = cursor.position()
+    if rest:
+        look.setForeground(theme.colour("text"))
+        cursor.insertText(rest, look)
     cursor.endEditBlock()
-
-
-def cut_after(document: QTextDocument, position: int) -> None:
-    cursor = QTextCursor(document)
-    cursor.setPosition(position)
-    cursor.movePosition(QTextCursor.MoveOperation.End, QTextCursor.MoveMode.KeepAnchor)
-    cursor.removeSelectedText()
+    return end
 
 
 def tokens(language: str, text: str) -> list[tuple[str, str]]:
@@ -208,7 +221,10 @@ def tokens(language: str, text: str) -> list[tuple[str, str]]:
     lexer = _lexer(language)
     if lexer is None:
         return [(text, "text")]
-    found = [(value, _colour(str(kind))) for kind, value in lexer.get_tokens(text)]
+    found = [
+        ("".join(value for _, value in group), colour)
+        for colour, group in itertools.groupby(lexer.get_tokens(text), lambda token: _colour(str(token[0])))
+    ]
     if "".join(value for value, _ in found) != text:  # a lexer that adds or drops an end of line
         joined = "".join(value for value, _ in found)
         if joined == text + "\n" and found:
@@ -232,6 +248,7 @@ def _lexer(language: str) -> Any:
         return None
 
 
+@lru_cache(maxsize=512)
 def _colour(kind: str) -> str:
     for beginning, name in (
         ("Token.Comment", "code_comment"),

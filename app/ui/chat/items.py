@@ -78,6 +78,7 @@ class Strand:
         self._splitter = Splitter()
         self._done = 0
         self.items: list[Item] = []
+        self.unchanged = 0  # how many of the items the last feeding left as they were
 
     def feed(self, piece: str) -> None:
         self._splitter.feed(piece)
@@ -89,6 +90,7 @@ class Strand:
 
     def _follow(self) -> None:
         finished, opened = self._splitter.finished, self._splitter.open
+        self.unchanged = min(self._done, len(self.items))
         for number in range(self._done, len(finished)):
             self._put(number, finished[number], False)
         self._done = len(finished)
@@ -108,6 +110,7 @@ class Strand:
             goes_on = block.kind == "code" and not block.first
             if before.last == goes_on:
                 before.last, before.width = not goes_on, -1.0
+                self.unchanged = min(self.unchanged, number - 1)
 
 
 class Turn:
@@ -182,6 +185,11 @@ class Turn:
         if text:
             self._body.feed(text)
         self._gather()
+
+    @property
+    def unchanged(self) -> int:
+        """How many of the items are as they were before the last feeding with text."""
+        return len(self.items) - len(self._body.items) + self._body.unchanged if self._body.items else 0
 
     def wait(self, words: str) -> None:
         """What is shown while nothing of the answer is there."""

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     import httpx
 
 FRAME_MS = 16
+WAITED_SECONDS = 0.0001
+GATHER_SECONDS = 0.012  # tokens gather in the socket meanwhile: one read for many costs hardly more than for one
+FLUSH_SHARE = 4  # a costly flush waits four times its own cost for the next: text never eats the window's time
+SLOWEST_FLUSH_MS = 200
 JOURNAL_MS = 250
 DRAFT_MS = 300
 TITLE_CHARACTERS = 60
@@ -392,7 +396,9 @@ class Session(QObject):
                 return _refusal(response, await response.aread())
             now, flush = time.monotonic, self._flush_timer
             async with contextlib.aclosing(response.aiter_raw()) as pieces:
+                asked = now()
                 async for piece in pieces:
+                    waited = now() - asked > WAITED_SECONDS  # nothing more had come: the socket was asked
                     for event in parser.feed(piece):
                         text, reasoning = answer.feed(event.data, now())
                         if text:
@@ -401,6 +407,9 @@ class Session(QObject):
                             self._reasoning.append(reasoning)
                     if (self._text or self._reasoning) and not flush.isActive() and self._answer is answer:
                         flush.start()
+                    if waited:
+                        await asyncio.sleep(GATHER_SECONDS)
+                    asked = now()
         return ""
 
     def _flush(self) -> None:
@@ -409,10 +418,10 @@ class Session(QObject):
         text, reasoning = "".join(self._text), "".join(self._reasoning)
         self._text, self._reasoning = [], []
         if text or reasoning:
-            began = time.monotonic()
+            began = time.thread_time()
             self.grew.emit(text, reasoning)
-            spent_ms = 1000 * (time.monotonic() - began)
-            self._flush_timer.setInterval(max(FRAME_MS, min(200, int(3 * spent_ms))))
+            spent_ms = 1000 * (time.thread_time() - began)
+            self._flush_timer.setInterval(max(FRAME_MS, min(SLOWEST_FLUSH_MS, int(FLUSH_SHARE * spent_ms))))
             if not self._journal_timer.isActive():
                 self._journal_timer.start()
 

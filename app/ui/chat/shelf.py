@@ -73,8 +73,7 @@ class Shelf:
             kept.document, kept.coloured = documents.code(self._theme, item.language, text), ""
             return
         end = text.rfind("\n") + 1 if item.open else len(text)
-        documents.cut_after(document, kept.end)
-        documents.append_code(document, self._theme, item.language, text[len(kept.coloured) : end])
-        kept.end = document.characterCount() - 1
-        documents.append_code(document, self._theme, "", text[end:])
+        kept.end = documents.grow_code(
+            document, self._theme, item.language, kept.end, text[len(kept.coloured) : end], text[end:]
+        )
         kept.coloured = text[:end]

@@ -96,10 +96,22 @@ class Transcript(QAbstractScrollArea):
     def grow(self, text: str, reasoning: str) -> None:
         """The last message, which is being written, has grown."""
         turns = self.column.turns
-        if turns and turns[-1].live:
-            turns[-1].feed(text, reasoning)
-            self.column.place(len(turns) - 1)
-            self._settle()
+        if not turns or not turns[-1].live:
+            return
+        owner, last = turns[-1], len(turns) - 1
+        owner.feed(text, reasoning)
+        self.column.place(last)
+        before = self._y
+        self._settle(update=False)
+        moved = before - self._y
+        if reasoning or self._footer_is_shown:
+            self.viewport().update()
+            return
+        view = self.viewport()
+        if moved:
+            view.scroll(0, moved)  # what is painted already is moved; only the end is painted anew
+        top = int(self.column.top(last, min(owner.unchanged, len(owner.items) - 1)) - self._y) - 2
+        view.update(0, max(0, top), view.width(), view.height())
 
     def wait(self, words: str) -> None:
         turns = self.column.turns
@@ -143,11 +155,16 @@ class Transcript(QAbstractScrollArea):
     def _y(self) -> int:
         return self.verticalScrollBar().value()
 
-    def _foot(self) -> int:
-        shown = self._footer is not None and not self._footer.isHidden()
-        return (self._footer.sizeHint().height() if shown and self._footer is not None else 0) + Space.huge
+    @property
+    def _footer_is_shown(self) -> bool:
+        return self._footer is not None and not self._footer.isHidden()
 
-    def _settle(self) -> None:
+    def _foot(self) -> int:
+        return (
+            self._footer.sizeHint().height() if self._footer is not None and self._footer_is_shown else 0
+        ) + Space.huge
+
+    def _settle(self, update: bool = True) -> None:
         """Lays out what is in view; what stands at the top of the view stays there when heights above it change."""
         if self._settling:
             return
@@ -171,7 +188,8 @@ class Transcript(QAbstractScrollArea):
             self._move_footer()
         finally:
             self._settling = False
-        self.viewport().update()
+        if update:
+            self.viewport().update()
 
     def _move_footer(self) -> None:
         if self._footer is not None:
