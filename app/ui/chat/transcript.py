@@ -13,6 +13,7 @@ from PySide6.QtGui import (
     QPainter,
     QPaintEvent,
     QResizeEvent,
+    QShowEvent,
     QTextCursor,
 )
 from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QMenu, QWidget
@@ -101,6 +102,8 @@ class Transcript(QAbstractScrollArea):
         owner, last = turns[-1], len(turns) - 1
         owner.feed(text, reasoning)
         self.column.place(last)
+        if not self.isVisible():
+            return  # laid out when it is seen again
         before = self._y
         self._settle(update=False)
         moved = before - self._y
@@ -210,6 +213,10 @@ class Transcript(QAbstractScrollArea):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        self._settle()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
         self._settle()
 
     def paintEvent(self, event: QPaintEvent) -> None:

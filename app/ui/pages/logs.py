@@ -29,7 +29,9 @@ from app.ui.widgets.text import Label
 WAIT_SECONDS = 20
 PIECE_BYTES = 1024**2
 FRAME_MS = 16
-JUDGE_BUDGET_MS = 4
+JUDGE_BUDGET_MS = 3
+FLUSH_SHARE = 4  # showing growth waits four times its own cost for the next: a storm never eats the window's time
+SLOWEST_FLUSH_MS = 200
 JUDGE_LINES = 500
 TYPING_MS = 150
 
@@ -266,6 +268,7 @@ class LogsPage(QWidget):
         spool = self._spool
         if spool is None:
             return
+        worked = time.thread_time()
         begun = QElapsedTimer()
         begun.start()
         while spool.judged < spool.lines - 1 and begun.elapsed() < JUDGE_BUDGET_MS:
@@ -275,9 +278,11 @@ class LogsPage(QWidget):
         self.view.more()
         self._jump_there()
         self._show_counts()
+        self._show_state()
+        spent_ms = 1000 * (time.thread_time() - worked)
+        self._flush.setInterval(max(FRAME_MS, min(SLOWEST_FLUSH_MS, round(FLUSH_SHARE * spent_ms))))
         if spool.judged < spool.whole_lines:
             self._flush.start()
-        self._show_state()
 
     def _choose_more(self, spool: Spool) -> None:
         """New lines go through the same filter, as soon as the search through the old ones is over."""

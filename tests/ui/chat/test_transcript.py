@@ -207,3 +207,13 @@ def _key(key: Qt.Key):  # type: ignore[no-untyped-def]
     from PySide6.QtGui import QKeyEvent
 
     return QKeyEvent(QEvent.Type.KeyPress, key, Qt.KeyboardModifier.ControlModifier)
+
+
+def test_what_came_while_the_page_was_hidden_is_there_when_it_is_seen(view: Transcript) -> None:
+    view.show_messages([live()])
+    view.hide()
+    laid_out = view.column.laid_out
+    view.grow("Grown in the dark.\n\n" * 50, "")
+    assert view.column.laid_out == laid_out, "nobody sees it: it costs no layout"
+    view.show()
+    assert view.verticalScrollBar().value() == view.verticalScrollBar().maximum() > 0
