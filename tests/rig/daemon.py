@@ -83,6 +83,7 @@ class Daemon:
         self.client: httpx.Client = uds_client(home.paths.socket)
         self.slices_seen: Slices | None = None
         self._expected: list[re.Pattern[str]] = [OTHERS]
+        self.adopted_pid = 0  # of a daemon that somebody else started
         self._asked_at = 0.0  # both processes read the same monotonic clock
 
     @property
@@ -114,11 +115,8 @@ class Daemon:
         def answers() -> bool:
             if self.process is not None and self.process.poll() is not None:
                 raise RuntimeError(f"the daemon ended with {self.process.returncode}:\n{self.log_tail()}")
-            with socket.socket(socket.AF_UNIX) as probe:  # httpcore leaves a socket open when nobody listens
-                try:
-                    probe.connect(str(self.home.paths.socket))
-                except OSError:
-                    return False
+            if not self._listens():
+                return False
             try:
                 return self.hello().api == snapshot.API_VERSION
             except httpx.HTTPError:
@@ -131,10 +129,28 @@ class Daemon:
         self.slices_seen.start()
         self.wait_slice("service", lambda service: service.version and service.gateway_url)
 
+    def adopt(self, deadline: float = 20.0) -> "Daemon":
+        """Speaks from now on to the daemon that somebody else started in this home; `close` asks it to go as well."""
+        self.wait_until_up(deadline)
+        self.adopted_pid = self.hello().pid
+        started = look_at(self.adopted_pid)
+        assert started is not None
+        self.home.owners.append(f"{started.pid}:{started.start_ticks}")
+        return self
+
     @property
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
+
+    def _listens(self) -> bool:
+        """httpcore leaves a socket open when nobody listens, and a warning is an error here."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.home.paths.socket))
+            except OSError:
+                return False
+        return True
 
     @property
     def running(self) -> bool:
@@ -175,6 +191,9 @@ class Daemon:
                     self.wait_end(5)
                 except subprocess.TimeoutExpired:
                     self.kill()
+        elif self.process is None and self.adopted_pid and self._listens():
+            with contextlib.suppress(httpx.HTTPError, EngineRoomError, AssertionError):
+                self.post("/control/shutdown", {"reason": "the test is over"})
         if self.slices_seen is not None:
             self.slices_seen.close()
             self.slices_seen.join(5)
@@ -187,7 +206,6 @@ class Daemon:
         return self._checked(self.client.get(path))
 
     def _must_run(self) -> None:
-        """httpcore leaves a socket open when nobody listens, and a warning is an error here."""
         if self.process is not None and self.process.poll() is not None:
             raise httpx.ConnectError(f"the daemon is gone: exit code {self.process.returncode}")
 
