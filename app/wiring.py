@@ -76,6 +76,7 @@ def _open_log(file: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk under the log must not print traces into the terminal
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.server").addFilter(_not_http)
 

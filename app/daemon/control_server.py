@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from app.core import control
-from app.core.errors import BadRequest, EngineRoomError, SocketPathTooLong, UnknownProfile
+from app.core.errors import BadRequest, EngineRoomError, NotWritable, SocketPathTooLong, UnknownProfile
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import SOCKET_PATH_LIMIT
 from app.core.redaction import CONTEXT_BYTES, masked
@@ -94,7 +95,13 @@ class ControlServer:
                 f"The control socket's path is too long for this system: {self._path}.",
                 "Set XDG_RUNTIME_DIR to a shorter folder.",
             )
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise NotWritable(
+                f"{self._path.parent} cannot be made: {error.strerror}.",
+                "Remove what is in its place, or set XDG_RUNTIME_DIR to another folder.",
+            ) from error
         owner = self._path.parent.stat()
         if owner.st_uid != os.getuid():
             raise EngineRoomError(
@@ -123,7 +130,8 @@ class ControlServer:
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be gone, or never have been one
+            self._path.unlink()
 
     async def _end_streams(self, _: web.Application) -> None:
         """A window that listens must not hold the service for the time that a running call gets."""

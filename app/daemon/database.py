@@ -24,13 +24,22 @@ PRAGMA user_version = 1;
 
 
 class Database:
-    """All work happens in one thread of its own, in order; a failed write is told to the caller, never lost silently."""
+    """All work happens in one thread of its own, in order.
 
-    def __init__(self, file: Path, runs_kept: int) -> None:
+    A write that fails (a full disk) stops nobody: it waits in memory, is tried again with the next one and at the end, and
+    `on_trouble` is told the sentence, "" when all is written again.
+    """
+
+    def __init__(self, file: Path, runs_kept: int, on_trouble: Callable[[str], None] = lambda _: None) -> None:
         self._file = file
         self._runs_kept = runs_kept
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._connection: sqlite3.Connection | None = None
+        self._on_trouble = on_trouble
+        self._trouble = ""
+        self._unwritten: dict[
+            str, Callable[[], object]
+        ] = {}  # by what it is about: only the latest value of each counts
 
     async def open(self) -> None:
         await self._do(self._open)
@@ -57,6 +66,26 @@ class Database:
         with self._connection:
             return self._connection.execute(statement, values).fetchall()
 
+    async def _write(self, about: str, work: Callable[[], object]) -> None:
+        def attempt() -> str:
+            self._unwritten.pop(about, None)
+            self._unwritten[about] = work
+            return self._write_waiting()
+
+        trouble = await self._do(attempt)
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._on_trouble(trouble)
+
+    def _write_waiting(self) -> str:
+        for about, work in list(self._unwritten.items()):
+            try:
+                work()
+            except sqlite3.Error as error:
+                return f"{self._file} cannot be written: {error}. What it should hold is kept in memory until it can."
+            del self._unwritten[about]
+        return ""
+
     async def keep_run(self, run: RunView) -> None:
         def work() -> None:
             self._execute(
@@ -68,7 +97,7 @@ class Database:
                 (self._runs_kept,),
             )
 
-        await self._do(work)
+        await self._write(f"run {run.id}", work)
 
     async def runs(self) -> tuple[RunView, ...]:
         """Newest first. A row of another version is left out rather than spoiling the rest."""
@@ -99,15 +128,23 @@ class Database:
         return await self._do(work)
 
     async def remember(self, name: str, value: str | None) -> None:
-        if value is None:
-            await self._do(lambda: self._execute("DELETE FROM facts WHERE name = ?", (name,)))
-        else:
-            await self._do(lambda: self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value)))
+        def work() -> None:
+            if value is None:
+                self._execute("DELETE FROM facts WHERE name = ?", (name,))
+            else:
+                self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+        await self._write(f"fact {name}", work)
 
     async def recall(self, name: str) -> str | None:
         rows = await self._do(lambda: self._execute("SELECT value FROM facts WHERE name = ?", (name,)))
         return str(rows[0][0]) if rows else None
 
     async def close(self) -> None:
-        await self._do(lambda: self._connection.close() if self._connection else None)
+        def end() -> None:
+            if self._connection is not None:
+                self._write_waiting()
+                self._connection.close()
+
+        await self._do(end)
         self._thread.shutdown()

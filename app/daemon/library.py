@@ -84,10 +84,11 @@ class Library:
         if found is None:
             found = next((card for card in self._cards.values() if profile_id in card.profile.aliases), None)
         if found is None:
-            near = get_close_matches(profile_id, self._cards, n=1)
+            shown = profile_id if len(profile_id) <= 80 else profile_id[:79] + "…"
+            near = get_close_matches(shown, self._cards, n=1)
             names = ", ".join(list(self._cards)[:20]) or "none yet"
             raise UnknownProfile(
-                f"There is no model called {profile_id!r}.",
+                f"There is no model called {shown!r}.",
                 f"Did you mean {near[0]}?" if near else f"There are: {names}.",
             )
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -117,6 +118,7 @@ class Service:
         self._exit_when_idle = exit_when_idle
         self._started_at = clock()
         self._started = False
+        self._supervising = False
         self._lock = InstanceLock(paths.lock)
         self._leave = asyncio.Event()
         self._tasks = Tasks()
@@ -125,7 +127,7 @@ class Service:
         self._gateway_notice = ""
         self._board = Board()
         self._history = HistoryRing(clock)
-        self._database = Database(paths.database, settings.logs.runs_kept)
+        self._database = Database(paths.database, settings.logs.runs_kept, self._storage_trouble)
         self._custody = Runs(paths.runs, kill_seconds=settings.supervision.kill_seconds)
         self._sampler = GpuSampler(
             self._sampled, self._custody.pids_of_runs, clock, resident_bytes=processes.resident_bytes
@@ -175,6 +177,7 @@ class Service:
         await self._library.start()
         self._tasks.start(self._sampler.run(), "gpu sampler")
         self._tasks.start(self._supervisor.run(), "supervisor")
+        self._supervising = True
         await self._open_gateway()
         self._publish()
         self._tasks.start(self._remember(), "history")
@@ -204,7 +207,8 @@ class Service:
 
     async def _stop(self) -> None:
         log.info("the service stops")
-        await self._supervisor.close()
+        if self._supervising:  # a start that failed has no engine, and must not forget what was wanted
+            await self._supervisor.close()
         await self._tasks.close()
         await self._gateway.close()
         await self._server.close()
@@ -230,6 +234,15 @@ class Service:
         """A profile may hold keys: the slice that everybody sees has them masked, the library's own cards do not (I18)."""
         shown = tuple(replace(card, profile=shown_profile(card.profile)) for card in library.profiles)
         self._board.publish("library", replace(library, profiles=shown))
+
+    def _storage_trouble(self, trouble: str) -> None:
+        if trouble:
+            log.warning("%s", trouble)
+            advice = "Free some space; nothing else is needed."
+            self._problems = (Problem(where=str(self._paths.database), summary=trouble, advice=advice),)
+        else:
+            self._problems = ()
+        self._publish()
 
     def _publish(self) -> None:
         self._board.publish(
@@ -386,5 +399,7 @@ def write_whole(file: Path, text: str) -> None:
         beside.replace(file)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        kind: type[StorageError] = DiskFull if error.errno == 28 else NotWritable
-        raise kind(f"{file} cannot be written: {error.strerror}.", "The old content is kept.") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        kind: type[StorageError] = DiskFull if full else NotWritable
+        advice = "Free some space" if full else "Check the owner and permissions of its folder"
+        raise kind(f"{file} cannot be written: {error.strerror}.", f"{advice}; the old content is kept.") from error

@@ -62,3 +62,21 @@ async def test_a_damaged_file_gives_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(NotWritable, match="cannot be opened"):
         await database.open()
     await database.close()
+
+
+async def test_a_write_that_fails_waits_and_is_made_good(database: Database) -> None:
+    """The disk full is simulated by SQLite's own limit on the file's pages."""
+    told: list[str] = []
+    database._on_trouble = told.append
+    (pages,) = (await database._do(lambda: database._execute("PRAGMA page_count")))[0]
+    await database._do(lambda: database._execute(f"PRAGMA max_page_count = {pages}"))
+    large = "x" * 50_000
+    await database.remember("large", large)
+    await database.remember("large", large + "y")
+    assert len(told) == 1
+    assert "full" in told[0]
+    assert await database.recall("large") is None
+    await database._do(lambda: database._execute("PRAGMA max_page_count = 100000"))
+    await database.remember("small", "1")
+    assert told[1:] == [""]
+    assert await database.recall("large") == large + "y"
