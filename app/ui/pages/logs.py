@@ -32,6 +32,7 @@ FRAME_MS = 16
 JUDGE_BUDGET_MS = 3
 FLUSH_SHARE = 4  # showing growth waits four times its own cost for the next: a storm never eats the window's time
 SLOWEST_FLUSH_MS = 200
+STORM_LINES, STORM_MS = 40, 48  # more lines than a view holds since the last time: nobody reads them, 20 pictures/s do
 JUDGE_LINES = 500
 TYPING_MS = 150
 
@@ -50,6 +51,7 @@ class LogsPage(QWidget):
         self._only_to = 0  # how far the chosen lines have been looked for
         self._accepts: Callable[[int, bytes], bool] | None = None
         self._trouble = ""
+        self._shown_lines = 0
         self._filtering, self._finding = Search(), Search()
         self._filtering.found.connect(self._filtered)
         self._finding.found.connect(self._find_done)
@@ -280,7 +282,9 @@ class LogsPage(QWidget):
         self._show_counts()
         self._show_state()
         spent_ms = 1000 * (time.thread_time() - worked)
-        self._flush.setInterval(max(FRAME_MS, min(SLOWEST_FLUSH_MS, round(FLUSH_SHARE * spent_ms))))
+        fresh, self._shown_lines = spool.lines - self._shown_lines, spool.lines
+        least_ms = STORM_MS if fresh > STORM_LINES else FRAME_MS
+        self._flush.setInterval(max(least_ms, min(SLOWEST_FLUSH_MS, round(FLUSH_SHARE * spent_ms))))
         if spool.judged < spool.whole_lines:
             self._flush.start()
 
