@@ -1,5 +1,6 @@
 """Gives tests an isolated home, the stand-in engine, and the real daemon; checks after each that nothing is left."""
 
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from tests.rig.embedded import embedded_engine, embedded_python
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import TooLate, eventually
+
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell's background job ignores it, and children inherit that
 
 __all__ = ["embedded_engine", "embedded_python"]  # fixtures
 

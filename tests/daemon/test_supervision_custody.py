@@ -29,7 +29,7 @@ def test_the_daemon_killed_in_any_phase_leaves_nothing(
 ) -> None:
     """I1: SIGKILL as soon as the event log shows the phase; 15 s later no process of any engine is there."""
     daemon.expect_warnings(LEFTOVER)
-    home.settings(supervision={"stop_grace_seconds": 2})
+    home.settings(supervision={"stop_grace_seconds": 1})
     fake_engine.profile("a", grandchild=True, child=True, load_seconds=0.4, slow_term_seconds=0.5)
     fake_engine.profile("b", load_seconds=0.4)
     daemon.start().want("a")

