@@ -273,9 +273,7 @@ def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Ste
         case Want():
             return _want(state, event, now, budgets)
         case Restart():
-            if isinstance(state.phase, Ready | Stalled):
-                return _begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
-            return state, ()
+            return _restart(state, now, budgets)
         case Tick():
             return _tick(state, now, budgets)
         case _:
@@ -288,8 +286,10 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
     wanted, phase, plan = event.wanted, state.phase, event.plan
     if wanted is None:
         return _want_nothing(state, now, budgets)
+    if isinstance(phase, Ready | Stalled) and same_load(wanted, state.serving):
+        return replace(state, wanted=wanted, notice="", last_failure=None), ()
     settled = isinstance(phase, Idle | Failed | Ready | Stalled | Backoff)
-    if settled and plan is not None and plan.verdict is Verdict.DOES_NOT_FIT and not wanted.override:
+    if settled and plan is not None and not fits(plan) and not wanted.override:
         return state, (Refuse(does_not_fit(wanted.profile_id, plan, refused=True)),)
     state = replace(state, wanted=wanted, notice="", last_failure=None, port_attempts=0)
     if same_load(wanted, state.rollback_to):
@@ -297,7 +297,7 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
     match phase:
         case Idle() | Failed() | Backoff():
             return _begin_load(replace(state, ending=None, rollback_to=None, crashes=()), now)
-        case Ready() | Stalled() | Draining() if same_load(wanted, state.serving):
+        case Draining() if same_load(wanted, state.serving):
             return _ready_again(state, now), ()
         case Ready() | Stalled():
             return _begin_drain(replace(state, rollback_to=state.serving), now, budgets)
@@ -318,6 +318,26 @@ def _want_nothing(state: SeatState, now: float, budgets: Budgets) -> Step:
         case Spawning() | Loading():
             return _begin_kill(replace(state, ending=None), now, budgets)
     return state, ()
+
+
+def _restart(state: SeatState, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    match phase:
+        case Ready() | Stalled():
+            return _begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
+        case Spawning() | Loading() if state.wanted is not None:
+            return _begin_kill(replace(state, ending=None, notice=""), now, budgets)
+        case Backoff() if state.wanted is not None:
+            return _begin_load(state, now)
+    refusal = Failure(
+        kind="nothing_loaded", summary="There is no loaded model to load again.", advice="Load one first."
+    )
+    return state, (Refuse(refusal),)
+
+
+def fits(plan: MemoryPlan) -> bool:
+    """Admission: the high bound fits beside the headroom. What cannot be known is not refused (a failed probe is no no)."""
+    return plan.verdict in (Verdict.FITS, Verdict.UNKNOWN)
 
 
 def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
@@ -354,6 +374,8 @@ def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
         case ((Stopping() | Killing() | StopFailed()), Survived(run_id, processes)) if processes:
             failed = StopFailed(profile_id=phase.profile_id, run_id=run_id, processes=processes, since=now)
             return replace(state, phase=failed), ()
+        case Killing(), SpawnFailed():
+            return _begin_release(state, now, budgets)
         case Killing(), Survived():
             return _begin_release(state, now, budgets)
         case Draining(), Drained(run_id):

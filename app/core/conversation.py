@@ -16,6 +16,8 @@ STOPPED = "stopped"  # by the person
 CUT = "cut"  # the stream ended without an end
 FAILED = "failed"  # an error came instead of, or after, a part of the answer
 
+TITLE_CHARACTERS = 60
+
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer cost. Seconds and tokens; None = not told and not measured."""
@@ -54,6 +56,12 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     changed_at_unix: float = 0.0
     draft: str = ""
     deleted_at_unix: float | None = None
+
+
+def title_of(text: str) -> str:
+    """A conversation's title: the first words that were said in it."""
+    line = " ".join(text.split())
+    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1].rstrip() + "…"
 
 
 def thread(messages: Sequence[Message], leaf: str | None) -> tuple[Message, ...]:

@@ -20,6 +20,7 @@ _PATTERNS = (
     re.compile(rb"(?i)(?<=password=)[^\s\"',;&]{4,}"),
 )
 _SECRET_FLAG = re.compile(r"^(--?[\w-]*(?:key|token|password|secret))(?:=.*)?$", re.IGNORECASE | re.DOTALL)
+_HARMLESS = re.compile(r"(?i)true|false|none|null|[\d.]+")  # TOKENIZERS_PARALLELISM=false is no secret
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|credential)")
 
 
@@ -41,7 +42,11 @@ def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The values in an environment that must never be shown."""
-    return tuple(value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= 4)
+    return tuple(
+        value
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name) and len(value) >= 4 and not _HARMLESS.fullmatch(value)
+    )
 
 
 def masked_arguments(argv: Iterable[str], secrets: Iterable[str] = ()) -> list[str]:

@@ -14,7 +14,7 @@ import msgspec
 
 from app.daemon import processes
 from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
-from app.daemon.procfs import KEEPER_MARK, ORPHAN_GRACE_SECONDS, OWNER_MARK, REST_SECONDS, RUN_MARK
+from app.daemon.procfs import FOLDER_MARK, KEEPER_MARK, ORPHAN_GRACE_SECONDS, OWNER_MARK, REST_SECONDS, RUN_MARK
 
 KEEPER_EXTRA_SECONDS = 2.0
 
@@ -82,6 +82,8 @@ def end_leftovers(folder: Path, kill_seconds: float, skip: frozenset[str] = froz
         _forget_stale_draft(draft)
     by_run: dict[str, dict[int, dict[str, str]]] = {}
     for pid, marks in processes.marked().items():
+        if marks.get(FOLDER_MARK, str(folder)) != str(folder):
+            continue  # of another home of this account: its own Engine Room ends it
         by_run.setdefault(marks.get(RUN_MARK) or marks.get(KEEPER_MARK, ""), {})[pid] = marks
     done += [
         leftover

@@ -41,6 +41,7 @@ class Prepared:
         self.command: Command | None = None
         self.handle: RunHandle | None = None
         self.kill_when_spawned = False
+        self.launch_failed = False
         self.asked_to_stop = False
         self.load_watch: list[asyncio.Task[None]] = []
         self.ready_watch: asyncio.Task[None] | None = None

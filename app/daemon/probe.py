@@ -44,6 +44,7 @@ class Probe:
         self._owner = owner
         self._is_ours = is_ours
         self._heard = heard
+        self._models: Mapping[str, Any] = {}
         self._base = f"http://{launch.host}:{launch.port}"
 
     async def ready(self) -> Endpoint:
@@ -56,11 +57,10 @@ class Probe:
         ) as session:
             health = await self._answers(session)
             await self._check_owner()
-            models = await self._json(session, self._family.readiness.models_path)
-            self._check_identity(models)
+            await self._check_identity(session)
             self._heard("first_token")
             await self._one_token(session)
-            context = self._family.served_context(health, models)
+            context = self._family.served_context(health, self._models)
         return Endpoint(
             base_url=self._base,
             model_name=self._launch.model_name,
@@ -115,8 +115,16 @@ class Probe:
                 )
             )
 
-    def _check_identity(self, models: Mapping[str, Any]) -> None:
-        names = [str(entry.get("id")) for entry in models.get("data", []) if isinstance(entry, dict)]
+    async def _check_identity(self, session: aiohttp.ClientSession) -> None:
+        """The model that we mean must be listed; a hiccup while asking is asked again, the seat's budget ends it."""
+        while not self._models.get("data"):
+            try:
+                self._models = await self._json(session, self._family.readiness.models_path)
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+                pass
+            if not self._models.get("data"):
+                await asyncio.sleep(SLOW_POLL_SECONDS)
+        names = [str(entry.get("id")) for entry in self._models["data"] if isinstance(entry, dict)]
         if self._launch.model_name not in names:
             raise WrongEngine(
                 Failure(
@@ -144,7 +152,7 @@ class Probe:
                 async with session.post(url, json=body, timeout=timeout) as answer:
                     if answer.status == 200 and await _has_token(answer):
                         return
-            except (aiohttp.ClientError, TimeoutError, OSError):
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 pass
             await asyncio.sleep(SLOW_POLL_SECONDS)
 
@@ -156,11 +164,9 @@ async def _has_token(answer: aiohttp.ClientResponse) -> bool:
         for event in parser.feed(piece):
             if event.data == "[DONE]":
                 return False
-            try:
-                choices = json.loads(event.data).get("choices") or []
-            except (ValueError, AttributeError):
-                return False
-            for choice in choices:
+            value = json.loads(event.data)
+            choices = value.get("choices") if isinstance(value, dict) else None
+            for choice in (c for c in choices or () if isinstance(c, dict)):
                 delta = choice.get("delta") or {}
                 if delta.get("content") or delta.get("reasoning_content") or choice.get("text"):
                     return True

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from app.daemon.procfs import (
+    FOLDER_MARK,
     KEEPER_MARK,
     OWNER_MARK,
     RUN_MARK,
@@ -128,7 +129,7 @@ def _same_account(pid: int) -> bool:
 
 def marks(pid: int) -> dict[str, str]:
     """Our own variables in the environment that a process was started with."""
-    names = {RUN_MARK, OWNER_MARK, KEEPER_MARK}
+    names = {RUN_MARK, OWNER_MARK, KEEPER_MARK, FOLDER_MARK}
     pairs = (part.partition(b"=") for part in (read_file(f"/proc/{pid}/environ") or b"").split(b"\0"))
     return {key: os.fsdecode(value) for name, _, value in pairs if (key := os.fsdecode(name)) in names}
 

@@ -10,6 +10,7 @@ import errno
 import os
 
 RUN_MARK = "ENGINE_ROOM_RUN"  # =<run id>, in the environment of every process of a run
+FOLDER_MARK = "ENGINE_ROOM_FOLDER"  # =<folder of the run's record>: another home's runs are not ours to end
 OWNER_MARK = "ENGINE_ROOM_OWNER"  # =<pid>:<start ticks> of the daemon, beside it
 KEEPER_MARK = "ENGINE_ROOM_KEEPER"  # =<run id>, in the keeper's own environment; never RUN_MARK, it must not end itself
 

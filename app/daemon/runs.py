@@ -301,7 +301,11 @@ class Runs:
 
     def _start_keeper(self, spec: RunSpec) -> subprocess.Popen[bytes]:
         """A plain Popen on our pipes: asyncio's transport would kill the guard when it is closed or forgotten."""
-        marks = {procfs.KEEPER_MARK: spec.id, procfs.OWNER_MARK: self._owner_mark}
+        marks = {
+            procfs.KEEPER_MARK: spec.id,
+            procfs.OWNER_MARK: self._owner_mark,
+            procfs.FOLDER_MARK: str(self._folder),
+        }
         try:
             return subprocess.Popen(  # spawns as asyncio does, from this thread, within milliseconds
                 [*self._interpreter, str(KEEPER)],
@@ -326,6 +330,7 @@ class Runs:
     def _keeper_spec(self, spec: RunSpec) -> dict[str, object]:
         environment = {name: value for name, value in spec.environment.items() if name != procfs.KEEPER_MARK}
         environment |= {procfs.RUN_MARK: spec.id, procfs.OWNER_MARK: self._owner_mark}
+        environment |= {procfs.FOLDER_MARK: str(self._folder)}
         record = {
             "run_id": spec.id,
             "profile_id": spec.profile_id,

@@ -16,12 +16,11 @@ from msgspec.structs import replace
 from app.core import advance as step
 from app.core.advance import Budgets, SeatState, Wanted, due
 from app.core.diagnosis import diagnose
-from app.core.errors import DoesNotFit, EngineRoomError
+from app.core.errors import DaemonUnreachable, DoesNotFit, EngineFailed, EngineRoomError, UnknownProfile
 from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled
-from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
 from app.core.profiles import Profile
-from app.core.redaction import masked, secrets_of
 from app.core.release import expected_from, holders, released
 from app.core.settings import Settings
 from app.core.snapshot import DriverState, Gpus, Runs, RunView, Seats, SeatView
@@ -34,7 +33,8 @@ from app.daemon.gpu import GpuSampler
 from app.daemon.library import Library
 from app.daemon.logtail import last_lines
 from app.daemon.preparing import FindEngine, Preparation, Prepared, failure_of, first_view
-from app.daemon.runs import RunHandle
+from app.daemon.runbook import RunBook
+from app.daemon.runs import RunExit, RunHandle
 from app.daemon.runs import Runs as Custody
 from app.daemon.tasks import Tasks
 from app.daemon.watching import held_by, measure, mentions, watch_flow, watch_load, watch_ready
@@ -94,28 +94,37 @@ class Supervisor:
         self._mailbox: asyncio.Queue[tuple[step.Event, asyncio.Future[Failure | None] | None]] = asyncio.Queue()
         prefix = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
         self._state = SeatState(run_prefix=prefix)
-        self._prepared: dict[str, Prepared] = {}
-        self._views: dict[str, RunView] = {}
+        self._book = RunBook(database, runs_folder, lambda: self._settings.logs.runs_kept, self._publish)
+        self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     # --- what callers ask ---
 
-    async def want(self, profile_id: str, settings: Mapping[str, Scalar] | None = None, override: bool = False) -> None:
-        """Returns when the wish is taken; raises UnknownProfile, ModelMissing, EngineNotInstalled or DoesNotFit."""
-        wanted = Wanted(profile_id=profile_id, settings=dict(settings or {}), override=override)
-        _, plan = await self._priced(wanted)
+    async def want(self, profile_id: str, settings: Mapping[str, Scalar] | None = None, override: bool = False) -> str:
+        """Returns the profile's id when the wish is taken; raises UnknownProfile, ModelMissing, EngineNotInstalled or
+        DoesNotFit."""
+        self._refuse_when_stopping()
+        asked = Wanted(profile_id=profile_id, settings=dict(settings or {}), override=override)
+        prepared, plan = await self._priced(asked)
+        wanted = replace(asked, profile_id=prepared.card.profile.id)  # an alias is only another way to say it
         refusal = await self._ask(step.Want(wanted=wanted, plan=plan))
         if refusal is not None:
             raise DoesNotFit(refusal.summary, refusal.advice)
-        await self._database.remember(f"wanted:{self._seat}", wanted_json(wanted))
+        return wanted.profile_id
 
     async def unload(self) -> None:
-        await self._database.remember(f"wanted:{self._seat}", None)
         await self._ask(step.Want(wanted=None))
 
     async def restart(self) -> None:
-        await self._ask(step.Restart())
+        self._refuse_when_stopping()
+        refusal = await self._ask(step.Restart())
+        if refusal is not None:
+            raise UnknownProfile(refusal.summary, refusal.advice)
+
+    def _refuse_when_stopping(self) -> None:
+        if self._stopping:
+            raise DaemonUnreachable("The service is stopping.", "Start Engine Room again in a moment.")
 
     async def price(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> MemoryPlan:
         """The plan of a load as it would be admitted now, with the leaving model credited; starts nothing."""
@@ -129,7 +138,7 @@ class Supervisor:
 
     def _prepare(self, wanted: Wanted, gpus: Gpus, leaving_bytes: Mapping[str, int]) -> Prepared:
         card, profile, installation = self._preparation.resolve(wanted)
-        ours = tuple(self._prepared)
+        ours = tuple(self._book.prepared)
         plan = self._preparation.plan(card, profile, installation, gpus, leaving_bytes, ours)
         prepared = Prepared(card, profile, installation, plan)
         prepared.before = gpus
@@ -158,14 +167,10 @@ class Supervisor:
         return self._state
 
     def view_of(self, run_id: str) -> RunView | None:
-        return self._views.get(run_id)
+        return self._book.views.get(run_id)
 
     def secrets_of(self, run_id: str) -> tuple[str, ...]:
-        prepared = self._prepared.get(run_id)
-        if prepared is None or prepared.command is None:
-            return ()
-        key = (prepared.launch.api_key,) if prepared.launch and prepared.launch.api_key else ()
-        return (*prepared.command.secrets, *key, *secrets_of(prepared.profile.environment))
+        return self._book.secrets_of(run_id)
 
     def take_over(self, settings: Settings) -> None:
         """Budgets and limits may change while running: the next decision uses them."""
@@ -176,12 +181,19 @@ class Supervisor:
 
     async def run(self) -> None:
         """The one loop that owns the seat; ends by cancellation."""
-        for run in reversed(await self._database.runs()):
-            self._views[run.id] = run
+        try:
+            await self._book.open()
+        except Exception:
+            log.exception("the earlier runs could not be read")
         self._publish()
         while True:
             event, reply = await self._next()
-            self._step(event, reply)
+            try:
+                self._step(event, reply)
+            except Exception:  # the owner must not die of one event: nobody else could end the seat's engine
+                log.exception("the seat %s could not take %s", self._seat, type(event).__name__)
+                if reply is not None and not reply.done():
+                    reply.set_exception(EngineFailed("Engine Room made a mistake.", "Its own log has the details."))
 
     async def _next(self) -> tuple[step.Event, asyncio.Future[Failure | None] | None]:
         at = due(self._state, self._budgets)
@@ -206,6 +218,8 @@ class Supervisor:
                 self._do(effect)
         if moved:
             self._events.done()
+        if self._state.wanted != before.wanted:
+            self._tasks.start(self._remember(self._state.wanted), f"remember what seat {self._seat} wants")
         if self._state != before:
             self._publish()
         if reply is not None and not reply.done():
@@ -219,6 +233,13 @@ class Supervisor:
             self._became_ready(run_id)
         self._stop_watching(run_id)
         self._events.transition(self._seat, source, target, type(event).__name__, run_id)
+
+    async def _remember(self, wanted: Wanted | None) -> None:
+        """What is wanted must be known after a crash. A full disk must not stop a switch: it is only not remembered."""
+        try:
+            await self._database.remember(f"wanted:{self._seat}", wanted_json(wanted) if wanted else None)
+        except Exception as error:
+            log.warning("what is wanted could not be remembered: %s", error)
 
     async def _ask(self, event: step.Event) -> Failure | None:
         reply: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
@@ -253,34 +274,45 @@ class Supervisor:
 
     async def _reserve(self, run_id: str, wanted: Wanted) -> None:
         try:
-            prepared = self._prepare(wanted, await self._sampler.fresh(), {})
+            prepared = self._prepare(wanted, await self._sampler.fresh(max_age_seconds=0.0), {})
         except EngineRoomError as error:
             self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))
             return
-        if prepared.plan.verdict is Verdict.DOES_NOT_FIT and not wanted.override:
+        if not step.fits(prepared.plan) and not wanted.override:
             self._tell(step.NotAdmitted(run_id, step.does_not_fit(wanted.profile_id, prepared.plan)))
             return
         if wanted.override:
             prepared.plan = replace(prepared.plan, overridden=True)
-        prepared.usual_ready_seconds = await self._database.ready_seconds(wanted.profile_id)
-        self._prepared[run_id] = prepared
+        self._book.note_environment(prepared.profile.id, prepared.profile.environment)
+        prepared.usual_ready_seconds = await self._usual_ready_seconds(wanted.profile_id)
+        self._book.prepared[run_id] = prepared
         self._tell(step.Admitted(run_id))
 
+    async def _usual_ready_seconds(self, profile_id: str) -> float | None:
+        try:
+            return await self._database.ready_seconds(profile_id)
+        except Exception as error:
+            log.warning("earlier load times could not be read: %s", error)
+            return None
+
     async def _spawn(self, run_id: str) -> None:
-        prepared = self._prepared[run_id]
+        prepared = self._book.prepared[run_id]
         try:
             spec = self._preparation.spec(run_id, prepared, self._sampler.latest, secrets.token_urlsafe(24))
-            self._keep(run_id, first_view(prepared, spec))
+            self._book.keep(first_view(prepared, spec))
             handle = await self._custody.launch(spec)
-        except (EngineRoomError, OSError) as error:
+        except Exception as error:  # whatever went wrong, the seat must hear of it (I7)
+            if not isinstance(error, EngineRoomError | OSError):
+                log.exception("the run %s could not be launched", run_id)
             failure = failure_of(error, prepared.profile.id, "spawning")
-            self._finish_view(run_id, "failed", failure)
+            prepared.launch_failed = True
+            self._book.finish(run_id, "failed", failure)
             self._tell(step.SpawnFailed(run_id, failure))
             return
         prepared.handle = handle
         prepared.spawned_at = self._clock()
         self._tasks.start(self._watch_end(run_id, handle), f"end of {run_id}")
-        self._keep(run_id, replace(self._views[run_id], pid=handle.pid))
+        self._book.keep(replace(self._book.views[run_id], pid=handle.pid))
         if prepared.kill_when_spawned:
             handle.kill()
         self._tell(step.Spawned(run_id))
@@ -291,7 +323,7 @@ class Supervisor:
 
     async def _end(self, run_id: str, *, gently: bool) -> None:
         """Asks for the end, after a last look at what the run holds: that is what must come back (I4)."""
-        prepared = self._prepared[run_id]
+        prepared = self._book.prepared[run_id]
         prepared.asked_to_stop = True
         if prepared.handle is None:
             prepared.kill_when_spawned = True
@@ -307,29 +339,36 @@ class Supervisor:
     def note(self, gpus: Gpus) -> None:
         """Keeps the last sample in which the present run was seen; called with each sample."""
         run_id = getattr(self._state.phase, "run_id", "")
-        prepared = self._prepared.get(run_id)
+        prepared = self._book.prepared.get(run_id)
         if prepared is not None and mentions(gpus, run_id):
             prepared.last_seen = gpus
 
     async def _watch_end(self, run_id: str, handle: RunHandle) -> None:
         exit_ = await handle.exited()
-        prepared = self._prepared[run_id]
+        prepared = self._book.prepared[run_id]
         failure = None
         if not prepared.asked_to_stop:
-            failure = await asyncio.to_thread(self._diagnose, run_id, prepared, exit_.exit_code, exit_.signal)
+            failure = await self._diagnosed(run_id, prepared, exit_)
             self._remember_expected(prepared)
             self._tell(step.Exited(run_id, failure))
         end = await handle.ended()
         if end.survivors:
             self._tell(step.Survived(run_id, tuple(describe(process) for process in end.survivors)))
             await handle.cleared()
-        self._finish_view(run_id, "stopped" if failure is None else "failed", failure)
+        self._book.finish(run_id, "stopped" if failure is None else "failed", failure)
         self._tell(step.Ended(run_id, failure))
+
+    async def _diagnosed(self, run_id: str, prepared: Prepared, exit_: RunExit) -> Failure:
+        try:
+            return await asyncio.to_thread(self._diagnose, run_id, prepared, exit_.exit_code, exit_.signal)
+        except Exception as error:
+            log.exception("the end of %s could not be diagnosed", run_id)
+            return failure_of(error, prepared.profile.id, "ended")
 
     def _diagnose(self, run_id: str, prepared: Prepared, exit_code: int | None, signal: int | None) -> Failure:
         phase = self._state.phase
         failure = diagnose(
-            last_lines(Path(self._views[run_id].log_path)),
+            last_lines(Path(self._book.views[run_id].log_path)),
             run_id=run_id,
             profile_id=prepared.profile.id,
             phase=phase.stage if isinstance(phase, Loading) else type(phase).__name__.lower(),
@@ -338,14 +377,17 @@ class Supervisor:
             asked_to_stop=False,
             patterns=prepared.family.failures,
         )
-        return self._masked_failure(run_id, failure)
+        return self._book.redacted(run_id, failure)
 
     async def _inspect(self, run_id: str) -> None:
-        """Ended is told by the end's own watcher; here only who is left is looked at."""
-        handle = self._prepared[run_id].handle
+        """Ended is told by the end's own watcher; here who is left is looked at, and a launch that never was is ended."""
+        prepared = self._book.prepared.get(run_id)
+        handle = prepared.handle if prepared is not None else None
         found = await asyncio.to_thread(handle.processes) if handle is not None else []
         if found:
             self._tell(step.Survived(run_id, tuple(describe(process) for process in found)))
+        elif prepared is None or prepared.launch_failed or (handle is not None and handle.is_over):
+            self._tell(step.Ended(run_id))
 
     async def _await_drain(self, run_id: str) -> None:
         await self._gateway.drained(run_id)
@@ -353,7 +395,7 @@ class Supervisor:
 
     async def _await_release(self, run_id: str) -> None:
         """Samples until the memory is measured back, or says who holds it; never a fixed wait (I4)."""
-        prepared = self._prepared.get(run_id)
+        prepared = self._book.prepared.get(run_id)
         expected = prepared.expected if prepared else ()
         deadline = self._clock() + self._budgets.vram_return_seconds
         while expected:
@@ -369,18 +411,19 @@ class Supervisor:
     # --- one run ---
 
     def _became_ready(self, run_id: str) -> None:
-        prepared = self._prepared[run_id]
-        self._keep(run_id, replace(self._views[run_id], ready_seconds=round(self._clock() - prepared.spawned_at, 3)))
+        prepared = self._book.prepared[run_id]
+        self._book.keep(replace(self._book.views[run_id], ready_seconds=round(self._clock() - prepared.spawned_at, 3)))
         prepared.ready_watch = self._tasks.start(self._watch_ready(run_id, prepared), f"watch {run_id}")
 
     async def _watch_ready(self, run_id: str, prepared: Prepared) -> None:
         measured = await measure(run_id, prepared, self._sampler)
-        self._keep(run_id, replace(self._views[run_id], measured_bytes=measured))
+        if run_id in self._book.views:
+            self._book.keep(replace(self._book.views[run_id], measured_bytes=measured))
         await watch_flow(run_id, self._gateway, lambda: self._settings.supervision.stall_seconds, self._tell)
 
     def _stop_watching(self, run_id: str) -> None:
         """What watches a load ends with the load, what watches an answering engine with its last answer."""
-        prepared = self._prepared.get(run_id)
+        prepared = self._book.prepared.get(run_id)
         if prepared is None:
             return
         if not isinstance(self._state.phase, Loading):
@@ -397,38 +440,10 @@ class Supervisor:
     def _leaving_bytes(self, gpus: Gpus) -> dict[str, int]:
         """What the present run would give back: measured now, else as measured when it became ready."""
         run_id = getattr(self._state.phase, "run_id", None)
-        view = self._views.get(run_id) if run_id else None
+        view = self._book.views.get(run_id) if run_id else None
         if run_id is None or view is None:
             return {}
         return view.measured_bytes | held_by(run_id, gpus)
-
-    def _finish_view(self, run_id: str, outcome: str, failure: Failure | None) -> None:
-        view = self._views.get(run_id)
-        if view is not None and view.ended_at_unix is None:
-            self._keep(run_id, replace(view, outcome=outcome, failure=failure, ended_at_unix=time.time()))
-
-    def _masked_failure(self, run_id: str, failure: Failure) -> Failure:
-        """A failure travels and is kept: what it quotes of the log is redacted here, at its birth (I18)."""
-        hidden = self.secrets_of(run_id)
-
-        def clean(text: str) -> str:
-            return masked(text.encode(), hidden).decode("utf-8", "replace")
-
-        evidence = failure.evidence
-        return replace(
-            failure,
-            summary=clean(failure.summary),
-            advice=clean(failure.advice),
-            last_lines=tuple(clean(line) for line in failure.last_lines),
-            evidence=None if evidence is None else replace(evidence, line=clean(evidence.line)),
-        )
-
-    def _keep(self, run_id: str, view: RunView) -> None:
-        self._views[run_id] = view
-        for old in list(self._views)[: -self._settings.logs.runs_kept]:
-            del self._views[old]
-        self._tasks.start(self._database.keep_run(view), f"keep {run_id}")
-        self._publish()
 
     # --- telling ---
 
@@ -439,14 +454,14 @@ class Supervisor:
             name=self._seat,
             wanted=state.wanted.profile_id if state.wanted else None,
             phase=state.phase,
-            run=self._views.get(run_id) if run_id else None,
+            run=self._book.views.get(run_id) if run_id else None,
             previous=state.previous.profile_id if state.previous else None,
             notice=state.notice,
             last_failure=state.last_failure,
         )
         self._gateway.set_route(self._route())
         self._board.publish("seats", Seats(seats=(view,)))
-        self._board.publish("runs", Runs(runs=tuple(reversed(self._views.values()))))
+        self._board.publish("runs", Runs(runs=tuple(reversed(self._book.views.values()))))
         if state.wanted is None and not run_id:
             self._idle.set()
         else:
@@ -458,7 +473,7 @@ class Supervisor:
         wanted = state.wanted or state.serving
         profile_id = wanted.profile_id if wanted else ""
         if isinstance(phase, Ready | Stalled):
-            prepared = self._prepared[phase.run_id]
+            prepared = self._book.prepared[phase.run_id]
             return Route(
                 seat=self._seat,
                 state="ready",
@@ -488,16 +503,19 @@ class Supervisor:
 
     async def close(self) -> None:
         """Unloads and waits until nothing is left; the wish is forgotten, for this end is asked for."""
-        await self.unload()
-        budget = (
-            self._budgets.drain_seconds
-            + self._budgets.stop_grace_seconds
-            + self._budgets.kill_seconds
-            + self._budgets.vram_return_seconds
-            + 5
+        self._stopping = True
+        budgets = self._budgets
+        seconds = (
+            budgets.drain_seconds + budgets.stop_grace_seconds + budgets.kill_seconds + budgets.vram_return_seconds
         )
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), budget)
+            async with asyncio.timeout(seconds + 5):
+                await self.unload()
+                await self._idle.wait()
+        await self._remember(None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self._book.close()
         await self._tasks.close()
 
 

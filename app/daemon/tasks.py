@@ -27,6 +27,11 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the task %s ended with an error", task.get_name(), exc_info=error)
 
+    async def settle(self) -> None:
+        """Waits until all that was started has ended by itself."""
+        while tasks := [task for task in self._tasks if task is not asyncio.current_task()]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     async def close(self) -> None:
         """Cancels all and waits until each has ended."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from app.daemon import processes
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.logtail import LogTail
-from app.daemon.preparing import Prepared
+from app.daemon.preparing import Prepared, failure_of
 from app.daemon.probe import Probe, WrongEngine
 
 LOG_POLL_SECONDS = 0.05
 SIGN_OF_LIFE_SECONDS = 1.0
 QUIET_POLL_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
 
 Tell = Callable[[step.Event], None]
 
@@ -74,6 +77,10 @@ async def watch_ready(run_id: str, prepared: Prepared, tell: Tell) -> None:
         endpoint = await Probe(prepared.launch, prepared.family, owner, is_ours, heard).ready()
     except WrongEngine as error:
         tell(step.LoadFailed(run_id, error.failure))
+        return
+    except Exception as error:  # a fault of ours must not leave a load that nobody watches (I7)
+        log.exception("the readiness of %s could not be told", run_id)
+        tell(step.LoadFailed(run_id, failure_of(error, prepared.profile.id, "loading")))
         return
     tell(step.Answered(run_id, endpoint))
 

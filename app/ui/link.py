@@ -106,7 +106,11 @@ class Link(QObject):
     async def leave_and_unload(self) -> None:
         """Asks the service to unload everything and go; it is not started again by this window."""
         self._leaving = True
-        await self.post("/control/shutdown", control.Shutdown(reason="quit and unload"), control.Accepted)
+        try:
+            await self.post("/control/shutdown", control.Shutdown(reason="quit and unload"), control.Accepted)
+        except EngineRoomError:
+            self._leaving = False
+            raise
 
     async def _call(self, method: str, path: str, body: bytes, kind: type[T]) -> T:
         import httpx

@@ -132,10 +132,13 @@ async def test_another_living_daemons_runs_are_untouched(folder: Path) -> None:
     try:
         ready = await all_ready(spec, "own_session")
         here = (await ended_leftovers(folder))["theirs"]
-        elsewhere = (await ended_leftovers(folder / "empty"))["theirs"]
-        assert here.outcome == elsewhere.outcome == "left_alone"
+        (folder / "theirs.json").rename(folder / "theirs.aside")
+        by_marker = (await ended_leftovers(folder))["theirs"]
+        (folder / "theirs.aside").rename(folder / "theirs.json")
+        assert here.outcome == by_marker.outcome == "left_alone"
         assert f"pid {daemon.process.pid}" in here.sentence
-        assert f"pid {daemon.process.pid}" in elsewhere.sentence
+        assert f"pid {daemon.process.pid}" in by_marker.sentence
+        assert "theirs" not in await ended_leftovers(folder / "empty"), "another home's run is not even looked at"
         assert all(processes.alive(known) for known in [*ready, *daemon.keepers])
         assert (folder / "theirs.json").exists()
         daemon.kill()

@@ -154,7 +154,13 @@ async def test_the_engine_starts_from_a_clean_state_and_after_its_record(runs: R
     assert told["run"] == spec.id
     assert told["owner"] == f"{me.pid}:{me.start_ticks}"
     assert told["own"] == "yes"
-    assert set(told["names"]) - {"LC_CTYPE"} == {"ENGINE_ROOM_OWNER", "ENGINE_ROOM_RUN", "OWN", "PATH"}
+    assert set(told["names"]) - {"LC_CTYPE"} == {
+        "ENGINE_ROOM_FOLDER",
+        "ENGINE_ROOM_OWNER",
+        "ENGINE_ROOM_RUN",
+        "OWN",
+        "PATH",
+    }
     assert told["oom"] == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 500)
     assert int(told["ignored"], 16) & (1 << (signal.SIGINT - 1) | 1 << (signal.SIGTERM - 1)) == 0
     assert int(told["blocked"], 16) == 0
