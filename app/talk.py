@@ -12,14 +12,13 @@ import msgspec
 from msgspec.structs import replace
 
 from app.client import Client
-from app.core.conversation import Answer, Conversation, Message, request_body, thread
+from app.core.conversation import Answer, Conversation, Message, request_body, thread, title_of
 from app.core.errors import EngineFailed, EngineRoomError, StorageError
 from app.core.paths import Paths
 from app.core.snapshot import Seats
 from app.core.sse import EventTooLong, Parser
 from app.ui.chat.store import ChatFile, ChatWriter  # free of Qt
 
-TITLE_CHARACTERS = 60
 KEEP_SECONDS = 0.25  # an answer that is arriving is written down so often
 STOPPED_EXIT = 130
 
@@ -240,12 +239,6 @@ def _dialogue(conversation: Talk) -> int:
                 conversation.say(text)
             except EngineRoomError as error:
                 aside(str(error))
-
-
-def title_of(text: str) -> str:
-    """A conversation's title: the first words that were said in it."""
-    line = " ".join(text.split())
-    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1].rstrip() + "…"
 
 
 def api_error(answer: httpx.Response) -> str:

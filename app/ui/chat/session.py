@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 from app.core import lifecycle as phases
-from app.core.conversation import FAILED, Answer, Conversation, Figures, Message, request_body, thread
+from app.core.conversation import FAILED, Answer, Conversation, Figures, Message, request_body, thread, title_of
 from app.core.errors import StorageError
 from app.core.profiles import Sampling
 from app.core.sse import EventTooLong, Parser
@@ -35,14 +35,7 @@ FLUSH_SHARE = 4  # a costly flush waits four times its own cost for the next: te
 SLOWEST_FLUSH_MS = 200
 JOURNAL_MS = 250
 DRAFT_MS = 300
-TITLE_CHARACTERS = 60
 CHAT = "/v1/chat/completions"
-
-
-def title_of(text: str) -> str:
-    """A conversation's title, from the first thing that was said in it."""
-    line = " ".join(text.split())
-    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1].rstrip() + "…"
 
 
 def profile_for(store: Store) -> str | None:

@@ -20,14 +20,14 @@ from app.core.errors import DiskFull, NotWritable, StorageError
 T = TypeVar("T")
 VERSION = 1
 SCHEMA = """
-CREATE TABLE conversations (
+CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY, changed_at REAL NOT NULL, deleted_at REAL, leaf TEXT, value BLOB NOT NULL
 );
-CREATE TABLE messages (
+CREATE TABLE IF NOT EXISTS messages (
     id TEXT PRIMARY KEY, conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
     position INTEGER NOT NULL, text TEXT NOT NULL, value BLOB NOT NULL
 );
-CREATE INDEX messages_by_conversation ON messages (conversation, position);
+CREATE INDEX IF NOT EXISTS messages_by_conversation ON messages (conversation, position);
 """
 _DISK_IS_FULL = ("disk is full", "disk i/o error", "file too large")
 
@@ -50,7 +50,7 @@ class ChatFile:
             connection.execute("PRAGMA foreign_keys = ON")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+                connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         except (sqlite3.Error, OSError) as error:
             if connection is not None:
                 connection.close()

@@ -145,3 +145,44 @@ def test_the_latest_value_wins_when_writes_pile_up(tmp_path: Path) -> None:
     (message,) = writer.read(lambda file: file.messages("c1")).result(20)
     assert len(message.text) == 499
     assert writer.close()
+
+
+def test_a_window_and_commands_that_make_the_file_at_the_same_moment_all_succeed(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from app.core.conversation import Conversation
+        from app.ui.chat.store import ChatFile
+        print("here", flush=True)
+        sys.stdin.readline()
+        file = ChatFile(Path(sys.argv[1]))
+        file.keep_conversation(Conversation(id=sys.argv[2]))
+        """
+    )
+    file = tmp_path / "chats.sqlite3"
+    top = Path(__file__).resolve().parents[3]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(file), f"c{number}"],
+            cwd=top,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(6)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+    kept = ChatFile(file)
+    assert {conversation.id for conversation in kept.conversations()} == {f"c{number}" for number in range(6)}
+    kept.close()
