@@ -54,6 +54,7 @@ class LogView(QAbstractScrollArea):
         self._anchor: tuple[int, int] | None = None
         self._caret: tuple[int, int] | None = None
         self._lines: OrderedDict[int, tuple[bytes, list[Piece], Level]] = OrderedDict()
+        self._colours: dict[str, QColor] = {}
         self._widest = 0
         self.setAccessibleName("Engine log")
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -74,6 +75,7 @@ class LogView(QAbstractScrollArea):
         self._height = max(1, round(metrics.height() * LINE_FACTOR))
         self._rise = (self._height + metrics.ascent() - metrics.descent()) / 2
         self._lines.clear()
+        self._colours.clear()
         self._lay_out()
 
     # --- what is shown ---
@@ -232,7 +234,7 @@ class LogView(QAbstractScrollArea):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self.viewport())
-        colour = self._theme.colour
+        colour = self._colour
         area = event.rect()
         painter.fillRect(area, colour("surface"))
         if self._spool is None:
@@ -258,21 +260,40 @@ class LogView(QAbstractScrollArea):
                 self._paint_found(painter, number, gutter - shift, y)
             if selection is not None:
                 self._paint_selection(painter, number, selection, gutter - shift, y)
-            x = float(gutter - shift)
-            for text, name, bold in pieces:
-                painter.setPen(colour(name))
-                painter.setFont(self._bold if bold else self._font)
-                painter.drawText(round(x), round(y + self._rise), text[:4000])
-                x += len(text) * self._advance
+            self._paint_pieces(painter, pieces, float(gutter - shift), gutter, y)
             widest = max(widest, sum(len(text) for text, _, _ in pieces))
-            painter.fillRect(QRect(0, y, gutter - Space.small, self._height), self._ground(number, level))
+            if shift:  # text was scrolled under the line's number
+                painter.fillRect(QRect(0, y, gutter - Space.small, self._height), self._ground(number, level))
             painter.setPen(colour("text_faint"))
-            painter.setFont(self._font)
-            numbers = QRect(0, y, gutter - Space.small - round(self._advance), self._height)
-            painter.drawText(numbers, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, str(number + 1))
+            digits = str(number + 1)
+            left = gutter - Space.small - (len(digits) + 1) * self._advance
+            painter.drawText(round(left), round(y + self._rise), digits)
         if widest != self._widest:
             self._widest = widest
             self._lay_out_width()
+
+    def _paint_pieces(self, painter: QPainter, pieces: list[Piece], x: float, left: int, y: int) -> None:
+        """Only the columns that are in sight are shaped and drawn: a line may be much longer than the window is wide."""
+        right, base = self.viewport().width(), round(y + self._rise)
+        for text, name, bold in pieces:
+            end = x + len(text) * self._advance
+            if end > left and x < right:
+                first = max(0, int((left - x) / self._advance))
+                last = int((right - x) / self._advance) + 1
+                painter.setPen(self._colour(name))
+                if bold:
+                    painter.setFont(self._bold)
+                painter.drawText(round(x + first * self._advance), base, text[first:last])
+                if bold:
+                    painter.setFont(self._font)
+            x = end
+
+    def _colour(self, name: str) -> QColor:
+        """The theme's colour, made once: a line has several, a frame many lines."""
+        colour = self._colours.get(name)
+        if colour is None:
+            colour = self._colours[name] = self._theme.colour(name)
+        return colour
 
     def _ground(self, number: int, level: Level) -> QColor:
         """Behind the line's number, over text that was scrolled under it."""
