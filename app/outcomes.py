@@ -52,11 +52,12 @@ def wait_loaded(client: Client, profile: str, quiet: bool, not_run: str = "") ->
         phase = seat.phase
         if seat.wanted == profile:
             begun = True
+        failure = seat.last_failure  # every want clears it: what is told here came after ours
+        if failure is not None and failure.profile_id == profile and not isinstance(phase, Backoff):
+            raise LoadFailed(failure, seat.notice)
         there = isinstance(phase, Ready | Stalled) and phase.profile_id == profile and phase.run_id != not_run
         if there and seat.wanted == profile:
             return seat
-        if seat.last_failure is not None and seat.last_failure.profile_id == profile and seat.wanted != profile:
-            raise LoadFailed(seat.last_failure, seat.notice)
         if begun and seat.wanted is None and isinstance(phase, Idle):
             raise EngineFailed(f"Loading {profile} was cancelled.")
         if begun and seat.wanted not in (None, profile):

@@ -188,7 +188,7 @@ def load(
     with Client(real_paths()) as client:
         client.ensure()
         try:
-            client.post("/control/want", wish, control.Accepted)
+            profile = client.post("/control/want", wish, control.Accepted).profile or profile
             if detach:
                 _show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
                 return

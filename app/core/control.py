@@ -61,6 +61,7 @@ class CommandView(msgspec.Struct, frozen=True, kw_only=True):
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool = True
     note: str = ""
+    profile: str = ""  # the id of the profile that was taken, where an alias was asked for
 
 
 class SettingField(msgspec.Struct, frozen=True, kw_only=True):

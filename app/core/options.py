@@ -56,7 +56,12 @@ def problem_with(option: Option, value: object) -> str | None:
                 return f"must be text, not {value!r}"
     if isinstance(value, int | float) and not isinstance(value, bool):
         if option.minimum is not None and value < option.minimum:
-            return f"must be at least {option.minimum:g}, not {value:g}"
+            return f"must be at least {_words(option.minimum)}, not {_words(value)}"
         if option.maximum is not None and value > option.maximum:
-            return f"must be at most {option.maximum:g}, not {value:g}"
+            return f"must be at most {_words(option.maximum)}, not {_words(value)}"
     return None
+
+
+def _words(number: float) -> str:
+    """A number as a person writes it: 10,000,000 rather than 1e+07."""
+    return f"{int(number):,}" if float(number).is_integer() else f"{number:g}"

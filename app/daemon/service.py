@@ -304,8 +304,8 @@ class Service:
         return self._board.changes(alive_seconds)
 
     async def want(self, wish: control.Want) -> control.Accepted:
-        await self._supervisor.want(wish.profile, wish.settings, wish.override)
-        return control.Accepted(note=f"{wish.profile} is loading.")
+        profile = await self._supervisor.want(wish.profile, wish.settings, wish.override)
+        return control.Accepted(note=f"{profile} is loading.", profile=profile)
 
     async def unload(self, _: control.Unload) -> control.Accepted:
         await self._supervisor.unload()
