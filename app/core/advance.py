@@ -29,7 +29,7 @@ from app.core.lifecycle import (
     StopFailed,
     Stopping,
 )
-from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
 
 # --- what is wanted, and the seat's whole state ----------------------------------------------------------------------
@@ -289,7 +289,7 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
     if isinstance(phase, Ready | Stalled) and same_load(wanted, state.serving):
         return replace(state, wanted=wanted, notice="", last_failure=None), ()
     settled = isinstance(phase, Idle | Failed | Ready | Stalled | Backoff)
-    if settled and plan is not None and not fits(plan) and not wanted.override:
+    if settled and plan is not None and not plan.is_admitted and not wanted.override:
         return state, (Refuse(does_not_fit(wanted.profile_id, plan, refused=True)),)
     state = replace(state, wanted=wanted, notice="", last_failure=None, port_attempts=0)
     if same_load(wanted, state.rollback_to):
@@ -333,11 +333,6 @@ def _restart(state: SeatState, now: float, budgets: Budgets) -> Step:
         kind="nothing_loaded", summary="There is no loaded model to load again.", advice="Load one first."
     )
     return state, (Refuse(refusal),)
-
-
-def fits(plan: MemoryPlan) -> bool:
-    """Admission: the high bound fits beside the headroom. What cannot be known is not refused (a failed probe is no no)."""
-    return plan.verdict in (Verdict.FITS, Verdict.UNKNOWN)
 
 
 def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:

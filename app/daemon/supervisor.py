@@ -278,7 +278,7 @@ class Supervisor:
         except EngineRoomError as error:
             self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))
             return
-        if not step.fits(prepared.plan) and not wanted.override:
+        if not prepared.plan.is_admitted and not wanted.override:
             self._tell(step.NotAdmitted(run_id, step.does_not_fit(wanted.profile_id, prepared.plan)))
             return
         if wanted.override:

@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,10 @@ from tests.rig.waiting import TooLate, eventually
 
 WORKERS = 3
 SURVIVAL_SECONDS = 15.0
+ALONE = threading.Lock()
+"""A starting daemon ends what any dead daemon of this account left behind, in other homes too: while one stage waits for
+its keepers to have done their work, no daemon starts in another one, or a keeper's failure would be hidden."""
+
 Session = Callable[[Daemon], None]
 
 
@@ -32,6 +37,10 @@ class Stage:
         self.home.settings(supervision={"stop_grace_seconds": 0.3, "drain_seconds": 2})
         furnish(self.home)
         self.daemon = Daemon(self.home)
+
+    def start(self, **environment: str) -> Daemon:
+        with ALONE:
+            return self.daemon.start(**environment)
 
     def survivors(self) -> list[Process]:
         return processes_of(self.home, runs_only=True)
@@ -54,8 +63,7 @@ class Stage:
 
     def die_at(self, session: Session, point: str) -> str:
         """A daemon that kills itself at `point` of the session; "" or what was wrong afterwards."""
-        daemon = self.daemon
-        daemon.start(ENGINE_ROOM_DIE_AT=point)
+        daemon = self.start(ENGINE_ROOM_DIE_AT=point)
         with contextlib.suppress(httpx.HTTPError, AssertionError, RuntimeError, OSError):
             session(daemon)
         try:
@@ -72,7 +80,8 @@ class Stage:
 
     def nothing_left(self) -> str:
         try:
-            eventually(lambda: not self.survivors(), SURVIVAL_SECONDS)
+            with ALONE:
+                eventually(lambda: not self.survivors(), SURVIVAL_SECONDS)
         except TooLate:
             return f"alive after {SURVIVAL_SECONDS:g} s: {'; '.join(map(str, self.survivors()))}"
         stream = self.daemon.slices_seen
@@ -88,7 +97,7 @@ class Stage:
 
     def next_start(self) -> str:
         """The daemon comes up again and settles: what was wanted is there or on its way, or nothing was wanted."""
-        daemon = self.daemon.start()
+        daemon = self.start()
         calm = lifecycle.Ready | lifecycle.Idle | lifecycle.Failed
         try:
             eventually(lambda: isinstance(daemon.seat().phase, calm), 20)

@@ -88,7 +88,7 @@ def test_ctrl_c_cancels_a_load_and_leaves_nothing(
     home: Home, fake_engine: FakeEngine, commands: Commands, daemon: Daemon
 ) -> None:
     """S3: what was begun is ended before the command returns."""
-    fake_engine.profile("slow", load_seconds=60)
+    fake_engine.profile("slow", load_seconds=8)
     daemon.start()
     loading = commands.begin("load", "slow")
     line_of(loading, "loading the weights")
@@ -233,7 +233,7 @@ def test_a_crash_after_the_load_began_tells_the_line_that_proves_it(
 def test_the_daemon_dying_in_the_middle_of_a_load_is_told(
     home: Home, fake_engine: FakeEngine, commands: Commands, daemon: Daemon
 ) -> None:
-    fake_engine.profile("slow", load_seconds=60)
+    fake_engine.profile("slow", load_seconds=8)
     daemon.start()
     loading = commands.begin("load", "slow")
     line_of(loading, "loading the weights")

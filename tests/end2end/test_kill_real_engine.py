@@ -75,7 +75,7 @@ def test_the_daemon_killed_at_transitions_leaves_no_real_engine(tmp_path: Path, 
 
 def death_at(stage: Stage, moment: str, which: str, daemon_too: bool) -> str:
     """One death while it is loading, ready, streaming or stopping; "" or what was wrong."""
-    daemon = stage.daemon.start()
+    daemon = stage.start()
     seen = len(daemon.phases())
     daemon.want("a")
     if moment == "loading":
@@ -110,7 +110,7 @@ def ended(stage: Stage, which: str, daemon_too: bool, moment: str) -> str:
     daemon = stage.daemon
     if daemon_too and which == "both":
         stage.forget_wanted()
-        daemon.start()
+        stage.start()
     elif not daemon_too and moment != "stopping":
         try:
             eventually(stage.recovered, 40)

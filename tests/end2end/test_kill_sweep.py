@@ -12,6 +12,7 @@ import pytest
 
 from app.core import lifecycle
 from tests.end2end.sweep import (
+    ALONE,
     SURVIVAL_SECONDS,
     Session,
     Stage,
@@ -82,7 +83,7 @@ SESSIONS: dict[str, Session] = {
 def transitions_of(folder: Path, session: Session) -> list[dict[str, object]]:
     stage = Stage(folder, fake_engines)
     try:
-        session(stage.daemon.start())
+        session(stage.start())
         return stage.daemon.events()
     finally:
         assert stage.close() == []
@@ -140,7 +141,7 @@ def kill_keepers(folder: Path, which: str, daemon_too: bool, moments: tuple[str,
 
 
 def kill_keepers_at(stage: Stage, which: str, daemon_too: bool, moment: str) -> str:
-    daemon = stage.daemon if stage.daemon.running else stage.daemon.start()
+    daemon = stage.daemon if stage.daemon.running else stage.start()
     seen = len(daemon.phases())
     daemon.want("a")
     ending = moment in ("Draining", "Stopping")
@@ -152,14 +153,15 @@ def kill_keepers_at(stage: Stage, which: str, daemon_too: bool, moment: str) -> 
     stage.kill(which, daemon_too)
     if daemon_too and which == "both":
         stage.forget_wanted()
-        daemon.start()  # nobody is left who could act: the next start finds the engine by its marker
+        stage.start()  # nobody is left who could act: the next start finds the engine by its marker
 
     def gone() -> bool:
         return not before & {process.pid for process in stage.survivors()}
 
     over: Callable[[], bool] = stage.recovered if not daemon_too and not ending else gone
     try:
-        eventually(over, 30 if over == stage.recovered else SURVIVAL_SECONDS)
+        with ALONE:
+            eventually(over, 30 if over == stage.recovered else SURVIVAL_SECONDS)
     except TooLate:
         return "; ".join(map(str, stage.survivors()))
     if daemon.running:

@@ -1,5 +1,5 @@
 """Decides what a model needs, what is free, and what would help."""
 
-from app.core.memory.planner import admitted, plan
+from app.core.memory.planner import plan
 
-__all__ = ["admitted", "plan"]
+__all__ = ["plan"]

@@ -66,3 +66,9 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     remedies: tuple[Remedy, ...] = ()
     holders: tuple[Holder, ...] = ()
     overridden: bool = False
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether a load may start without an override: the high bound fits beside the headroom. What cannot be known is
+        not refused (I4: a probe that fails is no refusal)."""
+        return self.verdict in (Verdict.FITS, Verdict.UNKNOWN)

@@ -101,11 +101,6 @@ def plan(
     )
 
 
-def admitted(plan: MemoryPlan) -> bool:
-    """Whether a load may start: the high bound is within what admission allows, or nothing is known, or it was overridden."""
-    return plan.overridden or plan.verdict in (Verdict.FITS, Verdict.UNKNOWN)
-
-
 def available_bytes(*, free: int, credit: int, headroom: int, total: int | None, staying: int, threshold: float) -> int:
     """What the high bound must not exceed: min(free + credit - headroom, threshold x total - what stays); may be negative."""
     by_free = free + credit - headroom

@@ -9,7 +9,7 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QMenu, QProgressBar, QVBoxLayout
 
 from app.core import lifecycle as phases
-from app.core.memory.plan_types import Remedy, Verdict
+from app.core.memory.plan_types import Remedy
 from app.core.snapshot import ProfileCard, SeatView
 from app.ui import wording
 from app.ui.store import profile_in
@@ -49,7 +49,7 @@ def deed_of(card: ProfileCard, seat: SeatView, connected: bool) -> Deed:
         return Deed.WAIT
     if not card.available or not card.engine_available or card.problem is not None:
         return Deed.NOTHING
-    if card.plan is not None and card.plan.verdict is Verdict.DOES_NOT_FIT:
+    if card.plan is not None and not card.plan.is_admitted:
         return Deed.LOAD_ANYWAY
     free = isinstance(seat.phase, phases.Idle | phases.Failed)
     return Deed.LOAD if free else Deed.SWITCH
@@ -189,6 +189,6 @@ def _need_text(card: ProfileCard, seat: SeatView, here: bool) -> str:
         return f"Not found: {card.model_path}"
     if not card.engine_available:
         return f"Install {wording.engine(card.profile.engine)} to use it"
-    if card.plan is not None and card.plan.verdict is Verdict.DOES_NOT_FIT:
+    if card.plan is not None and not card.plan.is_admitted:
         return card.plan.summary
     return wording.need(card.plan)

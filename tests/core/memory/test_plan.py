@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
-from app.core.memory import admitted, plan
+from app.core.memory import plan
 from app.core.memory.load import load_of
 from app.core.memory.needs import needs_on_gpus, needs_on_host
 from app.core.memory.parts import MIB, cache_cells, compute, kv_cache, placement, recurrent_state
@@ -205,7 +205,7 @@ def test_every_part_names_its_source_and_the_bounds_enclose_the_sum() -> None:
 def test_a_model_that_fits_says_what_it_needs() -> None:
     result = planned(llama(), {"context_tokens": 8192}, machine(card(22)))
     assert result.verdict is Verdict.FITS
-    assert admitted(result)
+    assert result.is_admitted
     assert result.summary.startswith("Needs about ")
     assert "GiB of RTX 4090" in result.summary
     assert not result.remedies
@@ -226,7 +226,7 @@ def test_a_model_that_eats_into_the_headroom_is_tight_and_not_admitted() -> None
     free = (device.likely_bytes + int(1.5 * GIB)) / GIB
     result = planned(llama(), {"context_tokens": 8192}, machine(card(free + 0.001)))
     assert result.verdict is Verdict.TIGHT
-    assert not admitted(result)
+    assert not result.is_admitted
     assert "possibly" in result.summary
 
 
@@ -273,7 +273,7 @@ def test_a_context_larger_than_the_machine_is_refused_with_numbers() -> None:
     """The kernel would kill the engine: malloc grants it, and the first use of the cache does not come back."""
     result = planned(llama(), {"context_tokens": 10_000_000}, machine(available_gib=20))
     assert result.verdict is Verdict.DOES_NOT_FIT
-    assert not admitted(result)
+    assert not result.is_admitted
     assert "of main memory, but only 19.0 GiB of 32.0 GiB can be used" in result.summary
     assert result.devices[0].high_bytes > 1_000 * GIB
     assert result.remedies[0].title.startswith("Shorten the context to ")
@@ -284,7 +284,7 @@ def test_unknown_card_memory_is_said_not_refused(driver: DriverState) -> None:
     gpus = Gpus(driver=driver, message="The NVIDIA driver does not answer.", host=machine().host)
     result = planned(llama(), {}, gpus, accelerator="cuda")
     assert result.verdict is Verdict.UNKNOWN
-    assert admitted(result)
+    assert result.is_admitted
     assert result.summary.startswith("The graphics card's free memory is not known")
 
 
@@ -381,5 +381,5 @@ def test_no_plan_raises_and_bounds_stay_in_order(
     assert result.summary.endswith(".")
     for device in result.devices:
         assert 0 <= device.low_bytes <= device.likely_bytes <= device.high_bytes
-    if admitted(result):
+    if result.is_admitted:
         assert all(device.high_bytes <= (device.available_bytes or 0) for device in result.devices)
