@@ -19,6 +19,12 @@ from tests.rig.waiting import eventually
 LEFTOVER = r"left|survived|ended it|earlier|previous"
 
 
+@pytest.fixture(autouse=True)
+def short_grace(home: Home) -> None:
+    """Most engines here have a grandchild that ignores TERM: what is not about patience shall not wait for it."""
+    home.settings(supervision={"stop_grace_seconds": 0.5})
+
+
 def runs_left(home: Home) -> list[str]:
     return [str(process) for process in processes_of(home, runs_only=True)]
 
@@ -99,6 +105,7 @@ def test_the_daemon_leaves_in_order_when_asked(
 
 def test_two_signals_are_one(home: Home, fake_engine: FakeEngine, daemon: Daemon) -> None:
     """Ctrl-C twice, while the engine takes its time: nothing is left either way."""
+    home.settings(supervision={"stop_grace_seconds": 5})
     fake_engine.profile("slow", slow_term_seconds=1)
     daemon.start().load("slow")
     daemon.signal(signal.SIGINT)

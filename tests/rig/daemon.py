@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 OTHERS = re.compile(r"; left alone\.")  # engines of other homes on this machine: seen, said, never touched (I5)
 LEFT_BEHIND = re.compile(r"The engine of run (\S+) was left behind")  # another home's run is not this test's matter
 
+
 class Slices(threading.Thread):
     """Follows /control/stream; keeps the latest value of each slice and every phase that was seen, in order."""
 
