@@ -27,6 +27,7 @@ ALIVE_SECONDS = 10.0
 LOG_PIECE_BYTES = 4 * 1024**2
 LOG_WAIT_SECONDS = 30.0
 LOG_POLL_SECONDS = 0.1
+KEEP_SECONDS = 2.0
 BODY_BYTES = 1024**2
 
 
@@ -119,13 +120,24 @@ class ControlServer:
 
     async def keep(self) -> None:
         """Makes the socket again when its folder was cleaned away (a runtime folder can vanish at logout)."""
+        told = False
         while True:
-            await asyncio.sleep(5)
-            if not self._path.exists():
-                log.warning("the control socket %s was removed; it is made again", self._path)
+            await asyncio.sleep(KEEP_SECONDS)
+            if self._path.exists():
+                told = False
+                continue
+            if not told:
+                log.warning(
+                    "the control socket %s was removed; it is made again as soon as its folder can be", self._path
+                )
+            told = True
+            try:
                 if self._site is not None:
-                    await self._site.stop()
+                    site, self._site = self._site, None
+                    await site.stop()
                 await self._listen()
+            except (OSError, EngineRoomError) as error:
+                log.info("not yet: %s", error)  # at logout the folder above is gone too, and comes back at login
 
     async def close(self) -> None:
         if self._runner is not None:

@@ -138,7 +138,7 @@ class Library:
             changed = True
             try:
                 changed = await self.rescan()
-            except OSError:
+            except Exception:  # whatever a folder holds, the next look must come
                 log.exception("the model folders could not be searched")
             self._listed.set()
             walked = 0.0 if changed else time.monotonic() - began

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import logging
 import os
-import tomllib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import msgspec
-import tomli_w
 from aiohttp import web
 from msgspec.structs import replace
 
 from app import PRODUCT_NAME, __version__
 from app.core import control
-from app.core.errors import AnotherDaemon, DiskFull, NotWritable, StorageError
+from app.core.errors import NotWritable
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
 from app.core.profiles import Profile
 from app.core.redaction import masked_arguments, masked_environment, secrets_of
-from app.core.settings import Settings, load_settings
-from app.core.settings_view import APPLIED_AT_ONCE, changed, fields_of
+from app.core.settings import Settings
+from app.core.settings_view import APPLIED_AT_ONCE
 from app.core.snapshot import (
     API_VERSION,
     Gpus,
@@ -50,54 +46,24 @@ from app.daemon.events import EventLog
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
+from app.daemon.instance import InstanceLock
 from app.daemon.library import Library
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
+from app.daemon.settings_file import SettingsFile
 from app.daemon.supervisor import Supervisor
 from app.daemon.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+SUPERVISOR = "supervisor"
 HISTORY_SECONDS = 1.0
 LOG_CAP_SECONDS = 5.0
 IDLE_LEAVE_SECONDS = 2.0
 
 
-class InstanceLock:
-    """One daemon per state folder; the lock is the kernel's, so it ends with the process, however that ends."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._held: IO[str] | None = None
-
-    def take(self) -> None:
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            held = self._file.open("a+")
-        except OSError as error:
-            raise NotWritable(
-                f"{self._file.parent} cannot be written: {error.strerror}.",
-                "Check the folder's owner and permissions, or set XDG_STATE_HOME to another one.",
-            ) from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            held.seek(0)
-            holder = held.read().strip() or "unknown"
-            held.close()
-            raise AnotherDaemon(
-                f"Engine Room's service is running already (process {holder}).",
-                "Use that one; `engine-room status` shows it.",
-            ) from error
-        held.truncate(0)
-        held.write(str(os.getpid()))
-        held.flush()
-        self._held = held
-
-    def release(self) -> None:
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+class _Part(Protocol):
+    async def close(self) -> None: ...
 
 
 class Service:
@@ -121,7 +87,8 @@ class Service:
         self._supervising = False
         self._lock = InstanceLock(paths.lock)
         self._leave = asyncio.Event()
-        self._tasks = Tasks()
+        self._tasks = Tasks(self._part_failed)
+        self._settings_file = SettingsFile(paths.settings_file, environment)
         self._problems: tuple[Problem, ...] = ()
         self._gateway_url = ""
         self._gateway_notice = ""
@@ -176,7 +143,7 @@ class Service:
             log.log(level, "%s", leftover.sentence)
         await self._library.start()
         self._tasks.start(self._sampler.run(), "gpu sampler")
-        self._tasks.start(self._supervisor.run(), "supervisor")
+        self._tasks.start(self._supervisor.run(), SUPERVISOR)
         self._supervising = True
         await self._open_gateway()
         self._publish()
@@ -207,15 +174,30 @@ class Service:
 
     async def _stop(self) -> None:
         log.info("the service stops")
+        parts: list[_Part] = [
+            self._tasks,
+            self._gateway,
+            self._server,
+            self._library,
+            self._sampler,
+            self._custody,
+            self._database,
+        ]
         if self._supervising:  # a start that failed has no engine, and must not forget what was wanted
-            await self._supervisor.close()
-        await self._tasks.close()
-        await self._gateway.close()
-        await self._server.close()
-        await self._library.close()
-        await self._sampler.close()
-        await self._custody.close()
-        await self._database.close()
+            parts.insert(0, self._supervisor)
+        for part in parts:
+            try:
+                await part.close()
+            except Exception:  # one part's trouble must not keep the others from being closed
+                log.exception("%s could not be closed in order", type(part).__name__)
+
+    def _part_failed(self, name: str, error: BaseException) -> None:
+        """A part that works without end has ended. Without the seat's owner the service is no use: it starts again."""
+        if name == SUPERVISOR:
+            self.leave()
+            return
+        self._problems = (*self._problems, Problem(where=name, summary=f"A part of the service failed: {error}."))
+        self._publish()
 
     def leave(self) -> None:
         self._leave.set()
@@ -224,8 +206,8 @@ class Service:
 
     def _sampled(self, gpus: Gpus) -> None:
         self._board.publish("gpus", gpus)
-        self._library.reprice(gpus)
         self._supervisor.note(gpus)
+        self._library.reprice(gpus)
 
     def _traffic(self, traffic: Traffic) -> None:
         self._board.publish("traffic", traffic)
@@ -234,6 +216,7 @@ class Service:
         """A profile may hold keys: the slice that everybody sees has them masked, the library's own cards do not (I18)."""
         shown = tuple(replace(card, profile=shown_profile(card.profile)) for card in library.profiles)
         self._board.publish("library", replace(library, profiles=shown))
+        self._publish()  # an engine may have been installed or removed meanwhile
 
     def _storage_trouble(self, trouble: str) -> None:
         if trouble:
@@ -334,18 +317,10 @@ class Service:
         return self._supervisor.secrets_of(run_id)
 
     async def settings(self) -> control.SettingsView:
-        current = load_settings(self._paths.settings_file)
-        before = {field.key: field.value for field in fields_of(self._settings, self._environment)}
-        fields = fields_of(current, self._environment)
-        waiting = tuple(field.key for field in fields if field.value != before[field.key])
-        return control.SettingsView(file=str(self._paths.settings_file), fields=fields, restart_needed=waiting)
+        return await self._settings_file.view(self._settings)
 
     async def change_settings(self, change: control.SettingsChange) -> control.SettingsView:
-        file = self._paths.settings_file
-        load_settings(file)  # a broken file is told, not overwritten
-        values = tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
-        write_whole(file, tomli_w.dumps(changed(values, change.values)))
-        self._take_over(load_settings(file))
+        self._take_over(await self._settings_file.change(change.values))
         return await self.settings()
 
     def _take_over(self, settings: Settings) -> None:
@@ -385,21 +360,3 @@ def shown_profile(profile: Profile) -> Profile:
         environment=masked_environment(profile.environment),
         extra_arguments=tuple(masked_arguments(profile.extra_arguments, hidden)),
     )
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Replaces `file` in one step, so that a full disk or a crash leaves the old one."""
-    beside = file.with_suffix(file.suffix + ".new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with beside.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        kind: type[StorageError] = DiskFull if full else NotWritable
-        advice = "Free some space" if full else "Check the owner and permissions of its folder"
-        raise kind(f"{file} cannot be written: {error.strerror}.", f"{advice}; the old content is kept.") from error

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 
 class Tasks:
-    """Holds strong references; an error is logged with the task's name and given to `on_error`."""
+    """Holds strong references; an error is logged, and given to `on_error` with the task's name."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: Callable[[str, BaseException], None] | None = None) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_error = on_error
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -26,6 +27,8 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the task %s ended with an error", task.get_name(), exc_info=error)
+            if self._on_error is not None:
+                self._on_error(task.get_name(), error)
 
     async def settle(self) -> None:
         """Waits until all that was started has ended by itself."""
