@@ -6,9 +6,9 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,10 +22,6 @@ from tests.rig.waiting import TooLate, eventually
 
 WORKERS = 3
 SURVIVAL_SECONDS = 15.0
-ALONE = threading.Lock()
-"""A starting daemon ends what any dead daemon of this account left behind, in other homes too: while one stage waits for
-its keepers to have done their work, no daemon starts in another one, or a keeper's failure would be hidden."""
-
 Session = Callable[[Daemon], None]
 
 
@@ -37,10 +33,7 @@ class Stage:
         self.home.settings(supervision={"stop_grace_seconds": 0.3, "drain_seconds": 2})
         furnish(self.home)
         self.daemon = Daemon(self.home)
-
-    def start(self, **environment: str) -> Daemon:
-        with ALONE:
-            return self.daemon.start(**environment)
+        self.before: set[int] = set()  # the engines' processes just before a death
 
     def survivors(self) -> list[Process]:
         return processes_of(self.home, runs_only=True)
@@ -61,27 +54,25 @@ class Stage:
 
     # --- one death ---
 
-    def die_at(self, session: Session, point: str) -> str:
-        """A daemon that kills itself at `point` of the session; "" or what was wrong afterwards."""
-        daemon = self.start(ENGINE_ROOM_DIE_AT=point)
+    def start(self, point: str = "") -> str:
+        """A daemon that will kill itself at `point`."""
+        self.daemon.start(**({"ENGINE_ROOM_DIE_AT": point} if point else {}))
+        return ""
+
+    def play(self, session: Session) -> str:
+        """The session up to the daemon's death; "" or what was wrong."""
         with contextlib.suppress(httpx.HTTPError, AssertionError, RuntimeError, OSError):
-            session(daemon)
+            session(self.daemon)
         try:
-            code = daemon.wait_end(3)
+            code = self.daemon.wait_end(3)
         except subprocess.TimeoutExpired:
             return "the daemon did not reach this point"
-        return self.after_death(code)
-
-    def after_death(self, code: int) -> str:
-        """Within 15 s no process with a run's marker is left in /proc, and every port that an engine had is free."""
-        if code != -signal.SIGKILL:
-            return f"the daemon ended by itself: {code}"
-        return self.nothing_left()
+        return "" if code == -signal.SIGKILL else f"the daemon ended by itself: {code}"
 
     def nothing_left(self) -> str:
+        """Within 15 s no process with a run's marker is left in /proc, and every port that an engine had is free."""
         try:
-            with ALONE:
-                eventually(lambda: not self.survivors(), SURVIVAL_SECONDS)
+            eventually(lambda: not self.survivors(), SURVIVAL_SECONDS)
         except TooLate:
             return f"alive after {SURVIVAL_SECONDS:g} s: {'; '.join(map(str, self.survivors()))}"
         stream = self.daemon.slices_seen
@@ -97,7 +88,7 @@ class Stage:
 
     def next_start(self) -> str:
         """The daemon comes up again and settles: what was wanted is there or on its way, or nothing was wanted."""
-        daemon = self.start()
+        daemon = self.daemon.start()
         calm = lifecycle.Ready | lifecycle.Idle | lifecycle.Failed
         try:
             eventually(lambda: isinstance(daemon.seat().phase, calm), 20)
@@ -136,41 +127,46 @@ def send(process: Process, number: int) -> None:
         os.kill(process.pid, number)
 
 
-def chain(folder: Path, furnish: Callable[[Home], None], session: Session, points: Sequence[str]) -> list[str]:
-    """Daemon after daemon in one home, each killed at its point: each start is the clean next start after the death
-    before it, and the last one shows that what was wanted comes back."""
-    wrong: list[str] = []
-    stage = Stage(folder, furnish)
-    for point in points:
+def all_at_once(pool: ThreadPoolExecutor, acts: Mapping[str, Callable[[], str]]) -> list[str]:
+    """Does all of it side by side and waits for all; what was wrong, with its label."""
+
+    def told(label: str, act: Callable[[], str]) -> str:
         try:
-            problem = stage.die_at(session, point)
-        except Exception as error:  # the daemon did not come up
+            problem = act()
+        except Exception as error:  # a daemon did not come up, a call was not answered
             problem = f"{type(error).__name__}: {error}"
-        if problem:
-            wrong.append(f"{point}: {problem}")
-            left = stage.close()
-            stage = Stage(folder.with_name(f"{folder.name}-after-{point.replace(':', '-')}"), furnish)
-            wrong += [f"{point}: left at the end: {one}" for one in left]
-        elif point != points[-1]:
-            stage.forget_wanted()
-    try:
-        problem = stage.next_start() if stage.home.paths.database.exists() else ""
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-    wrong += [f"after {points[-1]}: {problem}"] if problem else []
-    wrong += [f"left at the end: {one}" for one in stage.close()]
-    return wrong
+        return f"{label}: {problem}" if problem else ""
+
+    return [problem for problem in pool.map(lambda item: told(*item), acts.items()) if problem]
 
 
-def side_by_side(jobs: Sequence[Callable[[], list[str]]]) -> list[str]:
-    """What was wrong in any of them."""
+def sweep(folder: Path, furnish: Callable[[Home], None], session: Session, points: Sequence[str]) -> list[str]:
+    """Daemon after daemon in a few homes, each killed at its point: each start is the clean next start after the death
+    before it, and the last one shows that what was wanted comes back.
+
+    The homes go in step, because a starting daemon ends what any dead daemon of this account left behind, in other homes
+    too: no daemon starts between the deaths and the look at what is left, or a keeper's failure would be hidden."""
+    stages = [Stage(folder / f"home-{number}", furnish) for number in range(WORKERS)]
+    wrong: list[str] = []
     with ThreadPoolExecutor(WORKERS) as pool:
-        return [problem for each in pool.map(lambda job: job(), jobs) for problem in each]
-
-
-def dealt(points: Sequence[str], hands: int = WORKERS) -> Iterator[list[str]]:
-    """The points, dealt out to the workers."""
-    return (list(points[first::hands]) for first in range(hands) if points[first::hands])
+        for first in range(0, len(points), WORKERS):
+            now = dict(zip(points[first : first + WORKERS], stages, strict=False))
+            for step in (
+                {point: partial(stage.start, point) for point, stage in now.items()},
+                {point: partial(stage.play, session) for point, stage in now.items()},
+                {point: stage.nothing_left for point, stage in now.items()},
+            ):
+                wrong += all_at_once(pool, step)
+            if wrong:
+                break  # the homes are spoilt
+            if first + WORKERS < len(points):
+                for stage in now.values():
+                    stage.forget_wanted()
+        else:
+            wrong += all_at_once(pool, {f"after {point}": stage.next_start for point, stage in now.items()})
+        for left in pool.map(Stage.close, stages):
+            wrong += [f"left at the end: {one}" for one in left]
+    return wrong
 
 
 def fake_engines(home: Home) -> None:

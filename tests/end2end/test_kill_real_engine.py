@@ -2,7 +2,6 @@
 clean (I1); and uses the real window with it."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import tomli_w
 
 from app.core import lifecycle
 from app.core.resources import resources_folder
-from tests.end2end.sweep import SURVIVAL_SECONDS, Stage, chain, side_by_side
+from tests.end2end.sweep import SURVIVAL_SECONDS, Stage, sweep
 from tests.engines.tiny_model import write_tiny_model
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, chat_body, streamed
@@ -66,16 +65,13 @@ POINTS = ("before:3", "after:3", "before:4", "after:4", "after:5", "after:6", "b
 
 
 def test_the_daemon_killed_at_transitions_leaves_no_real_engine(tmp_path: Path, furnish: Furnish) -> None:
-    jobs = [
-        partial(chain, tmp_path / f"hand-{first}", furnish, whole_session, list(POINTS[first::2])) for first in range(2)
-    ]
-    wrong = side_by_side(jobs)
+    wrong = sweep(tmp_path, furnish, whole_session, POINTS)
     assert not wrong, "\n".join(wrong)
 
 
 def death_at(stage: Stage, moment: str, which: str, daemon_too: bool) -> str:
     """One death while it is loading, ready, streaming or stopping; "" or what was wrong."""
-    daemon = stage.start()
+    daemon = stage.daemon.start()
     seen = len(daemon.phases())
     daemon.want("a")
     if moment == "loading":
@@ -110,7 +106,7 @@ def ended(stage: Stage, which: str, daemon_too: bool, moment: str) -> str:
     daemon = stage.daemon
     if daemon_too and which == "both":
         stage.forget_wanted()
-        stage.start()
+        daemon.start()
     elif not daemon_too and moment != "stopping":
         try:
             eventually(stage.recovered, 40)
@@ -151,9 +147,7 @@ def deaths(folder: Path, furnish: Furnish, moments: list[tuple[str, str, bool]])
 
 @pytest.mark.parametrize("moment", ["loading", "ready", "streaming", "stopping"])
 def test_killed_keepers_and_daemons_leave_no_real_engine(tmp_path: Path, furnish: Furnish, moment: str) -> None:
-    mine = [death for death in DEATHS if death[0] == moment]
-    jobs = [partial(deaths, tmp_path / f"hand-{first}", furnish, mine[first::2]) for first in range(2)]
-    wrong = side_by_side(jobs)
+    wrong = deaths(tmp_path / "home", furnish, [death for death in DEATHS if death[0] == moment])
     assert not wrong, "\n".join(wrong)
 
 

@@ -4,23 +4,14 @@ The points come from the event log: a first run of each session tells its transi
 daemon kills itself at the exact line (ENGINE_ROOM_DIE_AT), so no point depends on the machine's speed.
 """
 
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from app.core import lifecycle
-from tests.end2end.sweep import (
-    ALONE,
-    SURVIVAL_SECONDS,
-    Session,
-    Stage,
-    chain,
-    dealt,
-    fake_engines,
-    side_by_side,
-)
+from tests.end2end.sweep import SURVIVAL_SECONDS, Session, Stage, all_at_once, fake_engines, sweep
 from tests.rig.daemon import Daemon, kill_verified
 from tests.rig.waiting import TooLate, eventually
 
@@ -31,7 +22,8 @@ pytestmark = [
 ]
 
 LEAST_POINTS = 60
-MOMENTS = ("Loading", "Ready", "Draining", "Stopping")
+ENDING = ("Draining", "Stopping")
+MOMENTS = ("Loading", "Ready", *ENDING)
 
 
 def load(daemon: Daemon) -> None:
@@ -83,7 +75,7 @@ SESSIONS: dict[str, Session] = {
 def transitions_of(folder: Path, session: Session) -> list[dict[str, object]]:
     stage = Stage(folder, fake_engines)
     try:
-        session(stage.start())
+        session(stage.daemon.start())
         return stage.daemon.events()
     finally:
         assert stage.close() == []
@@ -114,66 +106,80 @@ def test_there_are_enough_points(points: dict[str, list[str]]) -> None:
 def test_the_daemon_killed_at_each_transition_leaves_nothing(
     tmp_path: Path, points: dict[str, list[str]], name: str
 ) -> None:
-    jobs = [
-        partial(chain, tmp_path / f"hand-{number}", fake_engines, SESSIONS[name], hand)
-        for number, hand in enumerate(dealt(points[name]))
-    ]
-    wrong = side_by_side(jobs)
+    wrong = sweep(tmp_path, fake_engines, SESSIONS[name], points[name])
     assert not wrong, "\n".join(wrong)
 
 
 # --- keepers ---------------------------------------------------------------------------------------------------------
 
 
-def kill_keepers(folder: Path, which: str, daemon_too: bool, moments: tuple[str, ...]) -> list[str]:
-    """At the first transition into each moment: kill the outer, the inner or both keepers, perhaps the daemon with them."""
-    stage = Stage(folder, fake_engines)
-    wrong = []
-    for moment in moments:
-        try:
-            problem = kill_keepers_at(stage, which, daemon_too, moment)
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-        if problem:
-            wrong.append(f"{which} at {moment}: {problem}")
-            break  # the stage is spoilt
-    return wrong + [f"left at the end: {one}" for one in stage.close()]
-
-
-def kill_keepers_at(stage: Stage, which: str, daemon_too: bool, moment: str) -> str:
-    daemon = stage.daemon if stage.daemon.running else stage.start()
+def reach(stage: Stage, moment: str) -> str:
+    """At the first transition into the moment, with what lives then noted in the stage."""
+    daemon = stage.daemon
     seen = len(daemon.phases())
     daemon.want("a")
-    ending = moment in ("Draining", "Stopping")
-    if ending:
+    if moment in ENDING:
         daemon.wait_phase(lifecycle.Ready, "a")
         daemon.unload()
     eventually(lambda: moment in daemon.phases()[seen:], 20, moment, every=0.001)
-    before = {process.pid for process in stage.survivors()}
+    return ""
+
+
+def reach_and_kill(stage: Stage, moment: str, which: str, daemon_too: bool) -> str:
+    reach(stage, moment)
+    stage.before = {process.pid for process in stage.survivors()}
     stage.kill(which, daemon_too)
-    if daemon_too and which == "both":
-        stage.forget_wanted()
-        stage.start()  # nobody is left who could act: the next start finds the engine by its marker
+    return ""
 
-    def gone() -> bool:
-        return not before & {process.pid for process in stage.survivors()}
 
-    over: Callable[[], bool] = stage.recovered if not daemon_too and not ending else gone
+def gone(stage: Stage) -> str:
     try:
-        with ALONE:
-            eventually(over, 30 if over == stage.recovered else SURVIVAL_SECONDS)
+        eventually(lambda: not stage.before & {process.pid for process in stage.survivors()}, SURVIVAL_SECONDS)
     except TooLate:
         return "; ".join(map(str, stage.survivors()))
-    if daemon.running:
-        daemon.unload()
-        daemon.wait_idle()
-    else:
-        stage.forget_wanted()
-    return stage.nothing_left()
+    return ""
+
+
+def recovers(stage: Stage) -> str:
+    try:
+        eventually(stage.recovered, 30)
+    except TooLate:
+        return f"{stage.daemon.seat().phase}; {'; '.join(map(str, stage.survivors()))}"
+    return ""
+
+
+def clear(stage: Stage) -> str:
+    """Nothing is loaded and no daemon runs; no engine is left of it."""
+    if stage.daemon.running:
+        stage.daemon.unload()
+        stage.daemon.wait_idle()
+        stage.daemon.terminate()
+    problem = stage.nothing_left()
+    stage.forget_wanted()
+    return problem
 
 
 @pytest.mark.parametrize("daemon_too", [False, True], ids=["keeper alone", "keeper and daemon"])
 def test_killed_keepers_leave_nothing(tmp_path: Path, daemon_too: bool) -> None:
-    jobs = [partial(kill_keepers, tmp_path / which, which, daemon_too, MOMENTS) for which in ("outer", "inner", "both")]
-    wrong = side_by_side(jobs)
+    """The outer, the inner or both keepers are killed at four moments, perhaps the daemon with them. When all have gone,
+    nobody is left who could act: then the next start finds the engine by its marker."""
+    stages = {which: Stage(tmp_path / which, fake_engines) for which in ("outer", "inner", "both")}
+    wrong: list[str] = []
+    with ThreadPoolExecutor(len(stages)) as pool:
+        for moment in MOMENTS:
+            helpless = {"both"} if daemon_too else set()
+            look = recovers if not daemon_too and moment not in ENDING else gone
+            for step in (
+                {which: stage.start for which, stage in stages.items()},
+                {which: partial(reach_and_kill, stage, moment, which, daemon_too) for which, stage in stages.items()},
+                {which: partial(look, stage) for which, stage in stages.items() if which not in helpless},
+                {which: stages[which].start for which in helpless},
+                {which: partial(gone, stages[which]) for which in helpless},
+                {which: partial(clear, stage) for which, stage in stages.items()},
+            ):
+                wrong += [f"{moment}: {problem}" for problem in all_at_once(pool, step)]
+            if wrong:
+                break
+        for left in pool.map(Stage.close, stages.values()):
+            wrong += [f"left at the end: {one}" for one in left]
     assert not wrong, "\n".join(wrong)
