@@ -78,12 +78,10 @@ class Stage:
         stream = self.daemon.slices_seen
         ports = {seat.run.port for seat in stream.seats_seen if seat.run and seat.run.port} if stream else set()
         for port in ports:
-            with socket.socket() as again:
-                again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    again.bind(("127.0.0.1", port))
-                except OSError as error:
-                    return f"port {port}: {error}"
+            try:
+                eventually(lambda port=port: binds(port), SURVIVAL_SECONDS)
+            except TooLate:
+                return f"port {port} is still taken"
         return ""
 
     def next_start(self) -> str:
@@ -120,6 +118,17 @@ class Stage:
         if isinstance(seat.phase, lifecycle.Ready):
             return runs == {seat.phase.run_id}
         return isinstance(seat.phase, lifecycle.Failed) and not runs
+
+
+def binds(port: int) -> bool:
+    """Whether somebody can listen there. For a moment, any program's outgoing connection may have got that number."""
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            again.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def send(process: Process, number: int) -> None:
