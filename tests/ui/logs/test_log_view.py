@@ -42,7 +42,9 @@ def llama(number: int, letter: str = "I") -> bytes:
 
 
 @given(st.lists(st.binary(max_size=60)))
-def test_any_cut_of_the_bytes_gives_the_same_lines(tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]) -> None:
+def test_any_cut_of_the_bytes_gives_the_same_lines(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
     spool = Spool(tmp_path_factory.getbasetemp() / "cuts")
     for piece in pieces:
         spool.append(piece, spool.next_log_offset)
