@@ -85,7 +85,8 @@ class Shelf:
         problems = []
         for folder in (self._own, self._shipped):
             try:
-                names = sorted(path for path in folder.iterdir() if path.suffix == ".toml" and path.name[0] != ".")
+                found = (path for path in folder.iterdir() if path.suffix == ".toml" and path.name[0] != ".")
+                names = sorted(found, key=lambda path: path.stem)
             except FileNotFoundError:
                 continue
             except OSError as error:
