@@ -8,19 +8,16 @@ puts the previous model back once; a crash is answered by a bounded number of re
 
 from __future__ import annotations
 
-import msgspec
 from msgspec.structs import replace
 
 from app.core.lifecycle import (
     Backoff,
     Draining,
-    Endpoint,
     Failed,
     Failure,
     Idle,
     Killing,
     Loading,
-    Phase,
     Ready,
     ReleasingVram,
     Reserving,
@@ -30,241 +27,41 @@ from app.core.lifecycle import (
     Stopping,
 )
 from app.core.memory.plan_types import MemoryPlan
-from app.core.options import Scalar
-
-# --- what is wanted, and the seat's whole state ----------------------------------------------------------------------
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A load that somebody asked for. Two equal values mean the same load."""
-
-    profile_id: str
-    settings: dict[str, Scalar] = {}
-    override: bool = False
-
-
-class SeatState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides a seat's future. `serving` is what the present run was launched for; `ending` is why it ends."""
-
-    phase: Phase = Idle()
-    wanted: Wanted | None = None
-    serving: Wanted | None = None
-    endpoint: Endpoint | None = None
-    previous: Wanted | None = None  # the last one that was Ready: what a cancel offers
-    port_attempts: int = 0  # loads lost to somebody who took the port first
-    rollback_to: Wanted | None = None  # what a failed switch puts back, once
-    ending: Failure | None = None
-    crashed: bool = False  # the present end was not asked for and came after Ready
-    crashes: tuple[float, ...] = ()  # when; only those of the last ten minutes count
-    heard_at: float = 0.0  # last sign of life of a load
-    load_began_at: float = 0.0
-    ready_since: float = 0.0
-    runs_begun: int = 0
-    run_prefix: str = "run"
-    last_failure: Failure | None = None
-    notice: str = ""
-
-
-class Budgets(msgspec.Struct, frozen=True, kw_only=True):
-    """The named time budget of each phase, in seconds (I12)."""
-
-    reserve_seconds: float = 30
-    spawn_seconds: float = 30
-    drain_seconds: float = 30
-    stop_grace_seconds: float = 10
-    kill_seconds: float = 10
-    load_stall_seconds: float = 300
-    load_limit_seconds: float = 3_600
-    vram_return_seconds: float = 15
-    restarts: int = 3
-    restart_window_seconds: float = 600
-    backoff_seconds: float = 1
-
-
-# --- events ----------------------------------------------------------------------------------------------------------
-
-
-class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody wants a profile, or nothing. `plan` is priced with the leaving model credited; None = not priced."""
-
-    wanted: Wanted | None
-    plan: MemoryPlan | None = None
-
-
-class Restart(msgspec.Struct, frozen=True):
-    pass
-
-
-class Admitted(msgspec.Struct, frozen=True):
-    run_id: str
-
-
-class NotAdmitted(msgspec.Struct, frozen=True):
-    run_id: str
-    failure: Failure
-
-
-class Spawned(msgspec.Struct, frozen=True):
-    run_id: str
-
-
-class SpawnFailed(msgspec.Struct, frozen=True):
-    run_id: str
-    failure: Failure
-
-
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """A sign of life while loading; `stage` when a log line named one."""
-
-    run_id: str
-    stage: str | None = None
-    progress: float | None = None
-    eta_seconds: float | None = None
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """The engine owns its port, is the model we mean, and has generated one real token."""
-
-    run_id: str
-    endpoint: Endpoint
-
-
-class LoadFailed(msgspec.Struct, frozen=True):
-    """The load cannot succeed although a process may still be there."""
-
-    run_id: str
-    failure: Failure
-
-
-class Exited(msgspec.Struct, frozen=True):
-    """The engine's first process has ended although nobody asked it to; others of the run may still be there."""
-
-    run_id: str
-    failure: Failure
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """No process of the run is left. `failure` says why, as far as it was not asked for."""
-
-    run_id: str
-    failure: Failure | None = None
-
-
-class Survived(msgspec.Struct, frozen=True):
-    run_id: str
-    processes: tuple[str, ...]
-
-
-class Drained(msgspec.Struct, frozen=True):
-    run_id: str
-
-
-class Quiet(msgspec.Struct, frozen=True):
-    """An answer has had its first token and none since for longer than the stall budget."""
-
-    run_id: str
-
-
-class Flowing(msgspec.Struct, frozen=True):
-    run_id: str
-
-
-class Released(msgspec.Struct, frozen=True):
-    """Measured: the memory is back; or it is not, and `held` says who holds it."""
-
-    run_id: str
-    held: str = ""
-
-
-class Tick(msgspec.Struct, frozen=True):
-    pass
-
-
-Event = (
-    Want
-    | Restart
-    | Admitted
-    | NotAdmitted
-    | Spawned
-    | SpawnFailed
-    | Heard
-    | Answered
-    | LoadFailed
-    | Exited
-    | Ended
-    | Survived
-    | Drained
-    | Quiet
-    | Flowing
-    | Released
-    | Tick
+from app.core.seat import (
+    Admitted,
+    Answered,
+    AwaitDrain,
+    AwaitRelease,
+    Budgets,
+    CutStreams,
+    Drained,
+    Ended,
+    Event,
+    Exited,
+    Flowing,
+    Heard,
+    Inspect,
+    Kill,
+    LoadFailed,
+    NotAdmitted,
+    Quiet,
+    Refuse,
+    Released,
+    Reserve,
+    Restart,
+    SeatState,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Step,
+    Stop,
+    Survived,
+    Tick,
+    Want,
+    Wanted,
 )
 
-
-# --- effects ---------------------------------------------------------------------------------------------------------
-
-
-class Refuse(msgspec.Struct, frozen=True):
-    """Tell the caller no; nothing was stopped."""
-
-    failure: Failure
-
-
-class Reserve(msgspec.Struct, frozen=True):
-    """Check the memory against a fresh sample → Admitted | NotAdmitted."""
-
-    run_id: str
-    wanted: Wanted
-
-
-class Spawn(msgspec.Struct, frozen=True):
-    """→ Spawned | SpawnFailed, then Heard…, Answered | LoadFailed, and Ended once no process is left."""
-
-    run_id: str
-    wanted: Wanted
-
-
-class AwaitDrain(msgspec.Struct, frozen=True):
-    """→ Drained when no request is in flight to the run."""
-
-    run_id: str
-
-
-class CutStreams(msgspec.Struct, frozen=True):
-    """End what is still being answered with an explicit error."""
-
-    run_id: str
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """TERM, grace, KILL → Ended | Survived."""
-
-    run_id: str
-
-
-class Kill(msgspec.Struct, frozen=True):
-    """KILL now → Ended | Survived."""
-
-    run_id: str
-
-
-class Inspect(msgspec.Struct, frozen=True):
-    """Look which processes of the run are left → Ended | Survived."""
-
-    run_id: str
-
-
-class AwaitRelease(msgspec.Struct, frozen=True):
-    """→ Released when measured memory is back, or with the holder's name when the budget is over."""
-
-    run_id: str
-
-
-Effect = Refuse | Reserve | Spawn | AwaitDrain | CutStreams | Stop | Kill | Inspect | AwaitRelease
-Step = tuple[SeatState, tuple[Effect, ...]]
-
-
-# --- the decision ----------------------------------------------------------------------------------------------------
+# --- the decision
 
 
 def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:

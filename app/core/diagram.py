@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from app.core.advance import (
+from app.core.advance import advance
+from app.core.lifecycle import (
+    Backoff,
+    Draining,
+    Endpoint,
+    Failed,
+    Failure,
+    Idle,
+    Killing,
+    Loading,
+    Phase,
+    Ready,
+    ReleasingVram,
+    Reserving,
+    Spawning,
+    Stalled,
+    StopFailed,
+    Stopping,
+)
+from app.core.seat import (
     Admitted,
     Answered,
     Budgets,
@@ -23,25 +42,6 @@ from app.core.advance import (
     Tick,
     Want,
     Wanted,
-    advance,
-)
-from app.core.lifecycle import (
-    Backoff,
-    Draining,
-    Endpoint,
-    Failed,
-    Failure,
-    Idle,
-    Killing,
-    Loading,
-    Phase,
-    Ready,
-    ReleasingVram,
-    Reserving,
-    Spawning,
-    Stalled,
-    StopFailed,
-    Stopping,
 )
 
 

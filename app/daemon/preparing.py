@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from app.core.advance import Wanted
 from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
 from app.core.lifecycle import Failure
 from app.core.memory import plan as plan_memory
@@ -18,6 +17,7 @@ from app.core.memory.plan_types import MemoryPlan
 from app.core.profiles import Profile
 from app.core.redaction import masked_arguments, masked_environment
 from app.core.release import Expected
+from app.core.seat import Wanted
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, ProfileCard, RunView
 from app.daemon import processes

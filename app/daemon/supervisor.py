@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from app.core import advance as step
-from app.core.advance import Budgets, SeatState, Wanted, due
+from app.core import seat as step
+from app.core.advance import advance, does_not_fit, due
 from app.core.diagnosis import diagnose
 from app.core.errors import DaemonUnreachable, DoesNotFit, EngineFailed, EngineRoomError, UnknownProfile
 from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled
@@ -22,6 +22,7 @@ from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
 from app.core.profiles import Profile
 from app.core.release import expected_from, holders, released
+from app.core.seat import Budgets, SeatState, Wanted
 from app.core.settings import Settings
 from app.core.snapshot import DriverState, Gpus, Runs, RunView, Seats, SeatView
 from app.daemon import processes
@@ -206,7 +207,7 @@ class Supervisor:
 
     def _step(self, event: step.Event, reply: asyncio.Future[Failure | None] | None) -> None:
         before = self._state
-        self._state, effects = step.advance(before, event, self._clock(), self._budgets)
+        self._state, effects = advance(before, event, self._clock(), self._budgets)
         moved = type(before.phase) is not type(self._state.phase)
         if moved:
             self._moved(before, event)
@@ -279,7 +280,7 @@ class Supervisor:
             self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))
             return
         if not prepared.plan.is_admitted and not wanted.override:
-            self._tell(step.NotAdmitted(run_id, step.does_not_fit(wanted.profile_id, prepared.plan)))
+            self._tell(step.NotAdmitted(run_id, does_not_fit(wanted.profile_id, prepared.plan)))
             return
         if wanted.override:
             prepared.plan = replace(prepared.plan, overridden=True)

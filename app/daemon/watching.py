@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from app.core import advance as step
+from app.core import seat as step
 from app.core.snapshot import DriverState, Gpus
 from app.daemon import processes
 from app.daemon.gateway import Gateway

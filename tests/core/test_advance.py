@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from app.core import advance as step
-from app.core.advance import Budgets, SeatState, Wanted, advance, due
+from app.core import seat as step
+from app.core.advance import advance, due
 from app.core.lifecycle import Endpoint, Failure
 from app.core.memory.plan_types import MemoryPlan, Remedy, Verdict
+from app.core.seat import Budgets, SeatState, Wanted
 
 A, B, C = (Wanted(profile_id=name) for name in "abc")
 AT = Endpoint(base_url="http://127.0.0.1:1", model_name="a", engine="llama-server")

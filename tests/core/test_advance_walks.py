@@ -6,10 +6,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.core import advance as step
-from app.core.advance import Budgets, SeatState, Wanted, advance, due
+from app.core import seat as step
+from app.core.advance import advance, due
 from app.core.lifecycle import Endpoint, Failed, Failure, Idle, Ready, Stalled, StopFailed
+from app.core.seat import Budgets, SeatState, Wanted
 
+WOE = Failure(kind="crashed", summary="It died.", profile_id="a")
 PROFILES = st.sampled_from([Wanted(profile_id=name) for name in "abc"])
 WORLD = Budgets(drain_seconds=5, stop_grace_seconds=2, kill_seconds=2, vram_return_seconds=3, restarts=2)
 
@@ -24,6 +26,7 @@ class SeatWalk(RuleBasedStateMachine):
         self.alive: set[str] = set()
         self.spawns = 0
         self.pending: list[step.Event] = []
+        self.next_launch_fails = False
 
     def play(self, event: step.Event) -> None:
         self.state, effects = advance(self.state, event, self.now, WORLD)
@@ -33,13 +36,18 @@ class SeatWalk(RuleBasedStateMachine):
                     self.pending.append(step.Admitted(run_id))
                 case step.Spawn(run_id, _):
                     assert not self.alive, "I3: a second engine would be started beside the first"
-                    self.alive.add(run_id)
                     self.spawns += 1
+                    if self.next_launch_fails:
+                        self.next_launch_fails = False
+                        self.pending.append(step.SpawnFailed(run_id, WOE))
+                        continue
+                    self.alive.add(run_id)
                     self.pending.append(step.Spawned(run_id))
                     at = Endpoint(base_url="", model_name="", engine="")
                     self.pending.append(step.Answered(run_id, at))
                 case step.Stop(run_id) | step.Kill(run_id):
-                    self.pending.append(step.Ended(run_id))
+                    if run_id in self.alive:  # what never was cannot be ended: its SpawnFailed is under way
+                        self.pending.append(step.Ended(run_id))
                 case step.AwaitDrain(run_id):
                     self.pending.append(step.Drained(run_id))
                 case step.Inspect(run_id):
@@ -68,12 +76,23 @@ class SeatWalk(RuleBasedStateMachine):
     def news_arrives(self, index: int) -> None:
         self.deliver(index)
 
+    @rule()
+    def the_next_launch_will_fail(self) -> None:
+        self.next_launch_fails = True
+
+    @precondition(lambda self: self.alive)
+    @rule(kind=st.sampled_from(["load failed", "quiet", "flowing"]))
+    def an_engine_tells(self, kind: str) -> None:
+        run_id = next(iter(self.alive))
+        news = {"load failed": step.LoadFailed(run_id, WOE), "quiet": step.Quiet(run_id)}
+        self.play(news.get(kind, step.Flowing(run_id)))
+
     @precondition(lambda self: self.alive)
     @rule(told=st.booleans())
     def an_engine_dies(self, told: bool) -> None:
         run_id = next(iter(self.alive))
-        failure = Failure(kind="crashed", summary="It died.", profile_id="a")
-        self.pending.append(step.Ended(run_id, failure))
+        self.play(step.Exited(run_id, WOE))
+        self.pending.append(step.Ended(run_id, WOE))
         if told:
             self.deliver(len(self.pending) - 1)
 
