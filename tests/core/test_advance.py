@@ -278,3 +278,27 @@ def test_a_port_lost_between_choice_and_bind_is_tried_again_on_another_at_most_t
         seat(step.Admitted(seat.run))(step.Spawned(seat.run))
     seat(step.Exited(seat.run, failure("a", "port_taken")))(step.Ended(seat.run))(step.Released(seat.run))
     assert seat.phase == "Failed"
+
+
+def test_a_launch_that_fails_after_its_cancel_frees_the_seat() -> None:
+    """I2, I7: nobody else could tell that there is nothing to end."""
+    seat = Seat().want(A)
+    seat(step.Admitted(seat.run)).want(B)
+    assert (seat.phase, seat.asks()) == ("Killing", ["Kill"])
+    seat(step.SpawnFailed(seat.run, failure("a")))
+    assert seat.phase == "ReleasingVram"
+    seat(step.Released(seat.run))
+    assert seat.asked[0].wanted == B  # type: ignore[union-attr]
+
+
+def test_asking_again_for_what_is_loaded_is_never_refused() -> None:
+    seat = Seat().ready(A).want(A, NO_ROOM)
+    assert (seat.phase, seat.asks()) == ("Ready", [])
+
+
+def test_a_restart_while_loading_begins_anew_and_with_nothing_there_is_refused() -> None:
+    seat = Seat().loading(A)(step.Restart())
+    assert seat.phase == "Killing"
+    seat(step.Ended(seat.run))(step.Released(seat.run))
+    assert seat.asked[0].wanted == A  # type: ignore[union-attr]
+    assert Seat()(step.Restart()).asks() == ["Refuse"]
