@@ -230,6 +230,9 @@ def unload(as_json: Json = False) -> None:
     _show(control.Accepted(note="Nothing is loaded."), "Nothing is loaded.", as_json)
 
 
+app.command("stop", help="The same as unload.")(unload)
+
+
 @app.command()
 @spoken
 def restart(as_json: Json = False) -> None:

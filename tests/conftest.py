@@ -4,6 +4,7 @@ import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.rig.custody import end_all_of, processes_of
@@ -17,6 +18,10 @@ from tests.rig.waiting import TooLate, eventually
 signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a shell's background job ignores it, and children inherit that
+
+# Tests never judge speed: the machines are shared, and a slow moment is no failure.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 __all__ = ["embedded_engine", "embedded_python"]  # fixtures
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 
+from PySide6.QtCore import QTimer
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QMenu, QSystemTrayIcon
 
@@ -19,6 +20,8 @@ from app.ui.store import Store
 from app.ui.tasks import Tasks
 from app.ui.theme import Theme
 from app.ui.window import Window
+
+COLLECT_MS = 1_000
 
 Script = Callable[[Window, Store, Link], Awaitable[None]]
 
@@ -45,6 +48,7 @@ async def _live(
     window: Window, theme: Theme, paths: Paths, signals: Signals, start_service: bool, script: Script | None
 ) -> None:
     left = asyncio.Event()
+    collector = Collector()
     signals.tell(left.set)
     store = Store()
     tasks = Tasks(
@@ -66,6 +70,7 @@ async def _live(
         await tasks.close()
         await link.close()
         signals.close()
+        collector.stop()
 
 
 async def _connect(link: Link) -> None:
@@ -87,6 +92,24 @@ def _import_client() -> None:
 def _import_rest() -> None:
     import pygments.formatters
     import pygments.lexers.python  # noqa: F401
+
+
+class Collector(QTimer):
+    """Collects garbage cycles in the window's thread only: one collected in a worker thread would free Qt's objects there,
+    which Qt answers with a crash, now and then."""
+
+    def __init__(self) -> None:
+        super().__init__(interval=COLLECT_MS)
+        gc.disable()
+        self.timeout.connect(self._collect)
+        self.start()
+
+    def _collect(self) -> None:
+        counts, thresholds = gc.get_count(), gc.get_threshold()
+        for generation in (2, 1, 0):
+            if counts[generation] > thresholds[generation]:
+                gc.collect(generation)
+                return
 
 
 class Tray(QSystemTrayIcon):

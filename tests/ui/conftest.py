@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -58,3 +59,12 @@ def stage_of(qtbot: QtBot, qapp: QApplication, tmp_path: Path) -> Iterator[Stage
     for one in made:  # at once, not some day: widgets that live on would be restyled by every later test
         shiboken6.delete(one.presenter)
         shiboken6.delete(one.window)
+
+
+@pytest.fixture(autouse=True)
+def garbage_stays_in_this_thread() -> Iterator[None]:
+    """As in the window itself: a cycle collected in a worker thread would free Qt's objects there, and Qt crashes."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.enable()

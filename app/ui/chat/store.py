@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -45,12 +46,13 @@ class ChatFile:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             connection = sqlite3.connect(self._file, timeout=5, check_same_thread=False)
             self._file.chmod(0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
+            _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+                script = f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+                _patiently(lambda: connection.executescript(script))
         except (sqlite3.Error, OSError) as error:
             if connection is not None:
                 connection.close()
@@ -218,6 +220,18 @@ class ChatWriter:
             self._trouble = trouble
             self._on_trouble(trouble)
         return batch
+
+
+def _patiently(work: Callable[[], object], tries: int = 100, pause_seconds: float = 0.05) -> None:
+    """SQLite's own patience does not cover the change to WAL, nor two processes that make the file at one moment."""
+    for last in (*[False] * (tries - 1), True):
+        try:
+            work()
+            return
+        except sqlite3.OperationalError as error:
+            if last or "locked" not in str(error):
+                raise
+            time.sleep(pause_seconds)
 
 
 def told(error: BaseException, file: Path) -> StorageError:
