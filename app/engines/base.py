@@ -7,7 +7,6 @@ feeds each new log line to `stage_of`, probes by `readiness`, and hands the log'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -80,7 +79,6 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, str] = {}  # our name → the engine's metric name; see COUNTERS
     # the gateway's path → the engine's, where they differ ("/v1/tokenize" → "/extras/tokenize")
     paths: dict[str, str] = {}
-    uses_gpu_when_built_for_it: bool = True
 
 
 # The same names for all engines: what a page may show, whatever runs.
@@ -118,8 +116,3 @@ class EngineFamily(Protocol):
     def how_to_get(self) -> str:
         """One sentence for a person who lacks this engine."""
         ...
-
-
-def log_folder(state_folder: Path) -> Path:
-    """Where the runs' logs lie."""
-    return state_folder / "runs"
