@@ -18,6 +18,24 @@ GET  /control/runs/{id}/log?from=N&limit=BYTES&wait=SECONDS
                                           headers X-Log-Start, X-Log-End (offsets of this piece), X-Log-Size, X-Log-Over: 0|1
 GET  /control/settings                  → SettingsView
 POST /control/settings  SettingsChange  → SettingsView | 422 setting_invalid
+GET  /control/engines/options           → OptionsView (the typed settings of each family)
+POST /control/engines/install Install   → JobStarted | 409 when one runs already, 422 when nothing such can be installed
+POST /control/engines/remove  EngineOf  → JobStarted | 409 while a run uses it
+POST /control/engines/pin     Pin       → Accepted
+POST /control/engines/add     AddEngine → Accepted (a file or an environment anywhere)
+POST /control/engines/canary  Canary    → JobStarted
+POST /control/jobs/cancel     JobOf     → Accepted
+GET  /control/jobs/{id}/log             → text
+GET  /control/caches                    → Caches
+POST /control/caches/clear    CacheOf   → JobStarted
+POST /control/export          ExportOf  → Export
+GET  /control/profiles/{id}             → ProfileText
+POST /control/profiles        ProfileText → ProfileText | 422 profile_invalid with all its problems
+POST /control/profiles/remove ProfileOf → Accepted (a user's own file goes to the trash)
+GET  /control/runs/{id}/manifest        → Manifest
+POST /control/runs/again      RunOf     → Accepted
+POST /control/lend            Lend      → Accepted
+POST /control/lend/return     Unload    → Accepted
 GET  /control/doctor                    → Report
 POST /control/shutdown  Shutdown        → Accepted, then the daemon unloads everything and leaves
      /v1/…                              → the gateway, unchanged
@@ -27,7 +45,9 @@ from __future__ import annotations
 
 import msgspec
 
-from app.core.options import Scalar
+from app.core.options import Option, Scalar
+from app.core.profiles import Profile
+from app.core.snapshot import InstallationView, RunView
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +69,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True):
 
 class CommandOf(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
+    settings: dict[str, Scalar] = {}
 
 
 class CommandView(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +77,7 @@ class CommandView(msgspec.Struct, frozen=True, kw_only=True):
 
     argv: tuple[str, ...]
     environment: dict[str, str]
+    unknown_flags: tuple[str, ...] = ()  # extra arguments that this build's own help does not know
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,3 +121,133 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
+
+
+# --- engines, jobs, caches -------------------------------------------------------------------------------------------
+
+
+class OptionsView(msgspec.Struct, frozen=True, kw_only=True):
+    families: dict[str, tuple[Option, ...]]
+    presets: dict[str, dict[str, dict[str, Scalar]]] = {}  # family → preset → settings
+
+
+class Install(msgspec.Struct, frozen=True, kw_only=True):
+    """`version` "" = the one that we know best; `accelerator` "" = the best that is here."""
+
+    family: str
+    version: str = ""
+    accelerator: str = ""
+
+
+class EngineOf(msgspec.Struct, frozen=True, kw_only=True):
+    installation: str
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """Use this installation wherever a profile names none; "" = the best one again."""
+
+    family: str
+    installation: str = ""
+
+
+class AddEngine(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+
+
+class Canary(msgspec.Struct, frozen=True, kw_only=True):
+    """Try an installation on a profile of the person's, against the one that is used now."""
+
+    installation: str
+    profile: str = "demo"
+
+
+class CanaryResult(msgspec.Struct, frozen=True, kw_only=True):
+    installation: str
+    against: str
+    profile: str
+    first_token_seconds: tuple[float | None, float | None]  # of the new one, of the old one
+    tokens_per_second: tuple[float | None, float | None]
+    same_answer: bool | None = None
+    verdict: str = ""  # a sentence
+
+
+class JobStarted(msgspec.Struct, frozen=True, kw_only=True):
+    job: str
+
+
+class JobOf(msgspec.Struct, frozen=True, kw_only=True):
+    job: str
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    title: str
+    path: str
+    disk_bytes: int
+    sentence: str  # what clearing it costs
+
+
+class Caches(msgspec.Struct, frozen=True, kw_only=True):
+    caches: tuple[Cache, ...]
+
+
+class CacheOf(msgspec.Struct, frozen=True, kw_only=True):
+    cache: str
+
+
+# --- profiles, exports, manifests ------------------------------------------------------------------------------------
+
+
+class ProfileOf(msgspec.Struct, frozen=True, kw_only=True):
+    profile: str
+
+
+class ProfileText(msgspec.Struct, frozen=True, kw_only=True):
+    """A profile as the text of its file. `own` = the person's own file; saving another makes one of that id."""
+
+    profile: str
+    text: str
+    own: bool = True
+
+
+class ExportOf(msgspec.Struct, frozen=True, kw_only=True):
+    profile: str
+    kind: str  # shell · systemd · compose
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """Text to save; keys are not in it: `notes` say what to fill in."""
+
+    file_name: str
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+class RunOf(msgspec.Struct, frozen=True, kw_only=True):
+    run: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """All that made a run what it was; enough to run it again. Secrets are masked."""
+
+    run: RunView
+    profile: Profile
+    settings: dict[str, Scalar] = {}  # effective, with the defaults that the machine decided
+    model_path: str = ""
+    model_bytes: int | None = None
+    model_modified_unix: float | None = None
+    model_fingerprint: str = ""  # over head, tail and size: cheap enough for each launch
+    installation: InstallationView | None = None
+    driver_version: str | None = None
+    gpus: tuple[str, ...] = ()  # names and uuids
+    product_version: str = ""
+
+
+# --- lending ---------------------------------------------------------------------------------------------------------
+
+
+class Lend(msgspec.Struct, frozen=True, kw_only=True):
+    """Free the card for so long, then the same model comes back. Again = a new time from now."""
+
+    minutes: float = 30.0
+    seat: str = "main"

@@ -30,6 +30,11 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     unit: str = ""
+    title: str = ""  # a form's label; "" = made of the name
+    group: str = ""  # a form's heading: "Context and memory", "Speed", "Model parts", "Chat", "Server"
+    advanced: bool = False  # a form shows it only on demand
+    since: str = ""  # first engine version that knows it; "" = all
+    until: str = ""  # first engine version that has it no more
     flag: str = ""  # argv flag, e.g. "--ctx-size"; "" when the engine gets it another way
     environment: str = ""  # environment variable, when that is the way
 

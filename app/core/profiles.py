@@ -44,6 +44,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[str, ...] = ()  # uuids; empty = all that are there
     seat: str = "main"
     fallback: str | None = None
+    installation: str = ""  # pins one installation of the engine by its id or its path; "" = the family's chosen one
+    load_at_start: bool = False
+    keep_loaded: bool = False  # pinned: never unloaded for being idle, never in a switch that a request asked for
+    idle_unload_seconds: int | None = None  # None = the setting's; 0 = never
     extra_arguments: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     source: str = ""  # "shipped", "found" (made from a model file) or the TOML file's path

@@ -60,6 +60,8 @@ class SeatView(msgspec.Struct, frozen=True, kw_only=True):
     previous: str | None = None  # profile that a failure would put back, or that a cancel offers
     notice: str = ""  # "demo-long did not start; demo is back with its settings"
     last_failure: Failure | None = None  # why the wanted model is not there, kept after a rollback until the next want
+    lent_until_unix: float | None = None  # the card is lent: `wanted` comes back then
+    idle_unload_at_unix: float | None = None  # set only while nobody asks anything and an idle policy holds
 
 
 class Seats(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,16 +192,64 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that takes its time and may be cancelled: an installation, a removal, a canary. Kept for a while when over."""
+
     id: str
     title: str
     state: str  # running · done · failed · cancelled
-    progress: float | None = None
-    detail: str = ""
+    progress: float | None = None  # 0..1
+    detail: str = ""  # what it does now, for a person
     error: str = ""
+    advice: str = ""
+    kind: str = ""  # install · remove · canary · clear
+    subject: str = ""  # what it is about: a family, an installation's id, a cache
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    steps_done: int | None = None  # of a build
+    steps_total: int | None = None
+    eta_seconds: float | None = None
+    started_at_unix: float = 0.0
+    ended_at_unix: float | None = None
+    log_path: str = ""  # kept when it failed
+    result: dict[str, object] = {}  # of a canary: see CanaryResult in control
 
 
 class Jobs(msgspec.Struct, frozen=True, kw_only=True):
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[Job, ...] = ()  # newest first
+
+
+# --- engines ---------------------------------------------------------------------------------------------------------
+
+
+class InstallationView(msgspec.Struct, frozen=True, kw_only=True):
+    """One installed engine. `id` is stable while it stays where it is; a profile or a family pins it by that."""
+
+    id: str
+    family: str
+    version: str = ""
+    build: str = ""  # as the engine calls itself
+    accelerator: str = "cpu"
+    devices: tuple[str, ...] = ()  # as the engine lists them
+    features: tuple[str, ...] = ()  # "metrics", "lora", "mmproj", "draft", …
+    source: str = "path"  # ours · path · own · venv · conda · file · variable · docker · ollama
+    path: str = ""
+    disk_bytes: int | None = None  # only of ours: others are not ours to measure or to remove
+    installed_at_unix: float | None = None
+    chosen: bool = False  # what a profile without a pin would use now
+    in_use: bool = False  # a run of ours executes it
+    problem: str = ""  # why it cannot be used: "it needs CPU instructions that this processor lacks"
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine build that could be installed here."""
+
+    family: str
+    version: str
+    accelerator: str
+    how: str = "wheel"  # wheel · build
+    suits: bool = True  # such a device is here
+    needs: str = ""
+    installed: str = ""  # id of the installation, when it is there already
 
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,9 +258,17 @@ class EngineView(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     title: str
     available: bool
-    build: str = ""
+    build: str = ""  # of the chosen one
     path: str = ""
     how_to_get: str = ""
+    installations: tuple[InstallationView, ...] = ()  # the chosen one first
+    pinned: str = ""  # the installation that the person has pinned for the whole family
+    offers: tuple[Offer, ...] = ()  # best first
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True):
+    families: tuple[EngineView, ...] = ()
+    accelerators: tuple[str, ...] = ()  # what is here, best first
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +298,7 @@ SLICES: dict[str, type[msgspec.Struct]] = {
     "library": Library,
     "runs": Runs,
     "jobs": Jobs,
+    "engines": Engines,
     "service": Service,
 }
 

@@ -24,6 +24,13 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     executable: str
     build: str = ""
     accelerator: str = "cpu"  # cpu · cuda · rocm · vulkan · metal
+    id: str = ""  # what a pin names; see InstallationView
+    version: str = ""
+    source: str = "path"
+    devices: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    library_folder: str = ""  # shared libraries that a Python binding is to load, when they are not its own
+    problem: str = ""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
