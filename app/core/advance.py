@@ -370,7 +370,7 @@ def same_load(one: Wanted | None, other: Wanted | None) -> bool:
     """Whether both are the same model with the same settings; an override does not make a load another one."""
     if one is None or other is None:
         return one is other
-    return (one.profile_id, one.settings) == (other.profile_id, other.settings)
+    return (one.profile_id, one.settings, one.as_run) == (other.profile_id, other.settings, other.as_run)
 
 
 def due(state: SeatState, budgets: Budgets) -> float | None:

@@ -33,7 +33,7 @@ GET  /control/profiles/{id}             → ProfileText
 POST /control/profiles        ProfileText → ProfileText | 422 profile_invalid with all its problems
 POST /control/profiles/remove ProfileOf → Accepted (a user's own file goes to the trash)
 GET  /control/runs/{id}/manifest        → Manifest
-POST /control/runs/again      RunOf     → Accepted
+POST /control/runs/again      RunOf     → Accepted | 409 model_changed, 424 engine_not_installed: `force` goes on
 POST /control/lend            Lend      → Accepted
 POST /control/lend/return     Unload    → Accepted
 GET  /control/doctor                    → Report
@@ -45,7 +45,7 @@ from __future__ import annotations
 
 import msgspec
 
-from app.core.options import Option, Scalar
+from app.core.options import Option, Preset, Scalar
 from app.core.profiles import Profile
 from app.core.snapshot import InstallationView, RunView
 
@@ -57,6 +57,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     seat: str = "main"
     override: bool = False
     settings: dict[str, Scalar] = {}
+    preset: str = ""  # laid over the profile's settings and under `settings`, for this launch only
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True):
 class CommandOf(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
     settings: dict[str, Scalar] = {}
+    preset: str = ""
 
 
 class CommandView(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +130,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 class OptionsView(msgspec.Struct, frozen=True, kw_only=True):
     families: dict[str, tuple[Option, ...]]
-    presets: dict[str, dict[str, dict[str, Scalar]]] = {}  # family → preset → settings
+    presets: dict[str, tuple[Preset, ...]] = {}
+    titles: dict[str, str] = {}  # of the families
 
 
 class Install(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +216,8 @@ class ProfileText(msgspec.Struct, frozen=True, kw_only=True):
 class ExportOf(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
     kind: str  # shell · systemd · compose
+    port: int = 8080  # the engine's own, once it runs without us
+    settings: dict[str, Scalar] = {}  # over the profile's
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +230,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 
 class RunOf(msgspec.Struct, frozen=True, kw_only=True):
     run: str
+    force: bool = False  # also when the model's file has changed since, or the engine build is gone
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +247,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     driver_version: str | None = None
     gpus: tuple[str, ...] = ()  # names and uuids
     product_version: str = ""
+    stages: dict[str, float] = {}  # stage of the load → seconds after the launch at which it began
+    as_run: str = ""  # it was to be like this earlier run
 
 
 # --- lending ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 EngineRoomError
 ├─ ConfigError     SettingInvalid · ProfileInvalid
-├─ ModelError      UnknownProfile · ModelMissing · ModelUnreadable
+├─ ModelError      UnknownProfile · UnknownRun · ModelMissing · ModelUnreadable · ModelChanged
 ├─ EngineError     EngineNotInstalled · DoesNotFit · EngineFailed
 ├─ DaemonError     DaemonUnreachable · DaemonTooOld · AnotherDaemon · BadRequest
 └─ StorageError    NotWritable · DiskFull · SocketPathTooLong
@@ -89,6 +89,16 @@ class ModelMissing(ModelError):
 
 class ModelUnreadable(ModelError):
     kind, http_status = "model_unreadable", 422
+
+
+class UnknownRun(ModelError):
+    kind = "no_such_run"
+
+
+class ModelChanged(ModelError):
+    """The model's file is not what it was in the run that shall be repeated."""
+
+    kind, http_status = "model_changed", 409
 
 
 class EngineError(EngineRoomError):

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
+from app.core.profiles import Profile
+
 MASK = b"*"
 HIDDEN = "***"
 CONTEXT_BYTES = 512  # a secret that begins before a piece must still be seen: read this much more on both sides
@@ -46,6 +50,16 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
         value
         for name, value in environment.items()
         if _SECRET_NAME.search(name) and len(value) >= 4 and not _HARMLESS.fullmatch(value)
+    )
+
+
+def shown_profile(profile: Profile) -> Profile:
+    """The profile as it travels and is kept: no value of its environment or extra arguments that speaks of a secret."""
+    hidden = secrets_of(profile.environment)
+    return msgspec.structs.replace(
+        profile,
+        environment=masked_environment(profile.environment),
+        extra_arguments=tuple(masked_arguments(profile.extra_arguments, hidden)),
     )
 
 

@@ -17,6 +17,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     profile_id: str
     settings: dict[str, Scalar] = {}
     override: bool = False
+    as_run: str = ""  # the profile as it was in this earlier run, in place of what it is now
 
 
 class SeatState(msgspec.Struct, frozen=True, kw_only=True):

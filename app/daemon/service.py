@@ -18,8 +18,7 @@ from app.core import control
 from app.core.errors import NotWritable
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
-from app.core.profiles import Profile
-from app.core.redaction import masked_arguments, masked_environment, secrets_of
+from app.core.redaction import masked_arguments, masked_environment, shown_profile
 from app.core.settings import Settings
 from app.core.settings_view import APPLIED_AT_ONCE
 from app.core.snapshot import (
@@ -350,13 +349,3 @@ class Service:
 
     async def gateway(self, request: web.Request) -> web.StreamResponse:
         return await self._gateway.handler(request)
-
-
-def shown_profile(profile: Profile) -> Profile:
-    """The profile as it travels: no value of its environment or extra arguments that speaks of a secret."""
-    hidden = secrets_of(profile.environment)
-    return replace(
-        profile,
-        environment=masked_environment(profile.environment),
-        extra_arguments=tuple(masked_arguments(profile.extra_arguments, hidden)),
-    )
