@@ -13,7 +13,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts
 from app.core.diagnosis.pattern import FailurePattern as FailurePattern
-from app.core.options import Option
+from app.core.options import Option, Scalar
 from app.core.profiles import Profile
 
 
@@ -107,6 +107,10 @@ class EngineFamily(Protocol):
     readiness: Readiness
     traits: Traits
     failures: tuple[FailurePattern, ...]
+
+    def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
+        """The settings of a launch as they count: the profile's over our defaults, completed by what the machine decides."""
+        ...
 
     def command(self, launch: Launch) -> Command:
         """The exact argv and environment; raises SettingInvalid when a setting cannot be said to this engine."""

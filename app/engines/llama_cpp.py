@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from app.core.diagnosis.llama_cpp import LLAMA_CPP
-from app.core.options import Option
+from app.core.options import Option, Scalar
 from app.engines import native_server as native
 from app.engines.arguments import checked_settings, flags
 from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits
@@ -26,8 +26,11 @@ class LlamaCpp:
     traits: Traits = native.TRAITS
     failures: tuple[FailurePattern, ...] = LLAMA_CPP
 
+    def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
+        return native.with_launch_defaults(checked_settings(launch.profile, self.options, self.title), launch)
+
     def command(self, launch: Launch) -> Command:
-        values = native.with_launch_defaults(checked_settings(launch.profile, self.options, self.title), launch)
+        values = self.effective_settings(launch)
         argv = [
             *(launch.installation.executable, "-I", str(HOST_SCRIPT)),  # -I: nothing of the caller's Python gets in
             *("--model", launch.model_path),

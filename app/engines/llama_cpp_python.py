@@ -159,8 +159,11 @@ class LlamaCppPython:
     )
     failures: tuple[FailurePattern, ...] = (*LLAMA_CPP_PYTHON, *LLAMA_CPP)
 
+    def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
+        return native.with_launch_defaults(checked_settings(launch.profile, self.options, self.title), launch)
+
     def command(self, launch: Launch) -> Command:
-        values = native.with_launch_defaults(checked_settings(launch.profile, OPTIONS, self.title), launch)
+        values = self.effective_settings(launch)
         argv = [
             *(launch.installation.executable, "-I", "-m", "llama_cpp.server"),
             *("--model", launch.model_path),

@@ -61,8 +61,11 @@ class LlamaServer:
     traits: Traits = native.TRAITS
     failures: tuple[FailurePattern, ...] = LLAMA_CPP
 
+    def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
+        return native.with_launch_defaults(checked_settings(launch.profile, self.options, self.title), launch)
+
     def command(self, launch: Launch) -> Command:
-        values = native.with_launch_defaults(checked_settings(launch.profile, OPTIONS, self.title), launch)
+        values = self.effective_settings(launch)
         argv = [
             launch.installation.executable,
             *("--model", launch.model_path),
