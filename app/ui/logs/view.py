@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 
-from PySide6.QtCore import QPoint, QRect, Qt, Signal
+from PySide6.QtCore import QElapsedTimer, QPoint, QRect, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QColor,
     QFont,
@@ -18,6 +18,7 @@ from PySide6.QtGui import (
     QMouseEvent,
     QPainter,
     QPaintEvent,
+    QPixmap,
     QResizeEvent,
 )
 from PySide6.QtWidgets import QAbstractScrollArea, QFrame
@@ -32,6 +33,7 @@ LEVEL_COLOURS = {Level.DEBUG: "text_faint", Level.INFO: "good", Level.WARNING: "
 ANSI = ("text_faint", "danger", "good", "warning", "code_name", "predicted", "accent", "text") * 2
 LINE_FACTOR = 1.55
 KEPT_LINES = 400
+SLICE_MS = 1  # of painting at a time while a log grows: the next frame, and whoever types, never waits for a storm
 
 Piece = tuple[str, str, bool]  # text, colour name, bold
 
@@ -56,6 +58,12 @@ class LogView(QAbstractScrollArea):
         self._lines: OrderedDict[int, tuple[bytes, list[Piece], Level]] = OrderedDict()
         self._colours: dict[str, QColor] = {}
         self._widest = 0
+        self._picture: QPixmap | None = None  # of what is to be seen now, when it was painted in slices
+        self._canvas: QPixmap | None = None  # the next picture, with `_canvas_rows` of its rows from `_canvas_first` on
+        self._canvas_first = self._canvas_rows = 0
+        self._grown_again = False
+        self._slices = QTimer(self, singleShot=True, interval=0)
+        self._slices.timeout.connect(self._paint_slice)
         self.setAccessibleName("Engine log")
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -99,11 +107,12 @@ class LogView(QAbstractScrollArea):
 
     def more(self) -> None:
         """The spool, or the lines chosen of it, have grown."""
-        spool = self._spool
-        if spool is not None and spool.lines:
-            self._lines.pop(spool.lines - 1, None)  # it may have been open when it was last painted
-            self._lines.pop(spool.lines - 2, None)
-        self._lay_out()
+        if not self._follow or not self.isVisible():
+            self._lay_out()
+        elif self._canvas is None:
+            self._prepare()
+        else:
+            self._grown_again = True
 
     def follow(self, on: bool) -> None:
         if on != self._follow:
@@ -119,7 +128,7 @@ class LogView(QAbstractScrollArea):
     def show_found(self, found: array[int], pattern: re.Pattern[bytes] | None) -> None:
         self._found, self._pattern = found, pattern
         self._current = -1
-        self.viewport().update()
+        self._repaint()
 
     def go_found(self, step: int) -> tuple[int, int]:
         """To the next or previous found line, seen from the top of the view; (its place, how many there are)."""
@@ -142,7 +151,7 @@ class LogView(QAbstractScrollArea):
     def show_line(self, number: int) -> None:
         self.follow(False)
         self.verticalScrollBar().setValue(max(0, self._row(number) - self._rows_visible() // 2))
-        self.viewport().update()
+        self._repaint()
 
     @property
     def rows(self) -> int:
@@ -168,7 +177,7 @@ class LogView(QAbstractScrollArea):
         self._lay_out_width()
         if self._follow:
             bar.setValue(bar.maximum())
-        self.viewport().update()
+        self._repaint()
 
     def _lay_out_width(self) -> None:
         across = self.horizontalScrollBar()
@@ -185,7 +194,7 @@ class LogView(QAbstractScrollArea):
         self._lay_out()
 
     def _scrolled(self) -> None:
-        self.viewport().update()
+        self._repaint()
 
     def _person_scrolled(self, *_: object) -> None:
         """A person who scrolls up wants to read; at the end they want to follow again."""
@@ -198,6 +207,42 @@ class LogView(QAbstractScrollArea):
 
     # --- painting ---
 
+    def _repaint(self) -> None:
+        """Something else is to be seen: no picture of before may be shown."""
+        self._picture = self._canvas = None
+        self._slices.stop()
+        self.viewport().update()
+
+    def _prepare(self) -> None:
+        """Begins the picture of the log's new end. It is painted in slices and shown whole."""
+        view = self.viewport()
+        self._grown_again = False
+        self._canvas = QPixmap(view.size() * view.devicePixelRatio())
+        self._canvas.setDevicePixelRatio(view.devicePixelRatio())
+        self._canvas.fill(self._colour("surface"))
+        self._canvas_first, self._canvas_rows = max(0, self.rows - self._rows_visible()), 0
+        self._slices.start()
+
+    def _paint_slice(self) -> None:
+        canvas, spent = self._canvas, QElapsedTimer()
+        if canvas is None:
+            return
+        spent.start()
+        painter = QPainter(canvas)
+        end = self.viewport().height() // self._height + 1
+        while self._canvas_rows < end and spent.elapsed() < SLICE_MS:
+            until = self._canvas_rows + 4
+            self._paint_rows(painter, self._canvas_first, self._canvas_rows, until)
+            self._canvas_rows = until
+        painter.end()
+        if self._canvas_rows < end:
+            self._slices.start()
+            return
+        self._lay_out()  # to the end, which forgets all pictures: then this one is put up
+        self._picture = canvas
+        if self._grown_again:
+            self._prepare()
+
     def _pieces(self, number: int) -> tuple[bytes, list[Piece], Level]:
         kept = self._lines.get(number)
         if kept is None:
@@ -205,9 +250,10 @@ class LogView(QAbstractScrollArea):
             raw = self._spool.line(number)
             line = parsed(raw)
             kept = raw, self._cut(raw, line), line.level
-            self._lines[number] = kept
-            if len(self._lines) > KEPT_LINES:
-                self._lines.popitem(last=False)
+            if number < self._spool.whole_lines:  # an open line may still grow
+                self._lines[number] = kept
+                if len(self._lines) > KEPT_LINES:
+                    self._lines.popitem(last=False)
         return kept
 
     @staticmethod
@@ -234,18 +280,26 @@ class LogView(QAbstractScrollArea):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self.viewport())
-        colour = self._colour
+        if self._picture is not None:
+            painter.drawPixmap(0, 0, self._picture)
+            return
         area = event.rect()
-        painter.fillRect(area, colour("surface"))
+        painter.fillRect(area, self._colour("surface"))
+        widest = self._widest
+        self._paint_rows(painter, self.verticalScrollBar().value(), 0, area.bottom() // self._height + 1)
+        if widest != self._widest:
+            self._lay_out_width()
+
+    def _paint_rows(self, painter: QPainter, first: int, begin: int, end: int) -> None:
+        """Paints the rows at the places `begin` to `end` of a view whose first row is `first`."""
         if self._spool is None:
             return
+        colour = self._colour
         painter.setFont(self._font)
-        first = self.verticalScrollBar().value()
         gutter, shift = self._gutter(), self.horizontalScrollBar().value()
         selection = self._selection()
         found = set(self._found_between(first))
-        widest = self._widest
-        for place in range(area.bottom() // self._height + 1):
+        for place in range(begin, end):
             number = self._number(first + place)
             if number is None:
                 break
@@ -261,16 +315,13 @@ class LogView(QAbstractScrollArea):
             if selection is not None:
                 self._paint_selection(painter, number, selection, gutter - shift, y)
             self._paint_pieces(painter, pieces, float(gutter - shift), gutter, y)
-            widest = max(widest, sum(len(text) for text, _, _ in pieces))
+            self._widest = max(self._widest, sum(len(text) for text, _, _ in pieces))
             if shift:  # text was scrolled under the line's number
                 painter.fillRect(QRect(0, y, gutter - Space.small, self._height), self._ground(number, level))
             painter.setPen(colour("text_faint"))
             digits = str(number + 1)
             left = gutter - Space.small - (len(digits) + 1) * self._advance
             painter.drawText(round(left), round(y + self._rise), digits)
-        if widest != self._widest:
-            self._widest = widest
-            self._lay_out_width()
 
     def _paint_pieces(self, painter: QPainter, pieces: list[Piece], x: float, left: int, y: int) -> None:
         """Only the columns that are in sight are shaped and drawn: a line may be much longer than the window is wide."""
@@ -356,7 +407,7 @@ class LogView(QAbstractScrollArea):
                 self._caret = place
             else:
                 self._anchor = self._caret = place
-            self.viewport().update()
+            self._repaint()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         if event.buttons() & Qt.MouseButton.LeftButton:
@@ -366,7 +417,7 @@ class LogView(QAbstractScrollArea):
                 bar.setValue(bar.value() + (-1 if point.y() < 0 else 1))
                 self._person_scrolled()
             self._caret = self._place_at(point)
-            self.viewport().update()
+            self._repaint()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         place = self._place_at(event.position().toPoint())
@@ -376,13 +427,13 @@ class LogView(QAbstractScrollArea):
             word = next((m for m in re.finditer(r"[\w./:-]+|\S", text) if m.start() <= column <= m.end()), None)
             if word is not None:
                 self._anchor, self._caret = (number, word.start()), (number, word.end())
-                self.viewport().update()
+                self._repaint()
 
     def select_all(self) -> None:
         last = self._number(self.rows - 1)
         if last is not None:
             self._anchor, self._caret = (self._number(0) or 0, 0), (last, len(self.text_of(last)))
-            self.viewport().update()
+            self._repaint()
 
     def selected_text(self, most_lines: int = 200_000) -> str:
         selection = self._selection()

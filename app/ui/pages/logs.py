@@ -29,11 +29,12 @@ from app.ui.widgets.text import Label
 WAIT_SECONDS = 20
 PIECE_BYTES = 1024**2
 FRAME_MS = 16
-JUDGE_BUDGET_MS = 3
+JUDGE_MS, JUDGE_EVERY_MS = 1, 5  # levels are found and counted in slices, beside everything else
 FLUSH_SHARE = 4  # showing growth waits four times its own cost for the next: a storm never eats the window's time
 SLOWEST_FLUSH_MS = 200
 STORM_LINES, STORM_MS = 40, 48  # more lines than a view holds since the last time: nobody reads them, 20 pictures/s do
-JUDGE_LINES = 500
+JUDGE_LINES = 100
+CHOSEN_AT_ONCE = 5_000
 TYPING_MS = 150
 
 
@@ -58,6 +59,8 @@ class LogsPage(QWidget):
         self._build(theme)
         self._flush = QTimer(self, singleShot=True, interval=FRAME_MS)
         self._flush.timeout.connect(self._show_growth)
+        self._judging = QTimer(self, singleShot=True, interval=JUDGE_EVERY_MS)
+        self._judging.timeout.connect(self._judge)
         self._typing = QTimer(self, singleShot=True, interval=TYPING_MS)
         self._typing.timeout.connect(self._refilter)
         self._find_typing = QTimer(self, singleShot=True, interval=TYPING_MS)
@@ -271,11 +274,8 @@ class LogsPage(QWidget):
         if spool is None:
             return
         worked = time.thread_time()
-        begun = QElapsedTimer()
-        begun.start()
-        while spool.judged < spool.lines - 1 and begun.elapsed() < JUDGE_BUDGET_MS:
-            if not spool.judge(JUDGE_LINES):
-                break
+        if not self._judging.isActive():
+            self._judging.start()
         self._choose_more(spool)
         self.view.more()
         self._jump_there()
@@ -285,14 +285,25 @@ class LogsPage(QWidget):
         fresh, self._shown_lines = spool.lines - self._shown_lines, spool.lines
         least_ms = STORM_MS if fresh > STORM_LINES else FRAME_MS
         self._flush.setInterval(max(least_ms, min(SLOWEST_FLUSH_MS, round(FLUSH_SHARE * spent_ms))))
+
+    def _judge(self) -> None:
+        """Finds the levels of what has come; nobody waits for it, so it takes little of each frame."""
+        spool, spent = self._spool, QElapsedTimer()
+        if spool is None:
+            return
+        spent.start()
+        while spool.judge(JUDGE_LINES) and spent.elapsed() < JUDGE_MS:
+            pass
         if spool.judged < spool.whole_lines:
-            self._flush.start()
+            self._judging.start()
+        elif not self._flush.isActive():
+            self._show_counts()
 
     def _choose_more(self, spool: Spool) -> None:
         """New lines go through the same filter, as soon as the search through the old ones is over."""
         if self._only is None or self._accepts is None or self._only_to < 0:
             return
-        last = min(spool.whole_lines, self._only_to + JUDGE_LINES * 10)
+        last = min(spool.whole_lines, self._only_to + CHOSEN_AT_ONCE)
         if last > self._only_to:
             self._only.extend(lines_that(spool, self._accepts, self._only_to, last))
             self._only_to = last

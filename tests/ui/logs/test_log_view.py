@@ -174,3 +174,31 @@ def test_a_filtered_view_shows_only_its_lines_and_keeps_its_place(view: LogView,
     assert view.rows == 10
     view.show_only(None)
     assert view.rows == 1_000
+
+
+def test_a_growing_log_is_painted_in_slices_and_looks_as_if_painted_at_once(
+    view: LogView, spool: Spool, qtbot: QtBot
+) -> None:
+    view.show_spool(spool)
+    for number in range(500):
+        spool.append(llama(number, "IWE"[number % 3]) + b"0.00.600.000 I srv  half of a li", spool.next_log_offset)
+        view.more()
+        spool.append(b"ne, and its end\n", spool.next_log_offset)
+    for _ in range(2):  # the first time, a long line may have made room for the lower scroll bar
+        view.more()
+        qtbot.waitUntil(lambda: not view._slices.isActive())
+    assert view._picture is not None
+    shown = view.viewport().grab().toImage()
+    assert view.verticalScrollBar().value() == view.verticalScrollBar().maximum()
+    view.viewport().resize(view.viewport().size())
+    view.show_found(array("Q"), None)  # whatever changes what is to be seen drops the picture
+    assert view._picture is None
+    assert view.viewport().grab().toImage() == shown
+
+
+def test_a_line_that_was_seen_half_written_is_whole_when_it_is_looked_at_again(view: LogView, spool: Spool) -> None:
+    view.show_spool(spool)
+    spool.append(b"the first ha", 0)
+    assert view.text_of(0) == "the first ha"
+    spool.append(b"lf and the second\n" + llama(1) * 3, 12)
+    assert view.text_of(0) == "the first half and the second"
