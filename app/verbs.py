@@ -7,10 +7,9 @@ import os
 import select
 import shlex
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial, wraps
-from typing import Annotated, Any, NoReturn
+from functools import partial
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -30,8 +29,10 @@ from app.core.errors import (
 from app.core.lifecycle import Failed, Idle, Loading, Ready, Stalled, StopFailed
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
-from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Traffic, to_json
+from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Traffic
 from app.outcomes import Cancelled, wait_loaded, wait_unloaded
+from app.speaking import Json, gib, show, spoken
+from app.verbs_engines import engines
 from app.wiring import real_paths, run_daemon
 
 app = typer.Typer(
@@ -40,53 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Engine Room: local vLLM and llama.cpp engines, one model at a time. Without a verb the window opens.",
 )
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+app.add_typer(engines)
 QUIT_SECONDS = 60.0
-
-
-def spoken(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Every refusal is a sentence on stderr and an exit code that tells its kind; no trace reaches a person."""
-
-    @wraps(verb)
-    def said(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return verb(*args, **kwargs)
-        except (typer.BadParameter, typer.Exit, typer.Abort):
-            raise
-        except EngineRoomError as error:
-            _leave(error, kwargs)
-        except KeyboardInterrupt:
-            _leave(Cancelled("Cancelled."), kwargs)
-        except BrokenPipeError:  # the reader of a pipe has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(0) from None
-        except Exception as error:
-            if os.environ.get("ENGINE_ROOM_TRACE"):
-                raise
-            _leave(
-                EngineRoomError(
-                    f"Engine Room made a mistake in this command: {type(error).__name__}: {error}.",
-                    "ENGINE_ROOM_TRACE=1 shows where.",
-                ),
-                kwargs,
-            )
-
-    return said
-
-
-def _leave(error: EngineRoomError, arguments: Mapping[str, object]) -> NoReturn:
-    if arguments.get("as_json"):
-        print(to_json(error.report()).decode(), flush=True)
-    print(f"engine-room: {error}", file=sys.stderr)
-    raise SystemExit(error.exit_code) from None
-
-
-def _show(value: object, text: str, as_json: bool) -> None:
-    print(to_json(value).decode() if as_json else text)
-
-
-def _gib(count: int | None) -> str:
-    return "—" if count is None else f"{count / 1024**3:.1f} GiB"
 
 
 @app.command()
@@ -121,16 +77,16 @@ def status(as_json: Json = False) -> None:
     lines += [f"  {seat.notice}" for seat in seats.seats if seat.notice]
     lines.append(f"endpoint  {service.gateway_url or 'not open'}  {service.gateway_notice}".rstrip())
     for gpu in gpus.gpus:
-        lines.append(f"{gpu.name}  {_gib(gpu.used_bytes)} of {_gib(gpu.total_bytes)} used, {_gib(gpu.free_bytes)} free")
+        lines.append(f"{gpu.name}  {gib(gpu.used_bytes)} of {gib(gpu.total_bytes)} used, {gib(gpu.free_bytes)} free")
     if not gpus.gpus:
         lines.append(gpus.message or "no GPU: the CPU will do")
     if gpus.host:
-        lines.append(f"main memory  {_gib(gpus.host.available_bytes)} of {_gib(gpus.host.total_bytes)} available")
+        lines.append(f"main memory  {gib(gpus.host.available_bytes)} of {gib(gpus.host.total_bytes)} available")
     lines.append(
         f"traffic  {traffic.in_flight} running, {traffic.queued} waiting,"
         f" {traffic.generation_tokens_per_second:.1f} tok/s"
     )
-    _show(slices, "\n".join(lines), as_json)
+    show(slices, "\n".join(lines), as_json)
 
 
 def _seat_line(seat: SeatView) -> str:
@@ -169,7 +125,7 @@ def ls(as_json: Json = False) -> None:
             verdict = card.plan.summary if card.plan else ""
         rows.append(f"{card.profile.id:<24} {card.profile.engine:<17} {verdict}")
     rows += [f"! {problem.where}: {problem.summary}" for problem in library.problems]
-    _show(library, "\n".join(rows) or "No profiles.", as_json)
+    show(library, "\n".join(rows) or "No profiles.", as_json)
 
 
 @app.command()
@@ -190,14 +146,14 @@ def load(
         try:
             profile = client.post("/control/want", wish, control.Accepted).profile or profile
             if detach:
-                _show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
+                show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
                 return
             seat = wait_loaded(client, profile, quiet=as_json)
         except KeyboardInterrupt:
             client.post("/control/unload", control.Unload(), control.Accepted)
             wait_unloaded(client)
             raise Cancelled(f"Loading {profile} was cancelled; nothing is loaded.") from None
-    _show(seat, _ready(profile, seat), as_json)
+    show(seat, _ready(profile, seat), as_json)
 
 
 app.command("switch", help="The same as load: the loaded model leaves when its answers are finished.")(load)
@@ -227,7 +183,7 @@ def unload(as_json: Json = False) -> None:
         client.hello()
         client.post("/control/unload", control.Unload(), control.Accepted)
         wait_unloaded(client)
-    _show(control.Accepted(note="Nothing is loaded."), "Nothing is loaded.", as_json)
+    show(control.Accepted(note="Nothing is loaded."), "Nothing is loaded.", as_json)
 
 
 app.command("stop", help="The same as unload.")(unload)
@@ -248,7 +204,7 @@ def restart(as_json: Json = False) -> None:
             )
         client.post("/control/restart", control.Unload(), control.Accepted)
         seat = wait_loaded(client, phase.profile_id, quiet=as_json, not_run=phase.run_id)
-    _show(seat, _ready(phase.profile_id, seat), as_json)
+    show(seat, _ready(phase.profile_id, seat), as_json)
 
 
 @app.command()
@@ -261,11 +217,11 @@ def plan(profile: str, as_json: Json = False) -> None:
     lines = [found.summary]
     for device in found.devices:
         lines.append(
-            f"{device.name}: {_gib(device.low_bytes)} to {_gib(device.high_bytes)}, {_gib(device.free_bytes)} free"
+            f"{device.name}: {gib(device.low_bytes)} to {gib(device.high_bytes)}, {gib(device.free_bytes)} free"
         )
-        lines += [f"  {part.name:<10} {_gib(part.bytes):>10}  {part.source}" for part in device.parts]
+        lines += [f"  {part.name:<10} {gib(part.bytes):>10}  {part.source}" for part in device.parts]
     lines += [f"→ {remedy.title}" for remedy in found.remedies]
-    _show(found, "\n".join(lines), as_json)
+    show(found, "\n".join(lines), as_json)
 
 
 @app.command()
@@ -309,7 +265,7 @@ def command(profile: str, as_json: Json = False) -> None:
     if not as_json:
         for name, value in sorted(view.environment.items()):
             print(f"{name}={shlex.quote(value)}", file=sys.stderr)
-    _show(view, shlex.join(view.argv), as_json)
+    show(view, shlex.join(view.argv), as_json)
 
 
 @app.command()
@@ -347,7 +303,7 @@ def doctor(as_json: Json = False) -> None:
         f"{'✓' if check.ok else '✗'} {check.name:<18} {check.summary} {check.advice}".rstrip()
         for check in report.checks
     ]
-    _show(report, "\n".join(rows), as_json)
+    show(report, "\n".join(rows), as_json)
     if not all(check.ok for check in report.checks):
         raise SystemExit(1)
 
@@ -364,7 +320,7 @@ def quit(as_json: Json = False) -> None:
                 pass
     if not _gone(hello.pid, QUIT_SECONDS):
         raise EngineFailed(f"The service (process {hello.pid}) is still ending; its log tells what it waits for.")
-    _show(answer, "Engine Room's service has ended.", as_json)
+    show(answer, "Engine Room's service has ended.", as_json)
 
 
 def _gone(pid: int, seconds: float) -> bool:

@@ -62,7 +62,7 @@ SAMPLING_OPTIONS: tuple[Option, ...] = (
     Option(name="max_tokens", kind=OptionKind.INTEGER, sentence="Longest answer.", minimum=1),
 )
 
-_TEXTS = ("title", "engine", "model", "description", "system_prompt", "seat", "fallback")
+_TEXTS = ("title", "engine", "model", "description", "system_prompt", "seat", "fallback", "installation")
 _LISTS = ("aliases", "gpus", "extra_arguments")
 _TABLES = ("settings", "sampling", "environment")
 _NEEDED = ("engine", "model")

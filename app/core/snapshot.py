@@ -238,6 +238,7 @@ class InstallationView(msgspec.Struct, frozen=True, kw_only=True):
     chosen: bool = False  # what a profile without a pin would use now
     in_use: bool = False  # a run of ours executes it
     problem: str = ""  # why it cannot be used: "it needs CPU instructions that this processor lacks"
+    note: str = ""  # what a person should know although it can be used: "newer than any that was tried"
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,7 +279,6 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str = ""  # "http://127.0.0.1:7000/v1"; "" when it could not listen
     gateway_notice: str = ""  # "Port 7000 is held by …; using 7001"
     problems: tuple[Problem, ...] = ()
-    engines: tuple[EngineView, ...] = ()
     settings: dict[str, object] = {}
 
 

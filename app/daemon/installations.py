@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import mmap
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.paths import Paths
-from app.core.snapshot import EngineView
+from app.core.snapshot import EngineView, InstallationView
 from app.engines.base import Installation
 from app.engines.registry import FAMILIES
 
@@ -37,6 +38,17 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     accelerator: str
     installed_at_unix: float
+    executable: str = "bin/python"  # in its folder: the interpreter that has the package, or the program itself
+    library_folder: str = ""  # in its folder or absolute: shared libraries for a binding that has none of its own
+    programs: dict[str, str] = {}  # family → executable in the folder, of a build that serves several families
+
+    def program_of(self, family: str) -> str | None:
+        """The executable for that family, in the engine's folder; None when this is no engine of it."""
+        return self.programs.get(family) if self.programs else self.executable if family == self.family else None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return tuple(self.programs) or (self.family,)
 
 
 def find(family_id: str, paths: Paths, environ: Mapping[str, str]) -> Installation | None:
@@ -55,13 +67,18 @@ def find(family_id: str, paths: Paths, environ: Mapping[str, str]) -> Installati
         folders = tuple(python.parent.parent.glob("lib*/python3*/*-packages"))
         return _in_environment(family_id, package, python, folders, _stamp(*folders))
     for folder, record in installed(paths.engines):
-        executable = folder / "bin" / "python"
-        if record.family == family_id and os.access(executable, os.X_OK):
+        program = record.program_of(family_id)
+        executable = folder / (program or "")
+        if program is not None and os.access(executable, os.X_OK):
             return Installation(
                 family=family_id,
                 executable=str(executable),
+                id=folder.name,
+                version=record.version,
                 build=f"{record.package} {record.version}",
                 accelerator=record.accelerator,
+                source="ours",
+                library_folder=str(folder / record.library_folder) if record.library_folder else "",
             )
     own = tuple(Path(entry) for entry in sys.path if entry.endswith("-packages"))
     return _in_environment(family_id, package, Path(sys.executable), own, _stamp(*own))
@@ -79,10 +96,29 @@ def views(paths: Paths, environ: Mapping[str, str]) -> tuple[EngineView, ...]:
                 available=installation is not None,
                 build=_build_words(installation) if installation else "",
                 path=installation.executable if installation else "",
+                installations=(_view(installation),) if installation else (),
                 how_to_get="" if installation else family.how_to_get(),
             )
         )
     return tuple(rows)
+
+
+def id_of(family_id: str, path: str) -> str:
+    """What a pin names: the same as long as the engine stays where it is, whatever its version becomes."""
+    return f"{family_id}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+def _view(installation: Installation) -> InstallationView:
+    return InstallationView(
+        id=installation.id,
+        family=installation.family,
+        version=installation.version,
+        build=installation.build,
+        accelerator=installation.accelerator,
+        source=installation.source,
+        path=installation.executable,
+        chosen=True,
+    )
 
 
 def installed(engines: Path) -> tuple[tuple[Path, EngineRecord], ...]:
@@ -108,6 +144,7 @@ def _native(family_id: str, binary: Path, stamp: tuple[int, ...]) -> Installatio
     return Installation(
         family=family_id,
         executable=str(binary.absolute()),
+        id=id_of(family_id, str(binary.absolute())),
         build=build[0] if build else "",
         accelerator=_accelerator([binary, *libraries]),
     )
@@ -125,6 +162,8 @@ def _in_environment(
     return Installation(
         family=family_id,
         executable=str(python.absolute()),  # not resolved: a virtual environment's python is a link
+        id=id_of(family_id, str(python.absolute())),
+        version=found.version,
         build=f"{package} {found.version}",
         accelerator=_accelerator(libraries),
     )

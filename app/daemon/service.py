@@ -23,6 +23,7 @@ from app.core.settings import Settings
 from app.core.settings_view import APPLIED_AT_ONCE
 from app.core.snapshot import (
     API_VERSION,
+    Engines,
     Gpus,
     Hello,
     History,
@@ -215,7 +216,7 @@ class Service:
         """A profile may hold keys: the slice that everybody sees has them masked, the library's own cards do not (I18)."""
         shown = tuple(replace(card, profile=shown_profile(card.profile)) for card in library.profiles)
         self._board.publish("library", replace(library, profiles=shown))
-        self._publish()  # an engine may have been installed or removed meanwhile
+        self._publish_engines()  # one may have been installed or removed meanwhile
 
     def _storage_trouble(self, trouble: str) -> None:
         if trouble:
@@ -234,10 +235,13 @@ class Service:
                 gateway_url=self._gateway_url,
                 gateway_notice=self._gateway_notice,
                 problems=self._problems,
-                engines=installations.views(self._paths, self._environment),
                 settings=self._settings.model_dump(),
             ),
         )
+
+    def _publish_engines(self) -> None:
+        families = installations.views(self._paths, self._environment)
+        self._board.publish("engines", Engines(families=families))
 
     async def _remember(self) -> None:
         while True:

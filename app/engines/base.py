@@ -31,6 +31,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...] = ()
     library_folder: str = ""  # shared libraries that a Python binding is to load, when they are not its own
     problem: str = ""
+    note: str = ""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import msgspec
 from PySide6.QtCore import QObject, Signal
 
 from app.core.lifecycle import Failed, Idle, Phase
-from app.core.snapshot import Gpus, Jobs, Library, ProfileCard, Runs, Seats, SeatView, Service, Traffic
+from app.core.snapshot import Engines, Gpus, Jobs, Library, ProfileCard, Runs, Seats, SeatView, Service, Traffic
 
 
 class Connection(enum.Enum):
@@ -29,6 +29,7 @@ class Store(QObject):
     library_changed = Signal()
     runs_changed = Signal()
     jobs_changed = Signal()
+    engines_changed = Signal()
     service_changed = Signal()
     connection_changed = Signal()
 
@@ -40,6 +41,7 @@ class Store(QObject):
         self.library = Library()
         self.runs = Runs()
         self.jobs = Jobs()
+        self.engines = Engines()
         self.service = Service()
         self.connection = Connection.CONNECTING
         self.connection_message = ""

@@ -163,7 +163,7 @@ def paths_in(folder: Path) -> Paths:
 
 def tell(store: Store, world: worlds.World) -> None:
     """Gives the store every slice of a world, and the world's clock."""
-    for name in ("library", "gpus", "service", "traffic", "seats"):
+    for name in ("library", "gpus", "service", "engines", "traffic", "seats"):
         store.put(name, getattr(world, name), worlds.NOW)
 
 

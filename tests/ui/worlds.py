@@ -13,6 +13,7 @@ from app.core.memory.plan_types import DevicePlan, MemoryPlan, Part, Remedy, Ver
 from app.core.profiles import Profile
 from app.core.snapshot import (
     DriverState,
+    Engines,
     EngineView,
     GpuProcess,
     Gpus,
@@ -43,6 +44,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     traffic: Traffic = Traffic()
     library: Library = Library()
     service: Service = Service()
+    engines: Engines = Engines()
 
 
 def host(used: float = 9.4, total: float = 62.6, engine: float = 0.0) -> HostSample:
@@ -136,7 +138,10 @@ def card(
 SERVICE = Service(
     version="0.1.0",
     gateway_url="http://127.0.0.1:7000/v1",
-    engines=(
+)
+
+ENGINES = Engines(
+    families=(
         EngineView(
             family="llama.cpp",
             title="llama.cpp (embedded)",
@@ -334,9 +339,9 @@ HISTORY = History(
 )
 
 WORLDS: dict[str, World] = {
-    "empty": World(gpus=NO_GPU, library=Library(folders=("~/models",)), service=SERVICE),
-    "no_gpu": World(gpus=NO_GPU, library=CPU_LIBRARY, service=SERVICE),
-    "two_gpus": World(gpus=TWO_GPUS, library=GPU_LIBRARY, service=SERVICE),
+    "empty": World(gpus=NO_GPU, library=Library(folders=("~/models",)), service=SERVICE, engines=ENGINES),
+    "no_gpu": World(gpus=NO_GPU, library=CPU_LIBRARY, service=SERVICE, engines=ENGINES),
+    "two_gpus": World(gpus=TWO_GPUS, library=GPU_LIBRARY, service=SERVICE, engines=ENGINES),
     "loading": World(
         gpus=msgspec.structs.replace(
             TWO_GPUS,
@@ -347,10 +352,15 @@ WORLDS: dict[str, World] = {
         ),
         library=GPU_LIBRARY,
         service=SERVICE,
+        engines=ENGINES,
         seats=loading(),
     ),
-    "ready": World(gpus=TWO_GPUS_FULL, library=GPU_LIBRARY, service=SERVICE, seats=ready(), traffic=BUSY),
-    "failing": World(gpus=TWO_GPUS, library=GPU_LIBRARY, service=SERVICE, seats=seat(phases.Failed(failure=FAILURE))),
+    "ready": World(
+        gpus=TWO_GPUS_FULL, library=GPU_LIBRARY, service=SERVICE, engines=ENGINES, seats=ready(), traffic=BUSY
+    ),
+    "failing": World(
+        gpus=TWO_GPUS, library=GPU_LIBRARY, service=SERVICE, engines=ENGINES, seats=seat(phases.Failed(failure=FAILURE))
+    ),
     "rolled_back": World(
         gpus=NO_GPU,
         library=CPU_LIBRARY,

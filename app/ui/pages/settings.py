@@ -200,7 +200,7 @@ class SettingsPage(PageColumn):
         self.column.addWidget(self._about())
         self.column.addStretch(1)
         self._shown_engines: tuple[EngineView, ...] | None = None
-        store.service_changed.connect(self._show_engines)
+        store.engines_changed.connect(self._show_engines)
         store.connection_changed.connect(self._connected)
         theme.changed.connect(lambda: self.themes.choose(theme.choice))
         self._show_engines()
@@ -313,7 +313,7 @@ class SettingsPage(PageColumn):
     # --- engines and about --------------------------------------------------------------------------------------------
 
     def _show_engines(self) -> None:
-        engines = self._store.service.engines
+        engines = self._store.engines.families
         self._engines.setVisible(bool(engines))
         if engines == self._shown_engines:
             return
