@@ -50,13 +50,12 @@ from app.daemon.instance import InstanceLock
 from app.daemon.library import Library
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
+from app.daemon.seats import Seats
 from app.daemon.settings_file import SettingsFile
-from app.daemon.supervisor import Supervisor
 from app.daemon.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-SUPERVISOR = "supervisor"
 HISTORY_SECONDS = 1.0
 LOG_CAP_SECONDS = 5.0
 IDLE_LEAVE_SECONDS = 2.0
@@ -106,8 +105,8 @@ class Service:
             self._listed,
             find_engine=lambda family: installations.find(family, paths, environment),
         )
-        self._supervisor = Supervisor(
-            seat="main",
+        self._seats = Seats(
+            names=("main",),
             settings=settings,
             library=self._library,
             find_engine=lambda family: installations.find(family, paths, environment),
@@ -119,6 +118,7 @@ class Service:
             events=EventLog(paths.state / "events.jsonl", environment.get("ENGINE_ROOM_DIE_AT", "")),
             runs_folder=paths.runs,
             clock=clock,
+            lost=self.leave,  # without a seat's owner the service is no use: it starts again
         )
         self._server = ControlServer(paths.socket, self)
 
@@ -143,7 +143,7 @@ class Service:
             log.log(level, "%s", leftover.sentence)
         await self._library.start()
         self._tasks.start(self._sampler.run(), "gpu sampler")
-        self._tasks.start(self._supervisor.run(), SUPERVISOR)
+        await self._seats.start()
         self._supervising = True
         await self._open_gateway()
         self._publish()
@@ -151,7 +151,7 @@ class Service:
         self._tasks.start(self._cap_logs(), "log cap")
         if self._exit_when_idle:
             self._tasks.start(self._leave_when_idle(), "leave when idle")
-        await self._supervisor.restore()
+        await self._seats.restore()
         self._started = True
 
     def _make_folders(self) -> None:
@@ -184,7 +184,7 @@ class Service:
             self._database,
         ]
         if self._supervising:  # a start that failed has no engine, and must not forget what was wanted
-            parts.insert(0, self._supervisor)
+            parts.insert(0, self._seats)
         for part in parts:
             try:
                 await part.close()
@@ -192,10 +192,7 @@ class Service:
                 log.exception("%s could not be closed in order", type(part).__name__)
 
     def _part_failed(self, name: str, error: BaseException) -> None:
-        """A part that works without end has ended. Without the seat's owner the service is no use: it starts again."""
-        if name == SUPERVISOR:
-            self.leave()
-            return
+        """A part that works without end has ended."""
         self._problems = (*self._problems, Problem(where=name, summary=f"A part of the service failed: {error}."))
         self._publish()
 
@@ -206,7 +203,7 @@ class Service:
 
     def _sampled(self, gpus: Gpus) -> None:
         self._board.publish("gpus", gpus)
-        self._supervisor.note(gpus)
+        self._seats.note(gpus)
         self._library.reprice(gpus)
 
     def _traffic(self, traffic: Traffic) -> None:
@@ -255,9 +252,7 @@ class Service:
         """Engines write what they like; their files keep a size, and offsets stay valid (holes at the front)."""
         while True:
             await asyncio.sleep(LOG_CAP_SECONDS)
-            run_id = getattr(self._supervisor.state.phase, "run_id", None)
-            run = self._supervisor.view_of(run_id) if run_id else None
-            if run is not None:
+            for run in self._seats.live_runs():
                 await asyncio.to_thread(cap_log, Path(run.log_path), self._settings.logs.run_log_bytes)
 
     async def _leave_when_idle(self) -> None:
@@ -265,7 +260,7 @@ class Service:
         quiet_since = self.clock()
         while True:
             await asyncio.sleep(0.2)
-            if self._board.listeners or self._supervisor.state.wanted is not None:
+            if self._board.listeners or self._seats.anything_wanted:
                 quiet_since = self.clock()
             elif self.clock() - quiet_since > IDLE_LEAVE_SECONDS:
                 self.leave()
@@ -290,22 +285,22 @@ class Service:
         return self._board.changes(alive_seconds)
 
     async def want(self, wish: control.Want) -> control.Accepted:
-        profile = await self._supervisor.want(wish.profile, wish.settings, wish.override)
+        profile = await self._seats.of(wish.seat).want(wish.profile, wish.settings, wish.override)
         return control.Accepted(note=f"{profile} is loading.", profile=profile)
 
-    async def unload(self, _: control.Unload) -> control.Accepted:
-        await self._supervisor.unload()
+    async def unload(self, wish: control.Unload) -> control.Accepted:
+        await self._seats.of(wish.seat).unload()
         return control.Accepted(note="The model is being unloaded.")
 
-    async def restart(self, _: control.Unload) -> control.Accepted:
-        await self._supervisor.restart()
+    async def restart(self, wish: control.Unload) -> control.Accepted:
+        await self._seats.of(wish.seat).restart()
         return control.Accepted(note="The model is being loaded again.")
 
     async def plan(self, wish: control.Want) -> MemoryPlan:
-        return await self._supervisor.price(wish.profile, wish.settings)
+        return await self._seats.of(wish.seat).price(wish.profile, wish.settings)
 
     async def command(self, wish: control.CommandOf) -> control.CommandView:
-        command, profile = self._supervisor.command_of(wish.profile)
+        command, profile = self._seats.command_of(wish.profile)
         shown = masked_environment(command.environment | profile.environment)
         argv = tuple(masked_arguments(command.argv, command.secrets))
         return control.CommandView(argv=argv, environment=shown)
@@ -314,10 +309,10 @@ class Service:
         return self._history.view()
 
     def run_of(self, run_id: str) -> RunView | None:
-        return self._supervisor.view_of(run_id)
+        return self._seats.view_of(run_id)
 
     def run_secrets(self, run_id: str) -> tuple[str, ...]:
-        return self._supervisor.secrets_of(run_id)
+        return self._seats.secrets_of(run_id)
 
     async def settings(self) -> control.SettingsView:
         return await self._settings_file.view(self._settings)
@@ -330,7 +325,7 @@ class Service:
         """What can change while running does; the rest waits for the next start and is shown as waiting."""
         groups = {prefix.rstrip("."): getattr(settings, prefix.rstrip(".")) for prefix in APPLIED_AT_ONCE}
         self._settings = self._settings.model_copy(update=groups)
-        self._supervisor.take_over(self._settings)
+        self._seats.take_over(self._settings)
         self._library.take_over(self._settings)
         self._publish()
 

@@ -1,0 +1,298 @@
+"""Carries out what one seat's decision asks for, and tells what came of it as events; decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from app.core import seat as step
+from app.core.advance import does_not_fit
+from app.core.diagnosis import diagnose
+from app.core.errors import EngineRoomError
+from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled
+from app.core.memory.plan_types import MemoryPlan
+from app.core.release import expected_from, holders, released
+from app.core.seat import Budgets, SeatState, Wanted
+from app.core.settings import Settings
+from app.core.snapshot import DriverState, Gpus
+from app.daemon import processes
+from app.daemon.database import Database
+from app.daemon.events import EventLog
+from app.daemon.gateway import Gateway
+from app.daemon.gpu import GpuSampler
+from app.daemon.library import Library
+from app.daemon.logtail import last_lines
+from app.daemon.preparing import Preparation, Prepared, failure_of, first_view
+from app.daemon.runbook import RunBook
+from app.daemon.runs import RunExit, RunHandle
+from app.daemon.runs import Runs as Custody
+from app.daemon.tasks import Tasks
+from app.daemon.watching import held_by, measure, mentions, watch_flow, watch_load, watch_ready
+
+log = logging.getLogger(__name__)
+
+RELEASE_POLL_SECONDS = 0.1
+LAST_LOOK_SECONDS = 0.5
+
+
+class Parts(NamedTuple):
+    """What all seats share."""
+
+    settings: Callable[[], Settings]
+    library: Library
+    preparation: Preparation
+    sampler: GpuSampler
+    custody: Custody
+    gateway: Gateway
+    database: Database
+    events: EventLog
+    book: RunBook
+    runs_folder: Path
+    clock: Callable[[], float]
+
+
+class Effects:
+    """One seat's hands. `state` and `budgets` are the seat's at the moment; `tell` puts an event into its mailbox."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        state: Callable[[], SeatState],
+        budgets: Callable[[], Budgets],
+        tell: Callable[[step.Event], None],
+    ) -> None:
+        self._parts = parts
+        self._state = state
+        self._budgets = budgets
+        self._tell = tell
+        self._tasks = Tasks()
+
+    # --- prices ---
+
+    async def priced(self, wanted: Wanted) -> tuple[Prepared, MemoryPlan]:
+        gpus = await self._parts.sampler.fresh()
+        prepared = self._prepare(wanted, gpus, self._leaving_bytes(gpus))
+        return prepared, prepared.plan
+
+    def _prepare(self, wanted: Wanted, gpus: Gpus, leaving_bytes: Mapping[str, int]) -> Prepared:
+        card, profile, installation = self._parts.preparation.resolve(wanted)
+        ours = tuple(self._parts.book.prepared)
+        plan = self._parts.preparation.plan(card, profile, installation, gpus, leaving_bytes, ours)
+        prepared = Prepared(card, profile, installation, plan)
+        prepared.before = gpus
+        return prepared
+
+    # --- what the decision asks for ---
+
+    def do(self, effect: step.Effect) -> None:
+        """Begins it; what comes of it is told as an event."""
+        match effect:
+            case step.Reserve(run_id, wanted):
+                self._tasks.start(self._reserve(run_id, wanted), f"reserve {run_id}")
+            case step.Spawn(run_id, _):
+                self._tasks.start(self._spawn(run_id), f"spawn {run_id}")
+            case step.AwaitDrain(run_id):
+                self._tasks.start(self._await_drain(run_id), f"drain {run_id}")
+            case step.CutStreams(run_id):
+                self._tasks.start(self._parts.gateway.cut(run_id), f"cut {run_id}")
+            case step.Stop(run_id):
+                self._tasks.start(self._end(run_id, gently=True), f"stop {run_id}")
+            case step.Kill(run_id):
+                self._tasks.start(self._end(run_id, gently=False), f"kill {run_id}")
+            case step.Inspect(run_id):
+                self._tasks.start(self._inspect(run_id), f"inspect {run_id}")
+            case step.AwaitRelease(run_id):
+                self._tasks.start(self._await_release(run_id), f"release {run_id}")
+            case step.Refuse():
+                pass
+
+    async def _reserve(self, run_id: str, wanted: Wanted) -> None:
+        try:
+            prepared = self._prepare(wanted, await self._parts.sampler.fresh(max_age_seconds=0.0), {})
+        except EngineRoomError as error:
+            self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))
+            return
+        if not prepared.plan.is_admitted and not wanted.override:
+            self._tell(step.NotAdmitted(run_id, does_not_fit(wanted.profile_id, prepared.plan)))
+            return
+        if wanted.override:
+            prepared.plan = replace(prepared.plan, overridden=True)
+        self._parts.book.note_environment(prepared.profile.id, prepared.profile.environment)
+        prepared.usual_ready_seconds = await self._usual_ready_seconds(wanted.profile_id)
+        self._parts.book.prepared[run_id] = prepared
+        self._tell(step.Admitted(run_id))
+
+    async def _usual_ready_seconds(self, profile_id: str) -> float | None:
+        try:
+            return await self._parts.database.ready_seconds(profile_id)
+        except Exception as error:
+            log.warning("earlier load times could not be read: %s", error)
+            return None
+
+    async def _spawn(self, run_id: str) -> None:
+        prepared = self._parts.book.prepared[run_id]
+        try:
+            spec = self._parts.preparation.spec(run_id, prepared, self._parts.sampler.latest, secrets.token_urlsafe(24))
+            self._parts.book.keep(first_view(prepared, spec))
+            handle = await self._parts.custody.launch(spec)
+        except Exception as error:  # whatever went wrong, the seat must hear of it (I7)
+            if not isinstance(error, EngineRoomError | OSError):
+                log.exception("the run %s could not be launched", run_id)
+            failure = failure_of(error, prepared.profile.id, "spawning")
+            prepared.launch_failed = True
+            self._parts.book.finish(run_id, "failed", failure)
+            self._tell(step.SpawnFailed(run_id, failure))
+            return
+        prepared.handle = handle
+        prepared.spawned_at = self._parts.clock()
+        self._tasks.start(self._watch_end(run_id, handle), f"end of {run_id}")
+        self._parts.book.keep(replace(self._parts.book.views[run_id], pid=handle.pid))
+        if prepared.kill_when_spawned:
+            handle.kill()
+        self._tell(step.Spawned(run_id))
+        load = watch_load(run_id, prepared, spec.log_path, self._parts.clock, self._tell)
+        prepared.load_watch.append(self._tasks.start(load, f"load of {run_id}"))
+        ready = watch_ready(run_id, prepared, self._tell)
+        prepared.load_watch.append(self._tasks.start(ready, f"readiness of {run_id}"))
+
+    async def _end(self, run_id: str, *, gently: bool) -> None:
+        """Asks for the end, after a last look at what the run holds: that is what must come back (I4)."""
+        prepared = self._parts.book.prepared[run_id]
+        prepared.asked_to_stop = True
+        if prepared.handle is None:
+            prepared.kill_when_spawned = True
+            return
+        if prepared.last_seen is None and self._parts.sampler.latest.driver is DriverState.OK:
+            self.note(await self._parts.sampler.fresh(max_age_seconds=0.0, timeout_seconds=LAST_LOOK_SECONDS))
+        self._remember_expected(prepared)
+        if gently:
+            prepared.handle.stop()
+        else:
+            prepared.handle.kill()
+
+    def note(self, gpus: Gpus) -> None:
+        """Keeps the last sample in which the present run was seen; called with each sample."""
+        run_id = getattr(self._state().phase, "run_id", "")
+        prepared = self._parts.book.prepared.get(run_id)
+        if prepared is not None and mentions(gpus, run_id):
+            prepared.last_seen = gpus
+
+    async def _watch_end(self, run_id: str, handle: RunHandle) -> None:
+        exit_ = await handle.exited()
+        prepared = self._parts.book.prepared[run_id]
+        failure = None
+        if not prepared.asked_to_stop:
+            failure = await self._diagnosed(run_id, prepared, exit_)
+            self._remember_expected(prepared)
+            self._tell(step.Exited(run_id, failure))
+        end = await handle.ended()
+        if end.survivors:
+            self._tell(step.Survived(run_id, tuple(describe(process) for process in end.survivors)))
+            await handle.cleared()
+        self._parts.book.finish(run_id, "stopped" if failure is None else "failed", failure)
+        self._tell(step.Ended(run_id, failure))
+
+    async def _diagnosed(self, run_id: str, prepared: Prepared, exit_: RunExit) -> Failure:
+        try:
+            return await asyncio.to_thread(self._diagnose, run_id, prepared, exit_.exit_code, exit_.signal)
+        except Exception as error:
+            log.exception("the end of %s could not be diagnosed", run_id)
+            return failure_of(error, prepared.profile.id, "ended")
+
+    def _diagnose(self, run_id: str, prepared: Prepared, exit_code: int | None, signal: int | None) -> Failure:
+        phase = self._state().phase
+        failure = diagnose(
+            last_lines(Path(self._parts.book.views[run_id].log_path)),
+            run_id=run_id,
+            profile_id=prepared.profile.id,
+            phase=phase.stage if isinstance(phase, Loading) else type(phase).__name__.lower(),
+            exit_code=exit_code,
+            signal=signal,
+            asked_to_stop=False,
+            patterns=prepared.family.failures,
+        )
+        return self._parts.book.redacted(run_id, failure)
+
+    async def _inspect(self, run_id: str) -> None:
+        """Ended is told by the end's own watcher; here who is left is looked at, and a launch that never was is ended."""
+        prepared = self._parts.book.prepared.get(run_id)
+        handle = prepared.handle if prepared is not None else None
+        found = await asyncio.to_thread(handle.processes) if handle is not None else []
+        if found:
+            self._tell(step.Survived(run_id, tuple(describe(process) for process in found)))
+        elif prepared is None or prepared.launch_failed or (handle is not None and handle.is_over):
+            self._tell(step.Ended(run_id))
+
+    async def _await_drain(self, run_id: str) -> None:
+        await self._parts.gateway.drained(run_id)
+        self._tell(step.Drained(run_id))
+
+    async def _await_release(self, run_id: str) -> None:
+        """Samples until the memory is measured back, or says who holds it; never a fixed wait (I4)."""
+        prepared = self._parts.book.prepared.get(run_id)
+        expected = prepared.expected if prepared else ()
+        deadline = self._parts.clock() + self._budgets().vram_return_seconds
+        while expected:
+            gpus = await self._parts.sampler.fresh(max_age_seconds=0.0)
+            if released(expected, gpus):
+                break
+            if self._parts.clock() >= deadline:
+                self._tell(step.Released(run_id, holders(expected, gpus)))
+                return
+            await asyncio.sleep(RELEASE_POLL_SECONDS)
+        self._tell(step.Released(run_id))
+
+    # --- one run ---
+
+    def became_ready(self, run_id: str) -> None:
+        prepared = self._parts.book.prepared[run_id]
+        self._parts.book.keep(
+            replace(self._parts.book.views[run_id], ready_seconds=round(self._parts.clock() - prepared.spawned_at, 3))
+        )
+        prepared.ready_watch = self._tasks.start(self._watch_ready(run_id, prepared), f"watch {run_id}")
+
+    async def _watch_ready(self, run_id: str, prepared: Prepared) -> None:
+        measured = await measure(run_id, prepared, self._parts.sampler)
+        if run_id in self._parts.book.views:
+            self._parts.book.keep(replace(self._parts.book.views[run_id], measured_bytes=measured))
+        await watch_flow(
+            run_id, self._parts.gateway, lambda: self._parts.settings().supervision.stall_seconds, self._tell
+        )
+
+    def stop_watching(self, run_id: str) -> None:
+        """What watches a load ends with the load, what watches an answering engine with its last answer."""
+        prepared = self._parts.book.prepared.get(run_id)
+        if prepared is None:
+            return
+        if not isinstance(self._state().phase, Loading):
+            while prepared.load_watch:
+                prepared.load_watch.pop().cancel()
+        if prepared.ready_watch is not None and not isinstance(self._state().phase, Ready | Stalled | Draining):
+            prepared.ready_watch.cancel()
+
+    def _remember_expected(self, prepared: Prepared) -> None:
+        sample = prepared.last_seen
+        if sample is not None and prepared.handle is not None:
+            prepared.expected = expected_from(sample, prepared.handle.spec.id, prepared.before)
+
+    def _leaving_bytes(self, gpus: Gpus) -> dict[str, int]:
+        """What the present run would give back: measured now, else as measured when it became ready."""
+        run_id = getattr(self._state().phase, "run_id", None)
+        view = self._parts.book.views.get(run_id) if run_id else None
+        if run_id is None or view is None:
+            return {}
+        return view.measured_bytes | held_by(run_id, gpus)
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+
+def describe(process: processes.ProcessView) -> str:
+    waiting = f", waiting in {process.wchan}" if process.wchan else ""
+    return f"pid {process.pid} {process.name}, state {process.state}{waiting}"

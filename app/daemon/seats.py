@@ -1,0 +1,159 @@
+"""Owns the seats: one supervisor for each, what they share, and the slices that show them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from app.core.errors import BadRequest
+from app.core.options import Scalar
+from app.core.profiles import Profile
+from app.core.seat import Wanted
+from app.core.settings import Settings
+from app.core.snapshot import Gpus, Runs, RunView
+from app.core.snapshot import Seats as SeatsSlice
+from app.daemon.board import Board
+from app.daemon.database import Database
+from app.daemon.effects import Parts
+from app.daemon.events import EventLog
+from app.daemon.gateway import Gateway
+from app.daemon.gpu import GpuSampler
+from app.daemon.library import Library
+from app.daemon.preparing import FindEngine, Preparation
+from app.daemon.runbook import RunBook
+from app.daemon.runs import Runs as Custody
+from app.daemon.supervisor import Supervisor
+from app.daemon.tasks import Tasks
+from app.engines.base import Command
+from app.engines.registry import FAMILIES
+
+log = logging.getLogger(__name__)
+
+
+class Seats:
+    """The first seat is the one that is meant where none is named."""
+
+    def __init__(
+        self,
+        *,
+        names: tuple[str, ...],
+        settings: Settings,
+        library: Library,
+        find_engine: FindEngine,
+        sampler: GpuSampler,
+        custody: Custody,
+        gateway: Gateway,
+        board: Board,
+        database: Database,
+        events: EventLog,
+        runs_folder: Path,
+        clock: Callable[[], float],
+        lost: Callable[[], None],
+    ) -> None:
+        """`lost` is called when the owner of a seat has ended, which it must not."""
+        self._settings = settings
+        self._board = board
+        self._lost = lost
+        self._book = RunBook(database, runs_folder, lambda: self._settings.logs.runs_kept, self._run_changed)
+        self._parts = Parts(
+            settings=lambda: self._settings,
+            library=library,
+            preparation=Preparation(lambda: self._settings, library, find_engine, runs_folder),
+            sampler=sampler,
+            custody=custody,
+            gateway=gateway,
+            database=database,
+            events=events,
+            book=self._book,
+            runs_folder=runs_folder,
+            clock=clock,
+        )
+        began = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+        self._seats = {
+            name: Supervisor(name, self._parts, began if number == 0 else f"{began}{name[:8]}", self._publish)
+            for number, name in enumerate(names)
+        }
+        self._tasks = Tasks(lambda _name, _error: self._lost())
+
+    # --- life ---
+
+    async def start(self) -> None:
+        try:
+            await self._book.open()
+        except Exception:
+            log.exception("the earlier runs could not be read")
+        for name, seat in self._seats.items():
+            self._tasks.start(seat.run(), f"seat {name}")
+
+    async def restore(self) -> None:
+        for seat in self._seats.values():
+            await seat.restore()
+
+    async def close(self) -> None:
+        """Unloads everything and waits until nothing is left."""
+        for seat in self._seats.values():
+            await seat.close()
+        await self._book.close()
+        await self._tasks.close()
+
+    # --- seats ---
+
+    def of(self, name: str) -> Supervisor:
+        """Raises BadRequest for a seat that there is not."""
+        found = self._seats.get(name)
+        if found is None:
+            raise BadRequest(
+                f"There is no seat {name!r}.",
+                f"There are: {', '.join(self._seats)}. The setting supervision.seats names them.",
+            )
+        return found
+
+    def all(self) -> tuple[Supervisor, ...]:
+        return tuple(self._seats.values())
+
+    # --- runs ---
+
+    def view_of(self, run_id: str) -> RunView | None:
+        return self._book.views.get(run_id)
+
+    def secrets_of(self, run_id: str) -> tuple[str, ...]:
+        return self._book.secrets_of(run_id)
+
+    def live_runs(self) -> tuple[RunView, ...]:
+        runs = (getattr(seat.state.phase, "run_id", "") for seat in self._seats.values())
+        return tuple(view for run in runs if (view := self._book.views.get(run)) is not None)
+
+    @property
+    def anything_wanted(self) -> bool:
+        return any(seat.state.wanted is not None for seat in self._seats.values())
+
+    def command_of(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> tuple[Command, Profile]:
+        """The exact argv and environment of a launch; the port, chosen at launch, is 0."""
+        wanted = Wanted(profile_id=profile_id, settings=dict(settings or {}))
+        card, profile, installation = self._parts.preparation.resolve(wanted)
+        gpus = self._parts.sampler.latest
+        launch = self._parts.preparation.launch(card, profile, installation, run_id="command", port=0, gpus=gpus)
+        return FAMILIES[profile.engine].command(launch), profile
+
+    # --- what is told ---
+
+    def note(self, gpus: Gpus) -> None:
+        for seat in self._seats.values():
+            seat.note(gpus)
+
+    def take_over(self, settings: Settings) -> None:
+        self._settings = settings
+        for seat in self._seats.values():
+            seat.take_over()
+
+    def _run_changed(self) -> None:
+        """A run's view is shown in its seat too."""
+        for seat in self._seats.values():
+            seat.publish()
+
+    def _publish(self) -> None:
+        self._board.publish("seats", SeatsSlice(seats=tuple(seat.view for seat in self._seats.values())))
+        self._board.publish("runs", Runs(runs=tuple(reversed(self._book.views.values()))))
