@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -36,7 +38,23 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     since: str = ""  # first engine version that knows it; "" = all
     until: str = ""  # first engine version that has it no more
     flag: str = ""  # argv flag, e.g. "--ctx-size"; "" when the engine gets it another way
+    flag_off: str = ""  # of a switch that is said in both positions: what says "off"
     environment: str = ""  # environment variable, when that is the way
+    several: bool = False  # the text is a list with commas between; of paths, each may end in `:number`, its scale
+    suggestions: tuple[str, ...] = ()  # values that a form offers for a text; others are allowed
+
+    @property
+    def label(self) -> str:
+        return self.title or self.name.replace("_", " ").capitalize()
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set of settings for one purpose. It lies under what a profile says itself, over the options' defaults."""
+
+    name: str
+    title: str
+    sentence: str  # why these values
+    settings: dict[str, Scalar]
 
 
 def problem_with(option: Option, value: object) -> str | None:
@@ -65,6 +83,65 @@ def problem_with(option: Option, value: object) -> str | None:
         if option.maximum is not None and value > option.maximum:
             return f"must be at most {_words(option.maximum)}, not {_words(value)}"
     return None
+
+
+def version_problem(option: Option, version: str) -> str | None:
+    """Why an engine of `version` cannot be told this, as the end of a sentence; None when it can, or when nobody knows."""
+    if not version:
+        return None
+    if option.since and version_key(version) < version_key(option.since):
+        return f"came with {option.since}, and this engine is {version}"
+    if option.until and version_key(version) >= version_key(option.until):
+        return f"went with {option.until}, and this engine is {version}"
+    return None
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """What versions are compared by. llama.cpp counted builds (b6325) before it had versions (0.5.0): those are younger."""
+    found = re.search(r"\d+(?:\.\d+)+", version)
+    if found:
+        return (1, *(int(part) for part in found[0].split(".")))
+    build = re.search(r"\d+", version)
+    return (0, int(build[0])) if build else (0, 0)
+
+
+def paths_in(options: Iterable[Option], settings: Mapping[str, Scalar]) -> tuple[tuple[Option, str], ...]:
+    """The files that `settings` name, as written, each with its option."""
+    return tuple(
+        (option, item)
+        for option in options
+        if option.kind is OptionKind.PATH
+        for item, _ in path_items(option, settings.get(option.name))
+    )
+
+
+def path_items(option: Option, value: Scalar | None) -> tuple[tuple[str, float | None], ...]:
+    """The paths in a setting's value, each with its scale where it has one of its own."""
+    text = value if isinstance(value, str) else ""
+    if not option.several:
+        return ((text, None),) if text else ()
+    found = []
+    for item in (part.strip() for part in text.split(",")):
+        path, colon, scale = item.rpartition(":")
+        number = _number(scale) if colon else None
+        if item:
+            found.append((item, None) if number is None else (path.rstrip(), number))
+    return tuple(found)
+
+
+def with_paths(option: Option, value: str, paths: Mapping[str, str]) -> str:
+    """`value` with each of its paths replaced by what `paths` has for it."""
+    if not option.several:
+        return paths[value]
+    items = path_items(option, value)
+    return ",".join(paths[path] + ("" if scale is None else f":{scale:g}") for path, scale in items)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _words(number: float) -> str:

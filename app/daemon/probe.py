@@ -59,7 +59,7 @@ class Probe:
             await self._check_owner()
             await self._check_identity(session)
             self._heard("first_token")
-            await self._one_token(session)
+            await self._works(session)
             context = self._family.served_context(health, self._models)
         return Endpoint(
             base_url=self._base,
@@ -136,25 +136,35 @@ class Probe:
                 )
             )
 
-    async def _one_token(self, session: aiohttp.ClientSession) -> None:
-        """Ready means that a token came, not that a health route said 200. Asks again until the budget ends it."""
-        body = {
+    async def _works(self, session: aiohttp.ClientSession) -> None:
+        """Ready means that a token came, not that a health route said 200. Asks again until the budget ends it.
+
+        An engine that serves embeddings or an order of documents proves it by one of those.
+        """
+        trial = self._family.trial(self._launch)
+        body = trial.body or {
             "model": self._launch.model_name,
             "messages": [{"role": "user", "content": "Hi"}],
             "max_tokens": 1,
             "stream": True,
         }
+        proof = _has_content if trial.path else _has_token
         # No limit of its own: a first token may take long (compilation); the seat's load budgets end a silent one.
         timeout = aiohttp.ClientTimeout(total=None)
         while True:
             try:
-                url = self._base + self._family.readiness.generate_path
+                url = self._base + (trial.path or self._family.readiness.generate_path)
                 async with session.post(url, json=body, timeout=timeout) as answer:
-                    if answer.status == 200 and await _has_token(answer):
+                    if answer.status == 200 and await proof(answer):
                         return
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 pass
             await asyncio.sleep(SLOW_POLL_SECONDS)
+
+
+async def _has_content(answer: aiohttp.ClientResponse) -> bool:
+    """Whether the answer is JSON that holds anything at all."""
+    return bool(json.loads(await answer.content.read(4 * 1024**2)))
 
 
 async def _has_token(answer: aiohttp.ClientResponse) -> bool:

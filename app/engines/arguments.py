@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 
 from app.core.errors import SettingInvalid
-from app.core.options import Option, Scalar, problem_with
+from app.core.options import Option, Scalar, problem_with, version_problem
 from app.core.profiles import Profile
 
 
-def checked_settings(profile: Profile, options: Iterable[Option], engine_title: str) -> dict[str, Scalar]:
-    """The profile's settings over the options' defaults; raises SettingInvalid naming the profile and the key."""
+def checked_settings(
+    profile: Profile, options: Iterable[Option], engine_title: str, version: str = ""
+) -> dict[str, Scalar]:
+    """The profile's settings over the options' defaults; raises SettingInvalid naming the profile and the key.
+
+    What an engine of `version` does not know is refused when the profile asks for it, and left out when it is our default.
+    """
     table = {option.name: option for option in options}
     for name, value in profile.settings.items():
         where = f"Profile {profile.id}: settings.{name}"
@@ -23,14 +29,21 @@ def checked_settings(profile: Profile, options: Iterable[Option], engine_title: 
         problem = problem_with(option, value)
         if problem is not None:
             raise SettingInvalid(f"{where} {problem}.", option.sentence)
-    defaults = {name: option.default for name, option in table.items() if option.default is not None}
+        if (too_old := version_problem(option, version)) is not None:
+            raise SettingInvalid(f"{where} {too_old}.", "Take it out, or choose another version of the engine.")
+    defaults = {
+        name: option.default
+        for name, option in table.items()
+        if option.default is not None and version_problem(option, version) is None
+    }
     return {**defaults, **profile.settings}
 
 
 def flags(options: Iterable[Option], values: Mapping[str, Scalar]) -> list[str]:
     """argv for the options that have a flag and a value, in the table's order.
 
-    A switch is said by its presence: a flag that begins with "--no-" when the value is false, any other when it is true.
+    A switch is said by its presence: a flag that begins with "--no-" when the value is false, any other when it is true;
+    one with a flag for "off" is said either way.
     """
     argv: list[str] = []
     for option in options:
@@ -38,7 +51,9 @@ def flags(options: Iterable[Option], values: Mapping[str, Scalar]) -> list[str]:
         if not option.flag or value is None:
             continue
         if isinstance(value, bool):
-            if value is not option.flag.startswith("--no-"):
+            if option.flag_off:
+                argv.append(option.flag if value else option.flag_off)
+            elif value is not option.flag.startswith("--no-"):
                 argv.append(option.flag)
         else:
             argv += [option.flag, text_of(value)]
@@ -55,3 +70,12 @@ def text_of(value: Scalar) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     return str(value)
+
+
+def unknown_flags(extra_arguments: Iterable[str], known: Container[str]) -> tuple[str, ...]:
+    """The flags among a profile's extra arguments that the build's own help does not name, each once, in order."""
+    said = (word.partition("=")[0] for word in extra_arguments if FLAG.match(word))
+    return tuple(dict.fromkeys(flag for flag in said if flag not in known))
+
+
+FLAG = re.compile(r"--?[A-Za-z]")  # "-1" is a number

@@ -13,7 +13,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts
 from app.core.diagnosis.pattern import FailurePattern as FailurePattern
-from app.core.options import Option, Scalar
+from app.core.options import Option, Preset, Scalar
 from app.core.profiles import Profile
 
 
@@ -70,6 +70,13 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     generate_path: str = "/v1/chat/completions"
 
 
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """The request whose answer makes a launch Ready. Without `path`, one token of chat at the family's generate path."""
+
+    path: str = ""
+    body: dict[str, object] = {}
+
+
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """News of a load, read from one log line. `progress` is 0..1 over the whole load, None when unknown."""
 
@@ -87,6 +94,9 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, str] = {}  # our name → the engine's metric name; see COUNTERS
     # the gateway's path → the engine's, where they differ ("/v1/tokenize" → "/extras/tokenize")
     paths: dict[str, str] = {}
+    # the gateway's path → names in a body that the engine knows by another name: {"/v1/tokenize": {"input": "content"}}
+    renames: dict[str, dict[str, str]] = {}
+    slots_path: str | None = None  # tells how full the KV cache is; see `kv_cache_usage`
 
 
 # The same names for all engines: what a page may show, whatever runs.
@@ -108,6 +118,7 @@ class EngineFamily(Protocol):
     readiness: Readiness
     traits: Traits
     failures: tuple[FailurePattern, ...]
+    presets: tuple[Preset, ...]
 
     def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
         """The settings of a launch as they count: the profile's over our defaults, completed by what the machine decides."""
@@ -115,6 +126,14 @@ class EngineFamily(Protocol):
 
     def command(self, launch: Launch) -> Command:
         """The exact argv and environment; raises SettingInvalid when a setting cannot be said to this engine."""
+        ...
+
+    def trial(self, launch: Launch) -> Trial:
+        """The request that proves that this launch works, by what it serves (chat, embeddings, reranking)."""
+        ...
+
+    def kv_cache_usage(self, slots: object) -> float | None:
+        """Share of the KV cache in use (0..1) from the answer at `traits.slots_path`; None when it does not say."""
         ...
 
     def stage_of(self, line: str) -> Stage | None:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from app.core.diagnosis.llama_cpp import LLAMA_CPP
-from app.core.options import Option, Scalar
+from app.core.options import Option, Preset, Scalar
 from app.engines import native_server as native
-from app.engines.arguments import checked_settings, flags
-from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits
+from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits, Trial
+from app.engines.native_options import OPTIONS, PRESETS
 
 HOST_SCRIPT = Path(__file__).parent / "hosts" / "xllamacpp_host.py"
 
@@ -21,13 +21,16 @@ HOST_SCRIPT = Path(__file__).parent / "hosts" / "xllamacpp_host.py"
 class LlamaCpp:
     id = "llama.cpp"
     title = "llama.cpp (built in)"
-    options: tuple[Option, ...] = native.OPTIONS
+    presets: tuple[Preset, ...] = PRESETS
     readiness: Readiness = native.READINESS
     traits: Traits = native.TRAITS
     failures: tuple[FailurePattern, ...] = LLAMA_CPP
 
+    def __init__(self, options: tuple[Option, ...] = OPTIONS) -> None:
+        self.options = options
+
     def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
-        return native.with_launch_defaults(checked_settings(launch.profile, self.options, self.title), launch)
+        return native.effective_settings(launch, self.options, self.title)
 
     def command(self, launch: Launch) -> Command:
         values = self.effective_settings(launch)
@@ -36,7 +39,7 @@ class LlamaCpp:
             *("--model", launch.model_path),
             *("--alias", launch.model_name),
             *("--host", launch.host, "--port", str(launch.port)),
-            *flags(self.options, values),
+            *native.setting_flags(self.options, values),
             *launch.profile.extra_arguments,
         ]
         return Command(
@@ -45,6 +48,12 @@ class LlamaCpp:
             scrub=native.SCRUB,
             secrets=native.secrets(launch),
         )
+
+    def trial(self, launch: Launch) -> Trial:
+        return native.trial(launch, self.effective_settings(launch))
+
+    def kv_cache_usage(self, slots: object) -> float | None:
+        return native.kv_cache_usage(slots)
 
     def stage_of(self, line: str) -> Stage | None:
         return native.stage_of(line)

@@ -9,21 +9,31 @@ model, and always asked to stream, because only a stream can be cancelled.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
 
 from app.core.diagnosis.llama_cpp import LLAMA_CPP, LLAMA_CPP_PYTHON
-from app.core.options import Option, OptionKind, Scalar
+from app.core.errors import SettingInvalid
+from app.core.options import Option, Preset, Scalar
+from app.engines import native_options
 from app.engines import native_server as native
-from app.engines.arguments import checked_settings, flags
-from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits
+from app.engines.arguments import checked_settings, text_of
+from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits, Trial
+from app.engines.native_options import choice, group, path, switch, text, whole
 
 # ggml's numbers of the formats, which this server wants instead of names.
 KV_TYPE_NUMBERS = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30,
 }  # fmt: skip
 SPLIT_MODE_NUMBERS = {"none": 0, "layer": 1, "row": 2}
+ROPE_SCALING_NUMBERS = {"none": 0, "linear": 1, "yarn": 2}
 
-_NATIVE = {option.name: option for option in native.OPTIONS}
+HOST_SCRIPT = Path(__file__).parent / "hosts" / "llama_cpp_python_host.py"
+CHAT_TEMPLATE_FLAG = "--chat-template-file"
+
+_NATIVE = {option.name: option for option in (*native_options.OPTIONS, *native_options.OVERRIDE_KV)}
 
 # Our name → this server's; the meaning, the bounds and the sentence are those of the native server.
 _SHARED_FLAGS = {
@@ -32,50 +42,90 @@ _SHARED_FLAGS = {
     "kv_type_k": "--type_k",
     "kv_type_v": "--type_v",
     "kv_on_gpu": "--offload_kqv",
-    "batch_tokens": "--n_batch",
-    "ubatch_tokens": "--n_ubatch",
-    "threads": "--n_threads",
     "split_mode": "--split_mode",
     "tensor_split": "--tensor_split",
-    "embeddings": "--embedding",
+    "main_gpu": "--main_gpu",
+    "threads": "--n_threads",
+    "threads_batch": "--n_threads_batch",
+    "batch_tokens": "--n_batch",
+    "ubatch_tokens": "--n_ubatch",
     "mmproj": "--clip_model_path",
-    "lora": "--lora_path",
+    "override_kv": "--kv_overrides",
+    "seed": "--seed",
+    "chat_template_arguments": "--chat_template_kwargs",
+    "rope_scaling": "--rope_scaling_type",
     "rope_frequency_base": "--rope_freq_base",
     "rope_frequency_scale": "--rope_freq_scale",
+    "yarn_context_tokens": "--yarn_orig_ctx",
+    "yarn_extrapolation": "--yarn_ext_factor",
+    "yarn_attention": "--yarn_attn_factor",
+    "yarn_beta_slow": "--yarn_beta_slow",
+    "yarn_beta_fast": "--yarn_beta_fast",
+    "embeddings": "--embedding",
 }
 
+CHAT_FORMATS = (
+    *("chatml", "llama-2", "llama-3", "mistral-instruct", "gemma", "qwen", "zephyr", "openchat", "vicuna", "alpaca"),
+    *("chatglm3", "phind", "open-orca", "chatml-function-calling", "functionary-v2", "llava-1-5", "mtmd", "qwen2.5-vl"),
+)
+
+# What this server says in its own way; the same kind of table as the native server's.
+# fmt: off
+_OWN: tuple[Option, ...] = (
+    *group(
+        "Context and memory",
+        advanced=(
+            switch(name="memory_mapping", title="Map the file", flag="--use_mmap",
+                sentence="Map the model file into memory instead of reading it."),
+            whole(name="prompt_cache_mib", title="Prompt cache", flag="--cache_size", minimum=0, maximum=1_048_576, unit="MiB",
+                sentence="Main memory for prompts seen before; 0, the default, turns it off."),
+        ),
+    ),
+    *group(
+        "Speed",
+        choice(name="flash_attention", title="Flash attention", flag="--flash_attn", choices=("on", "off"),
+            sentence=_NATIVE["flash_attention"].sentence.removesuffix(" auto decides by the device.")),
+        advanced=(
+            switch(name="numa", title="NUMA", flag="--numa",
+                sentence="Spread the threads over all processors of a machine that has several."),
+        ),
+    ),
+    *group(
+        "Model parts",
+        path(name="lora", title="LoRA", flag="--lora_path",
+            sentence="A LoRA adapter to put onto the model."),
+        advanced=(
+            whole(name="prompt_lookup_tokens", title="Guess from the prompt", flag="--draft_model_num_pred_tokens", minimum=1, maximum=128, unit="tokens",
+                sentence="Guess so many tokens ahead by looking for the same words in the prompt: faster where answers repeat it."),
+        ),
+    ),
+    *group(
+        "Chat",
+        text(name="chat_format", title="Chat format", flag="--chat_format", suggestions=CHAT_FORMATS,
+            sentence="Name of a built-in chat format, in place of the template in the model file."),
+        path(name="chat_template_file", title="Template file", flag="--chat-template-file",
+            sentence="A file with a Jinja chat template in place of the one in the model file."),
+    ),
+)
+# fmt: on
+
 OPTIONS: tuple[Option, ...] = (
-    *(
-        Option(
-            name=name,
-            kind=_NATIVE[name].kind,
-            sentence=_NATIVE[name].sentence,
-            minimum=_NATIVE[name].minimum,
-            maximum=_NATIVE[name].maximum,
-            choices=_NATIVE[name].choices,
-            unit=_NATIVE[name].unit,
-            flag=flag,
-        )
-        for name, flag in _SHARED_FLAGS.items()
+    *(replace(_NATIVE[name], flag=flag, default=None) for name, flag in _SHARED_FLAGS.items()),
+    *_OWN,
+)
+
+PRESETS: tuple[Preset, ...] = (
+    Preset(
+        name="low-latency",
+        title="Low latency",
+        sentence="It answers one request at a time anyway; small steps let a cancelled one end sooner.",
+        settings={"batch_tokens": 512, "ubatch_tokens": 256},
     ),
-    Option(
-        name="flash_attention",
-        kind=OptionKind.CHOICE,
-        sentence=_NATIVE["flash_attention"].sentence,
-        choices=("on", "off"),
-        flag="--flash_attn",
-    ),
-    Option(
-        name="memory_mapping",
-        kind=OptionKind.SWITCH,
-        sentence="Map the model file into memory instead of reading it.",
-        flag="--use_mmap",
-    ),
-    Option(
-        name="chat_format",
-        kind=OptionKind.TEXT,
-        sentence="Name of a built-in chat format, in place of the template in the model file.",
-        flag="--chat_format",
+    Preset(
+        name="high-throughput",
+        title="High throughput",
+        sentence="Long prompts are read in fewer, larger steps, and prompts seen before are kept; costs memory.",
+        settings={"batch_tokens": 2_048, "ubatch_tokens": 1_024, "prompt_cache_mib": 4_096},
     ),
 )
 
@@ -149,35 +199,61 @@ SCRUB = (*native.SCRUB, *(form for name in _SETTING_NAMES for form in (name, nam
 class LlamaCppPython:
     id = "llama-cpp-python"
     title = "llama-cpp-python"
-    options: tuple[Option, ...] = OPTIONS
+    presets: tuple[Preset, ...] = PRESETS
     readiness = Readiness(health_path="/openapi.json")  # answers within milliseconds, needs no key, cuts no stream
     traits = Traits(
         concurrency=1,
         always_stream=True,
         empty_stream_is_error=True,
         paths={"/v1/tokenize": "/extras/tokenize", "/v1/detokenize": "/extras/detokenize"},
+        renames={"/v1/tokenize": {"content": "input", "prompt": "input"}},
     )
     failures: tuple[FailurePattern, ...] = (*LLAMA_CPP_PYTHON, *LLAMA_CPP)
 
+    def __init__(self, options: tuple[Option, ...] = OPTIONS) -> None:
+        self.options = options
+
     def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
-        return native.with_launch_defaults(checked_settings(launch.profile, self.options, self.title), launch)
+        """Threads for prompts are said too: left alone, this server takes every core for them."""
+        values = checked_settings(launch.profile, self.options, self.title, launch.installation.version)
+        if values.get("chat_format") and values.get("chat_template_file"):
+            raise SettingInvalid(
+                f"Profile {launch.profile.id}: settings.chat_format and settings.chat_template_file exclude each other.",
+                "Take one of them out.",
+            )
+        complete = native.with_launch_defaults(values, launch)
+        complete.setdefault("threads_batch", complete["threads"])
+        return complete
 
     def command(self, launch: Launch) -> Command:
         values = self.effective_settings(launch)
+        template = values.pop("chat_template_file", None)
+        # The server takes no template file, so a host of ours brings the template in and then runs the same program.
+        program = (
+            ("-m", "llama_cpp.server") if template is None else (str(HOST_SCRIPT), CHAT_TEMPLATE_FLAG, str(template))
+        )
         argv = [
-            *(launch.installation.executable, "-I", "-m", "llama_cpp.server"),
+            *(launch.installation.executable, "-I", *program),
             *("--model", launch.model_path),
             *("--model_alias", launch.model_name),
             *("--host", launch.host, "--port", str(launch.port)),
             *("--interrupt_requests", "false", "--logits_all", "false", "--use_mlock", "false"),
             *("--verbose", "true"),  # quiet means that errors are swallowed as well
-            *flags(OPTIONS, {name: _as_it_wants(name, value) for name, value in values.items()}),
+            *_flags(self.options, values),
             *launch.profile.extra_arguments,
         ]
         environment = native.common_environment(launch, values)
+        if launch.installation.library_folder:
+            environment["LLAMA_CPP_LIB_PATH"] = launch.installation.library_folder
         if "LLAMA_API_KEY" in environment:
             environment["API_KEY"] = environment.pop("LLAMA_API_KEY")
         return Command(argv=tuple(argv), environment=environment, scrub=SCRUB, secrets=native.secrets(launch))
+
+    def trial(self, launch: Launch) -> Trial:
+        return native.trial(launch, self.effective_settings(launch))
+
+    def kv_cache_usage(self, slots: object) -> float | None:
+        return None  # it does not say
 
     def stage_of(self, line: str) -> Stage | None:
         for pattern, stage in _STAGES:
@@ -202,13 +278,35 @@ _STAGES = (
 )
 
 
+def _flags(options: Iterable[Option], values: Mapping[str, Scalar]) -> list[str]:
+    """argv for the settings: lists are several words here, and two settings need a second flag to count."""
+    argv: list[str] = []
+    for option in options:
+        value = values.get(option.name)
+        if value is None:
+            continue
+        if option.several:
+            argv += [option.flag, *(part.strip() for part in str(value).split(",") if part.strip())]
+        elif option.name != "prompt_cache_mib" or value:
+            argv += [option.flag, text_of(_as_it_wants(option.name, value))]
+    if values.get("prompt_cache_mib"):
+        argv += ["--cache", "true"]
+    if values.get("prompt_lookup_tokens"):
+        argv += ["--draft_model", "prompt-lookup-decoding"]
+    return argv
+
+
 def _as_it_wants(name: str, value: Scalar) -> Scalar:
-    """Formats by ggml's number, switches as words (each takes a value here), -1 for all layers."""
+    """Formats by ggml's number, switches as words (each takes a value here), -1 for all layers, bytes for MiB."""
     if name in ("kv_type_k", "kv_type_v"):
         return KV_TYPE_NUMBERS[str(value)]
     if name == "split_mode":
         return SPLIT_MODE_NUMBERS[str(value)]
-    if name == "gpu_layers" and value == native.ALL_LAYERS:
+    if name == "rope_scaling":
+        return ROPE_SCALING_NUMBERS[str(value)]
+    if name == "prompt_cache_mib":
+        return int(value) * 1024**2
+    if name == "gpu_layers" and value == native_options.ALL_LAYERS:
         return -1
     if name == "flash_attention":
         return "true" if value == "on" else "false"

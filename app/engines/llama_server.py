@@ -13,10 +13,11 @@ from collections.abc import Mapping
 import msgspec
 
 from app.core.diagnosis.llama_cpp import LLAMA_CPP
-from app.core.options import Option, Scalar
+from app.core.options import Option, Preset, Scalar
+from app.engines import native_options
 from app.engines import native_server as native
-from app.engines.arguments import checked_settings, environment, flags
-from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits
+from app.engines.arguments import environment
+from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits, Trial
 
 SAID_BY_ENVIRONMENT = {
     "cpu_expert_layers": "LLAMA_ARG_N_CPU_MOE",
@@ -26,13 +27,14 @@ SAID_BY_ENVIRONMENT = {
     "repack": "LLAMA_ARG_REPACK",
     "sliding_window_full": "LLAMA_ARG_SWA_FULL",
     "reasoning_format": "LLAMA_ARG_THINK",
+    "jinja": "LLAMA_ARG_JINJA",
 }
 
 OPTIONS: tuple[Option, ...] = tuple(
-    msgspec.structs.replace(option, flag="", environment=SAID_BY_ENVIRONMENT[option.name])
+    msgspec.structs.replace(option, flag="", flag_off="", environment=SAID_BY_ENVIRONMENT[option.name])
     if option.name in SAID_BY_ENVIRONMENT
     else option
-    for option in native.OPTIONS
+    for option in (*native_options.OPTIONS, *native_options.OVERRIDE_KV)
 )
 
 # Ours, not the person's: no network, no web page, no browser, one KV pool for all slots, the context that was asked for.
@@ -56,13 +58,16 @@ OLD_LOAD_MODES: dict[Scalar, dict[str, str]] = {
 class LlamaServer:
     id = "llama-server"
     title = "llama-server (llama.cpp)"
-    options: tuple[Option, ...] = OPTIONS
+    presets: tuple[Preset, ...] = native_options.PRESETS
     readiness: Readiness = native.READINESS
     traits: Traits = native.TRAITS
     failures: tuple[FailurePattern, ...] = LLAMA_CPP
 
+    def __init__(self, options: tuple[Option, ...] = OPTIONS) -> None:
+        self.options = options
+
     def effective_settings(self, launch: Launch) -> dict[str, Scalar]:
-        return native.with_launch_defaults(checked_settings(launch.profile, self.options, self.title), launch)
+        return native.effective_settings(launch, self.options, self.title)
 
     def command(self, launch: Launch) -> Command:
         values = self.effective_settings(launch)
@@ -71,17 +76,23 @@ class LlamaServer:
             *("--model", launch.model_path),
             *("--alias", launch.model_name),
             *("--host", launch.host, "--port", str(launch.port)),
-            *("--metrics", "--log-verbosity", "4"),  # 4 prints the buffer sizes; 3, the default, does not
-            *flags(OPTIONS, values),
+            "--metrics",
+            *native.setting_flags(self.options, values),
             *launch.profile.extra_arguments,
         ]
-        added = {**ALWAYS, **environment(OPTIONS, values), **OLD_LOAD_MODES.get(values.get("load_mode", ""), {})}
+        added = {**ALWAYS, **environment(self.options, values), **OLD_LOAD_MODES.get(values.get("load_mode", ""), {})}
         return Command(
             argv=tuple(argv),
-            environment={**added, **native.common_environment(launch, values)},
+            environment={**added, **native.library_path(launch), **native.common_environment(launch, values)},
             scrub=native.SCRUB,
             secrets=native.secrets(launch),
         )
+
+    def trial(self, launch: Launch) -> Trial:
+        return native.trial(launch, self.effective_settings(launch))
+
+    def kv_cache_usage(self, slots: object) -> float | None:
+        return native.kv_cache_usage(slots)
 
     def stage_of(self, line: str) -> Stage | None:
         return native.stage_of(line)

@@ -8,208 +8,27 @@ server; old builds print the same words without the clock in front, so patterns 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from app.core.options import Option, OptionKind, Scalar
-from app.engines.base import Launch, Readiness, Stage, Traits
+from app.core.errors import SettingInvalid
+from app.core.options import Option, Scalar, path_items
+from app.engines.arguments import checked_settings, flags
+from app.engines.base import Launch, Readiness, Stage, Traits, Trial
+from app.engines.native_options import ALL_LAYERS
 
 CONTEXT_LIMIT_TOKENS = 32_768  # the longest context that we choose by ourselves; a profile may ask for more
-ALL_LAYERS = 999
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+PRIORITIES = {"low": -1, "normal": 0, "medium": 1, "high": 2}
+TEMPLATE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 # "http://localhost.invalid" can never be a page's origin: the engine answers our gateway, no browser.
 NO_BROWSER_ORIGIN = "http://localhost.invalid"
-
-OPTIONS: tuple[Option, ...] = (
-    Option(
-        name="context_tokens",
-        kind=OptionKind.INTEGER,
-        sentence="How many tokens of conversation the model can see; shared by all slots. Memory grows with it.",
-        minimum=64,
-        maximum=10_000_000,
-        unit="tokens",
-        flag="--ctx-size",
-    ),
-    Option(
-        name="slots",
-        kind=OptionKind.INTEGER,
-        sentence="How many requests are answered at once; they share the context.",
-        default=4,
-        minimum=1,
-        maximum=256,
-        flag="--parallel",
-    ),
-    Option(
-        name="gpu_layers",
-        kind=OptionKind.INTEGER,
-        sentence="How many of the model's layers go to the graphics card; the rest stays in main memory. 999 means all.",
-        minimum=0,
-        maximum=ALL_LAYERS,
-        unit="layers",
-        flag="--n-gpu-layers",
-    ),
-    Option(
-        name="cpu_expert_layers",
-        kind=OptionKind.INTEGER,
-        sentence="How many layers keep their experts in main memory (mixture-of-experts models only).",
-        minimum=0,
-        maximum=ALL_LAYERS,
-        unit="layers",
-        flag="--n-cpu-moe",
-    ),
-    Option(
-        name="kv_type_k",
-        kind=OptionKind.CHOICE,
-        sentence="Number format of the KV cache's keys; q8_0 halves the memory of f16 at a very small loss.",
-        choices=KV_TYPES,
-        flag="--cache-type-k",
-    ),
-    Option(
-        name="kv_type_v",
-        kind=OptionKind.CHOICE,
-        sentence="Number format of the KV cache's values; anything below f16 needs flash attention.",
-        choices=KV_TYPES,
-        flag="--cache-type-v",
-    ),
-    Option(
-        name="kv_on_gpu",
-        kind=OptionKind.SWITCH,
-        sentence="Keep the KV cache on the graphics card; off saves its memory and costs speed.",
-        flag="--no-kv-offload",
-    ),
-    Option(
-        name="flash_attention",
-        kind=OptionKind.CHOICE,
-        sentence="Attention without its large intermediate buffer: less memory, usually faster. auto decides by the device.",
-        choices=("auto", "on", "off"),
-        flag="--flash-attn",
-    ),
-    Option(
-        name="batch_tokens",
-        kind=OptionKind.INTEGER,
-        sentence="How many prompt tokens are taken in one step.",
-        minimum=1,
-        maximum=65_536,
-        unit="tokens",
-        flag="--batch-size",
-    ),
-    Option(
-        name="ubatch_tokens",
-        kind=OptionKind.INTEGER,
-        sentence="How many prompt tokens are computed together; the compute buffer grows with it.",
-        minimum=1,
-        maximum=65_536,
-        unit="tokens",
-        flag="--ubatch-size",
-    ),
-    Option(
-        name="threads",
-        kind=OptionKind.INTEGER,
-        sentence="Processor threads; left alone, one less than the cores, because a full machine makes them wait for each other.",
-        minimum=1,
-        maximum=1_024,
-        flag="--threads",
-    ),
-    Option(
-        name="load_mode",
-        kind=OptionKind.CHOICE,
-        sentence="How the file comes into memory: mapped (mmap), read (none), or pinned so that it is never swapped out (mlock).",
-        choices=("auto", "mmap", "none", "mlock", "mmap+mlock"),
-        flag="--load-mode",
-    ),
-    Option(
-        name="repack",
-        kind=OptionKind.SWITCH,
-        sentence="Rearrange weights for the processor: faster, but needs up to 0.75 times the model's size in main memory on top.",
-        flag="--no-repack",
-    ),
-    Option(
-        name="prompt_cache_mib",
-        kind=OptionKind.INTEGER,
-        sentence="Main memory for prompts seen before, so that a returning conversation starts faster; 0 turns it off.",
-        default=2_048,
-        minimum=0,
-        maximum=1_048_576,
-        unit="MiB",
-        flag="--cache-ram",
-    ),
-    Option(
-        name="warm_up",
-        kind=OptionKind.SWITCH,
-        sentence="Run the model once while loading, so that the first answer does not pay for it.",
-        flag="--no-warmup",
-    ),
-    Option(
-        name="split_mode",
-        kind=OptionKind.CHOICE,
-        sentence="How a model is spread over several cards: by layers, by rows, or not at all.",
-        choices=("layer", "row", "none"),
-        flag="--split-mode",
-    ),
-    Option(
-        name="tensor_split",
-        kind=OptionKind.TEXT,
-        sentence="Shares of the cards, for example 3,1 for three quarters on the first.",
-        flag="--tensor-split",
-    ),
-    Option(
-        name="sliding_window_full",
-        kind=OptionKind.SWITCH,
-        sentence="Keep the full KV cache of sliding-window layers, so that old prompts can be reused; costs memory.",
-        flag="--swa-full",
-    ),
-    Option(
-        name="embeddings",
-        kind=OptionKind.SWITCH,
-        sentence="Serve embeddings instead of chat (embedding models only).",
-        flag="--embeddings",
-    ),
-    Option(
-        name="chat_template",
-        kind=OptionKind.TEXT,
-        sentence="Name of a built-in chat template, or the template itself, in place of the one in the model file.",
-        flag="--chat-template",
-    ),
-    Option(
-        name="chat_template_file",
-        kind=OptionKind.PATH,
-        sentence="A file with a chat template in place of the one in the model file.",
-        flag="--chat-template-file",
-    ),
-    Option(
-        name="reasoning_format",
-        kind=OptionKind.CHOICE,
-        sentence="Whether thoughts come apart from the answer (deepseek, auto) or inside it (none).",
-        choices=("auto", "deepseek", "none"),
-        flag="--reasoning-format",
-    ),
-    Option(
-        name="mmproj",
-        kind=OptionKind.PATH,
-        sentence="The projector file that lets a vision model see images.",
-        flag="--mmproj",
-    ),
-    Option(name="lora", kind=OptionKind.PATH, sentence="A LoRA adapter to put onto the model.", flag="--lora"),
-    Option(
-        name="rope_frequency_base",
-        kind=OptionKind.NUMBER,
-        sentence="Base of the rotary positions, for models stretched beyond their training length.",
-        minimum=0,
-        flag="--rope-freq-base",
-    ),
-    Option(
-        name="rope_frequency_scale",
-        kind=OptionKind.NUMBER,
-        sentence="Scale of the rotary positions; 0.5 stretches the context to twice its training length.",
-        minimum=0,
-        flag="--rope-freq-scale",
-    ),
-)
 
 READINESS = Readiness(health_path="/health")
 
 TRAITS = Traits(
     metrics_path="/metrics",
+    slots_path="/slots",
+    renames={"/v1/tokenize": {"input": "content", "prompt": "content"}},
     counters={
         "prompt_tokens_total": "llamacpp:prompt_tokens_total",
         "generation_tokens_total": "llamacpp:tokens_predicted_total",
@@ -217,7 +36,6 @@ TRAITS = Traits(
         "generation_tokens_per_second": "llamacpp:predicted_tokens_seconds",
         "requests_running": "llamacpp:requests_processing",
         "requests_waiting": "llamacpp:requests_deferred",
-        "kv_cache_usage": "llamacpp:kv_cache_usage_ratio",  # printed by builds before 2026 only
     },
 )
 
@@ -238,9 +56,46 @@ def default_context_tokens(launch: Launch) -> int:
     return min(trained or 4_096, CONTEXT_LIMIT_TOKENS)
 
 
+def effective_settings(launch: Launch, options: Sequence[Option], title: str) -> dict[str, Scalar]:
+    """The profile's settings over our defaults, completed for machine and model; raises SettingInvalid.
+
+    A template that is only a name is looked up by the engine without Jinja; with Jinja the name itself would silently
+    become the template, so that every prompt would read "llama3".
+    """
+    values = checked_settings(launch.profile, options, title, launch.installation.version)
+    for names in (("chat_template", "chat_template_file"), GRAMMARS):
+        said = [name for name in names if values.get(name)]
+        if len(said) > 1:
+            raise SettingInvalid(
+                f"Profile {launch.profile.id}: settings.{said[0]} and settings.{said[1]} exclude each other.",
+                "Take one of them out.",
+            )
+    if named_template(values):
+        if values.get("jinja"):
+            raise SettingInvalid(
+                f"Profile {launch.profile.id}: settings.chat_template names a built-in template, and Jinja needs its text.",
+                "Set jinja = false, or give the template as a file by chat_template_file.",
+            )
+        values["jinja"] = False
+    if values.get("rerank"):
+        values["embeddings"] = True
+    return with_launch_defaults(values, launch)
+
+
+GRAMMARS = ("grammar", "grammar_file", "json_schema", "json_schema_file")
+
+
+def named_template(values: Mapping[str, Scalar]) -> bool:
+    """Whether the chat template is a built-in one's name; `chatml` is the one that the engine knows with Jinja too."""
+    template = values.get("chat_template")
+    return isinstance(template, str) and template != "chatml" and bool(TEMPLATE_NAME.fullmatch(template))
+
+
 def with_launch_defaults(values: Mapping[str, Scalar], launch: Launch) -> dict[str, Scalar]:
-    """`values` completed by what depends on machine and model: context, threads, layers on the card."""
+    """`values` completed by what depends on machine and model: context, threads, layers on the card, what it serves."""
     complete = dict(values)
+    if launch.facts is not None and launch.facts.capabilities == ("embeddings",):
+        complete.setdefault("embeddings", True)  # an encoder cannot chat, and would never be ready
     complete.setdefault("context_tokens", default_context_tokens(launch))
     complete.setdefault("threads", max(1, launch.physical_cores - 1))
     if launch.installation.accelerator != "cpu":
@@ -248,6 +103,40 @@ def with_launch_defaults(values: Mapping[str, Scalar], launch: Launch) -> dict[s
     else:
         complete.pop("gpu_layers", None)  # a build without a card's code warns about it and ignores it
     return complete
+
+
+def setting_flags(options: Sequence[Option], values: Mapping[str, Scalar]) -> list[str]:
+    """argv for the settings, where the flags want it in another form than a profile says it."""
+    said = {name: value for name, value in values.items() if name not in ("lora", "lora_scale")}
+    if "priority" in said:
+        said["priority"] = PRIORITIES[str(said["priority"])]
+    return [*flags(options, said), *lora_flags(options, values)]
+
+
+def lora_flags(options: Sequence[Option], values: Mapping[str, Scalar]) -> list[str]:
+    """One flag for each adapter: plain for one at its trained strength, else with its scale behind a colon."""
+    argv: list[str] = []
+    common = values.get("lora_scale", 1)
+    for path, own in (
+        item for option in options if option.name == "lora" for item in path_items(option, values.get("lora"))
+    ):
+        scale = float(common if own is None else own)
+        argv += ["--lora", path] if scale == 1 else ["--lora-scaled", f"{path}:{scale:g}"]
+    return argv
+
+
+def trial(launch: Launch, values: Mapping[str, Scalar]) -> Trial:
+    """What proves that the engine works, by what it serves: a token, an embedding, or an order of documents."""
+    name = launch.model_name
+    if values.get("rerank"):
+        return Trial(path="/v1/rerank", body={"model": name, "query": "Hi", "documents": ["Hi"]})
+    if values.get("embeddings") and values.get("pooling") == "none":
+        return Trial(
+            path="/embeddings", body={"content": "Hi"}
+        )  # the OpenAI form has no place for one vector per token
+    if values.get("embeddings"):
+        return Trial(path="/v1/embeddings", body={"model": name, "input": "Hi"})
+    return Trial()
 
 
 def devices_environment(launch: Launch, values: Mapping[str, Scalar]) -> dict[str, str]:
@@ -268,6 +157,12 @@ def common_environment(launch: Launch, values: Mapping[str, Scalar]) -> dict[str
     """Cards, key, and no debugger on an internal failure: it would take seconds and bury the cause in its output."""
     key = {"LLAMA_API_KEY": launch.api_key} if launch.api_key else {}
     return {"GGML_NO_BACKTRACE": "1", **devices_environment(launch, values), **key, **launch.profile.environment}
+
+
+def library_path(launch: Launch) -> dict[str, str]:
+    """Where a program built with shared libraries finds them, when they are not beside it."""
+    folder = launch.installation.library_folder
+    return {"LD_LIBRARY_PATH": folder} if folder else {}
 
 
 def secrets(launch: Launch) -> tuple[str, ...]:
@@ -311,3 +206,17 @@ def served_context(health: Mapping[str, object], models: Mapping[str, object]) -
     if isinstance(settings, Mapping) and isinstance(settings.get("n_ctx"), int):
         return int(settings["n_ctx"])
     return None
+
+
+def kv_cache_usage(slots: object) -> float | None:
+    """Share of the KV cache that holds text (0..1), from /slots; None for a build that does not tell.
+
+    The slots share one pool, and each says the pool's size and how many tokens of it are its own.
+    """
+    if not isinstance(slots, list) or not slots or not all(isinstance(slot, Mapping) for slot in slots):
+        return None
+    pool = max((size for slot in slots if isinstance(size := slot.get("n_ctx"), int)), default=0)
+    held = [count for slot in slots if isinstance(count := slot.get("n_prompt_tokens"), int)]
+    if not pool or (not held and any(slot.get("is_processing") for slot in slots)):
+        return None
+    return min(1.0, sum(held) / pool)

@@ -28,7 +28,7 @@ def test_the_built_in_engine_with_nothing_set() -> None:
     assert command.argv == (
         *("/data/engines/x/bin/python", "-I", str(HOST_SCRIPT)),
         *("--model", "/models/demo.gguf", "--alias", "demo", "--host", "127.0.0.1", "--port", "18000"),
-        *("--ctx-size", "4096", "--parallel", "4", "--threads", "7", "--cache-ram", "2048"),
+        *("--ctx-size", "4096", "--parallel", "4", "--cache-ram", "2048", "--threads", "7", "--log-verbosity", "4"),
     )
     assert command.environment == {"GGML_NO_BACKTRACE": "1"}
 
@@ -37,8 +37,8 @@ def test_the_native_program_with_nothing_set() -> None:
     command = command_of(launch("llama-server", executable="/usr/bin/llama-server"))
     assert command.argv == (
         *("/usr/bin/llama-server", "--model", "/models/demo.gguf", "--alias", "demo"),
-        *("--host", "127.0.0.1", "--port", "18000", "--metrics", "--log-verbosity", "4"),
-        *("--ctx-size", "4096", "--parallel", "4", "--threads", "7"),
+        *("--host", "127.0.0.1", "--port", "18000", "--metrics"),
+        *("--ctx-size", "4096", "--parallel", "4", "--threads", "7", "--log-verbosity", "4"),
     )
     assert command.environment == {
         "LLAMA_ARG_OFFLINE": "1",
@@ -66,7 +66,7 @@ def test_the_native_program_gets_by_variable_what_an_older_build_would_refuse_as
     assert said["LLAMA_ARG_REPACK"] == "0"
     assert said["LLAMA_ARG_LOAD_MODE"] == "mlock"
     assert (said["LLAMA_ARG_NO_MMAP"], said["LLAMA_ARG_MLOCK"]) == ("1", "1"), "what builds before --load-mode knew"
-    assert command.argv[-4:] == ("--cache-type-v", "q8_0", "--threads", "7")
+    assert command.argv[-6:] == ("--cache-type-v", "q8_0", "--threads", "7", "--log-verbosity", "4")
 
 
 def test_llama_cpp_python_with_its_traps_closed() -> None:
@@ -83,7 +83,8 @@ def test_llama_cpp_python_with_its_traps_closed() -> None:
         *("/env/bin/python", "-I", "-m", "llama_cpp.server"),
         *("--model", "/models/demo.gguf", "--model_alias", "demo", "--host", "127.0.0.1", "--port", "18000"),
         *("--interrupt_requests", "false", "--logits_all", "false", "--use_mlock", "false", "--verbose", "true"),
-        *("--n_ctx", "2048", "--n_gpu_layers", "-1", "--type_k", "8", "--n_threads", "7", "--flash_attn", "true"),
+        *("--n_ctx", "2048", "--n_gpu_layers", "-1", "--type_k", "8"),
+        *("--n_threads", "7", "--n_threads_batch", "7", "--flash_attn", "true"),
     )
     assert command.environment == {
         "GGML_NO_BACKTRACE": "1",
