@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 from typing import TypeVar
 
 import msgspec
@@ -325,6 +326,7 @@ def _decode_hook(kind: type, value: object) -> object:
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_hook)
 _decoders: dict[object, msgspec.json.Decoder[object]] = {}
+_making = threading.Lock()  # two threads that look into the same struct for the first time at once crash msgspec 0.22
 
 
 def to_json(value: object) -> bytes:
@@ -335,7 +337,8 @@ def from_json(kind: type[T], data: bytes | str) -> T:
     """The value that `data` holds; raises msgspec.DecodeError when it has another form."""
     decoder = _decoders.get(kind)
     if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind, dec_hook=_decode_hook)
+        with _making:
+            decoder = _decoders[kind] = msgspec.json.Decoder(kind, dec_hook=_decode_hook)
     return decoder.decode(data)  # type: ignore[return-value]
 
 
