@@ -15,7 +15,7 @@ from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from tests.bench import window as bench
+from tests.bench import frames as bench
 
 
 async def measure(folder: Path, seconds: float) -> dict[str, Any]:

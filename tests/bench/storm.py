@@ -17,7 +17,7 @@ from typing import Any
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from tests.bench import chat as chat_bench
-from tests.bench import window as bench
+from tests.bench import frames as bench
 
 ROUNDS = 3
 

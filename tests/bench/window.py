@@ -1,170 +1,177 @@
-"""What the window's benchmarks share: a stand-in service in a process of its own, and a clock that sees late frames."""
+"""Measures the window: first paint against a bare PySide6 window, resident memory, idle processor time; prints JSON.
+
+`python -m tests.bench.window [--runs N] [--idle SECONDS] [--platform offscreen|xcb]`. Idle is measured connected to a small
+service that sends a GPU sample and traffic each second, as the real one does.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import argparse
 import json
-import multiprocessing
 import os
-import signal
+import re
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-FRAME_MS = 16
+ROOT = Path(__file__).resolve().parents[2]
 
-LINE = (
-    b"\x1b[32m0.01.%06d.000 I\x1b[0m srv  update_slots: id  0 | task %d | n_past = %d, n_tokens = 64, progress = 0.5\n"
-)
+BARE = """
+import time
+from PySide6.QtWidgets import QApplication, QMainWindow
+class Bare(QMainWindow):
+    def paintEvent(self, event):
+        super().paintEvent(event)
+        print("painted", time.monotonic(), flush=True)
+        app.quit()
+app = QApplication([])
+app.setStyle("Fusion")
+window = Bare()
+window.resize(1280, 800)
+window.show()
+app.exec()
+"""
+
+OURS = """
+import os, sys, time
+from pathlib import Path
+from app.core.paths import Paths
+from app.ui.application import run
+folder = Path(sys.argv[1])
+paths = Paths(config=folder / "c", data=folder / "d", state=folder / "s", cache=folder / "x", runtime=folder / "r")
+def painted(window):
+    print("painted", time.monotonic(), flush=True)
+    if sys.argv[2] == "once":
+        os._exit(0)
+run(paths, start_service=False, after_paint=painted)
+"""
+
+SERVICE = """
+import asyncio, itertools, sys, time
+from pathlib import Path
+import msgspec
+from aiohttp import web
+from app.core.snapshot import API_VERSION, Hello, slice_event, to_json
+from tests.ui import stage, worlds
+world = worlds.WORLDS["ready"]
+async def hello(_):
+    return web.Response(body=to_json(Hello(product="x", version="1", api=API_VERSION, pid=1, started_at=0, state_folder="/")))
+async def history(_):
+    return web.Response(body=to_json(worlds.HISTORY))
+async def stream(request):
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    for name in ("library", "service", "seats"):
+        await answer.write(slice_event(name, getattr(world, name), time.monotonic()))
+    for beat in itertools.count():
+        gpus = [msgspec.structs.replace(g, utilisation=0.5 + 0.01 * (beat % 40), power_watts=200.0 + beat % 60) for g in world.gpus.gpus]
+        await answer.write(slice_event("gpus", msgspec.structs.replace(world.gpus, gpus=tuple(gpus)), time.monotonic()))
+        await answer.write(slice_event("traffic", msgspec.structs.replace(world.traffic, in_flight=beat % 9), time.monotonic()))
+        await asyncio.sleep(1)
+app = web.Application()
+app.router.add_get("/control/hello", hello)
+app.router.add_get("/control/history", history)
+app.router.add_get("/control/stream", stream)
+Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
+web.run_app(app, path=sys.argv[1], print=None)
+"""
 
 
-def text_of(tokens: int) -> list[str]:
-    """Tokens of an answer with paragraphs, lists, a table and code, about four characters each."""
-    import itertools
+def environment(platform: str) -> dict[str, str]:
+    return {**os.environ, "QT_QPA_PLATFORM": platform, "PYTHONPATH": str(ROOT)}
 
-    paragraph = "The KV cache holds keys and values of every token, so it grows with the context and the batch. " * 4
-    listed = "".join(f"{n}. item with **strong** words and `code` in it\n" for n in range(1, 9))
-    table = "| Part | Size |\n|---|---:|\n" + "".join(f"| part {n} | {n}.5 GiB |\n" for n in range(6))
-    code = (
-        "```python\n"
-        + "".join(f"def f{n}(a: int, b: str) -> int:\n    return a + len(b) * {n}  # note\n\n" for n in range(14))
-        + "```\n"
+
+def first_paint(script: str, *arguments: str, platform: str) -> float:
+    """Seconds from exec to the end of the first paint."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(platform),
+        timeout=60,
     )
-    whole = f"## Memory\n\n{paragraph}\n\n{listed}\n{table}\n{code}\n"
-    pieces = [whole[at : at + 4] for at in range(0, len(whole), 4)]
-    return list(itertools.islice(itertools.cycle(pieces), tokens))
+    found = re.search(r"painted ([\d.]+)", done.stdout)
+    assert found, done.stderr[-2000:]
+    return float(found[1]) - begun
 
 
-def serve(socket: str, log: str, lines_per_second: int, tokens_per_second: int) -> None:
-    """Streams chats at a rate, and offers a log that grows at a rate, until it is terminated."""
-    from aiohttp import web
-
-    started = time.monotonic()
-    state = {"written": 0, "growing": False}
-
-    async def chat(request: web.Request) -> web.StreamResponse:
-        asked = await request.json()
-        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await answer.prepare(request)
-        with contextlib.suppress(ConnectionError):
-            await stream(answer, text_of(asked["max_tokens"]))
-        return answer
-
-    async def stream(answer: web.StreamResponse, pieces: list[str]) -> None:
-        begun, sent = time.monotonic(), 0
-        while sent < len(pieces):
-            due = min(len(pieces), int((time.monotonic() - begun) * tokens_per_second) + 1)
-            for piece in pieces[sent:due]:  # one event and one write per token, as engines do
-                event = {"choices": [{"index": 0, "delta": {"content": piece}}]}
-                await answer.write(b"data: " + json.dumps(event).encode() + b"\n\n")
-            sent = max(sent, due)
-            await asyncio.sleep(0.001)
-        await answer.write(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
-
-    async def grow(_: object) -> None:
-        file = open(log, "ab", buffering=0)  # noqa: ASYNC230, SIM115, PTH123 - lives as long as the process
-        while True:
-            await asyncio.sleep(0.01)
-            if not state["growing"]:
-                started_at = time.monotonic()
-                state["from"] = state["written"]
-                continue
-            due = int((time.monotonic() - started_at) * lines_per_second) + state["from"]
-            if due > state["written"]:
-                file.write(b"".join(LINE % (n, n, n) for n in range(state["written"], due)))
-                state["written"] = due
-
-    async def control(request: web.Request) -> web.Response:
-        state["growing"] = request.match_info["on"] == "on"
-        return web.json_response({"written": state["written"]})
-
-    async def read(request: web.Request) -> web.Response:
-        at, limit = int(request.query["from"]), int(request.query["limit"])
-        until = time.monotonic() + 20
-        while (size := Path(log).stat().st_size) <= at and time.monotonic() < until:  # noqa: ASYNC110, ASYNC240
-            await asyncio.sleep(0.02)
-        with open(log, "rb") as file:  # noqa: ASYNC230, PTH123
-            file.seek(at)
-            data = file.read(limit)
-        headers = {"X-Log-Start": str(at), "X-Log-End": str(at + len(data)), "X-Log-Size": str(size), "X-Log-Over": "0"}
-        return web.Response(body=data, headers=headers)
-
-    async def main() -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", chat)
-        app.router.add_get("/control/runs/{run}/log", read)
-        app.router.add_get("/grow/{on}", control)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.UnixSite(runner, socket).start()
-        await grow(started)
-
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    asyncio.run(main())
+def ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
-@contextlib.contextmanager
-def service(socket: Path, log: Path, lines_per_second: int = 10_000, tokens_per_second: int = 1_000) -> Any:
-    socket.parent.mkdir(parents=True, exist_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.touch()
-    process = multiprocessing.get_context("spawn").Process(
-        target=serve, args=(str(socket), str(log), lines_per_second, tokens_per_second), daemon=True
+def resident(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def at_rest(platform: str, seconds: float, page: str) -> tuple[float, float]:
+    """(resident MB, share of a core) of a connected window showing `page`."""
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "r" / "control.sock"
+        (Path(folder) / "c").mkdir()
+        (Path(folder) / "c" / "window.json").write_text(json.dumps({"page": page}))
+        service = subprocess.Popen(
+            [sys.executable, "-c", SERVICE, str(socket)], env=environment("offscreen"), stderr=subprocess.DEVNULL
+        )
+        window = subprocess.Popen(
+            [sys.executable, "-c", OURS, folder, "stay"],
+            env=environment(platform),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            time.sleep(8)  # imports, connection, first samples: what follows is rest
+            before, begun = ticks(window.pid), time.monotonic()
+            time.sleep(seconds)
+            used = (ticks(window.pid) - before) / os.sysconf("SC_CLK_TCK")
+            return resident(window.pid) / 1e6, used / (time.monotonic() - begun)
+        finally:
+            for process in (window, service):
+                process.terminate()
+                process.wait(20)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--idle", type=float, default=15)
+    parser.add_argument("--platform", default="offscreen")
+    asked = parser.parse_args()
+    bare, ours = [], []
+    for _ in range(
+        asked.runs + 1
+    ):  # interleaved, so that both see the same machine; the first of each warms the disk cache
+        with tempfile.TemporaryDirectory() as folder:
+            bare.append(first_paint(BARE, platform=asked.platform))
+            ours.append(first_paint(OURS, folder, "once", platform=asked.platform))
+    bare_median, ours_median = statistics.median(bare[1:]), statistics.median(ours[1:])
+    models_mb, models_cpu = at_rest(asked.platform, asked.idle, "models")
+    monitor_mb, monitor_cpu = at_rest(asked.platform, asked.idle, "monitor")
+    print(
+        json.dumps(
+            {
+                "platform": asked.platform,
+                "load": os.getloadavg()[0],
+                "first_paint_bare_seconds": round(bare_median, 4),
+                "first_paint_window_seconds": round(ours_median, 4),
+                "first_paint_ratio": round(
+                    statistics.median(o / b for o, b in zip(ours[1:], bare[1:], strict=True)), 3
+                ),
+                "first_paint_ratio_of_best_runs": round(min(ours[1:]) / min(bare[1:]), 3),  # least disturbed by others
+                "resident_mb": {"models": round(models_mb, 1), "monitor": round(monitor_mb, 1)},
+                "idle_core_share": {"models": round(models_cpu, 4), "monitor": round(monitor_cpu, 4)},
+                "goals": {"first_paint_ratio": 1.7, "resident_mb": 140, "idle_core_share": 0.01},
+            },
+            indent=1,
+        )
     )
-    process.start()
-    deadline = time.monotonic() + 20
-    while not socket.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.join(5)
 
 
-class Frames:
-    """A precise timer of 16 ms that notes how late each of its ticks comes."""
-
-    def __init__(self) -> None:
-        from PySide6.QtCore import Qt, QTimer
-
-        self.late_ms: list[float] = []
-        self._last = 0.0
-        self._timer = QTimer(timerType=Qt.TimerType.PreciseTimer, interval=FRAME_MS)
-        self._timer.timeout.connect(self._tick)
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        if self._last:
-            self.late_ms.append(1000 * (now - self._last) - FRAME_MS)
-        self._last = now
-
-    async def watch(self, seconds: float) -> dict[str, float]:
-        self.late_ms, self._last = [], 0.0
-        self._timer.start()
-        await asyncio.sleep(seconds)
-        self._timer.stop()
-        return summary(self.late_ms)
-
-
-def summary(late_ms: list[float]) -> dict[str, float]:
-    """Lateness of frames; `interval` figures are the whole time from one frame to the next, in ms."""
-    late = sorted(max(0.0, value) for value in late_ms)
-    at = lambda share: late[min(len(late) - 1, int(share * len(late)))]  # noqa: E731
-    return {
-        "frames": len(late),
-        "p50_ms": round(statistics.median(late), 2),
-        "p99_ms": round(at(0.99), 2),
-        "max_ms": round(late[-1], 2),
-        "interval_p99_ms": round(FRAME_MS + at(0.99), 2),
-    }
-
-
-def ratio(value: float, idle: float) -> float:
-    return round(value / idle, 2) if idle else float("inf")
-
-
-def load() -> float:
-    return round(os.getloadavg()[0], 1)
+if __name__ == "__main__":
+    main()

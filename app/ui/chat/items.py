@@ -49,9 +49,12 @@ class Item:
         text = block.text.removesuffix("\n") if block.kind == "code" else block.source
         kind = self.kind if block.kind != "code" else Kind.CODE
         if (text, block.language, kind, is_open) != (self.text, self.language, self.kind, self.open):
+            # Text that has only come to its end looks as it did; code gets the colours of its last line then.
+            looks_same = kind is self.kind is not Kind.CODE and text.rstrip("\n") == self.text.rstrip("\n")
             self.kind, self.text, self.language, self.open = kind, text, block.language, is_open
-            self.revision += 1
-            self.width = -1.0
+            if not looks_same:
+                self.revision += 1
+                self.width = -1.0
         self.source = block.source
 
     def guess(self, width: float) -> None:

@@ -21,6 +21,7 @@ from app.core.errors import StorageError
 from app.core.profiles import Sampling
 from app.core.sse import EventTooLong, Parser
 from app.ui.chat.items import INTERRUPTED
+from app.ui.chat.makers import RUN_HEADER, Makers
 from app.ui.chat.store import ChatFile, ChatWriter
 from app.ui.link import Link
 from app.ui.store import Store, profile_in
@@ -33,6 +34,10 @@ WAITED_SECONDS = 0.0001
 GATHER_SECONDS = 0.012  # tokens gather in the socket meanwhile: one read for many costs hardly more than for one
 FLUSH_SHARE = 4  # a costly flush waits four times its own cost for the next: text never eats the window's time
 SLOWEST_FLUSH_MS = 200
+FLUSH_CHARACTERS, FLUSH_PARTS = (
+    128,
+    8,
+)  # one flush shows so many characters, or an eighth of what waits when that is more
 JOURNAL_MS = 250
 DRAFT_MS = 300
 CHAT = "/v1/chat/completions"
@@ -69,6 +74,7 @@ class Session(QObject):
         self.conversation = self._new()
         self.messages: tuple[Message, ...] = ()  # from the first to the leaf
         self.loaded = False
+        self._makers = Makers(link)
         self._all: dict[str, Message] = {}
         self._leaf: str | None = None
         self._answer: Answer | None = None
@@ -384,7 +390,10 @@ class Session(QObject):
         async with self._link.client.stream(
             "POST", CHAT, content=msgspec.json.encode(body), headers=JSON, timeout=silence
         ) as response:
-            answer.requested(response.headers.get("X-Request-Id", ""))
+            run_id = response.headers.get(RUN_HEADER, "")
+            answer.requested(response.headers.get("X-Request-Id", ""), run_id)
+            if run_id:
+                self._link.tasks.start(self._note_maker(answer, run_id), "manifest of an answer")
             if response.status_code != 200:
                 return _refusal(response, await response.aread())
             now, flush = time.monotonic, self._flush_timer
@@ -405,11 +414,31 @@ class Session(QObject):
                     asked = now()
         return ""
 
-    def _flush(self) -> None:
+    async def _note_maker(self, answer: Answer, run_id: str) -> None:
+        """The answer keeps what made it; it may be over by the time that this is known."""
+        conversation_id = self.conversation.id
+        made = await self._makers.of(run_id)
+        if made is None:
+            return
+        answer.made(made)
+        message = self._all.get(answer.message().id)
+        if self._answer is not answer and message is not None:
+            self._put(replace(message, made_by=made))
+            self._keep(replace(message, made_by=made), conversation_id)
+            self.changed.emit()
+
+    def _flush(self, whole: bool = False) -> None:
+        """Shows what has come: a little of it at a time, so that no flush is a long one, however fast tokens come."""
         if self._answer is None:
             return
         text, reasoning = "".join(self._text), "".join(self._reasoning)
-        self._text, self._reasoning = [], []
+        most = (
+            len(text) + len(reasoning) if whole else max(FLUSH_CHARACTERS, (len(text) + len(reasoning)) // FLUSH_PARTS)
+        )
+        shown = max(0, most - len(reasoning))
+        self._reasoning = [reasoning[most:]] if len(reasoning) > most else []
+        self._text = [text[shown:]] if len(text) > shown else []
+        text, reasoning = text[:shown], reasoning[:most]
         if text or reasoning:
             began = time.thread_time()
             self.grew.emit(text, reasoning)
@@ -417,6 +446,8 @@ class Session(QObject):
             self._flush_timer.setInterval(max(FRAME_MS, min(SLOWEST_FLUSH_MS, int(FLUSH_SHARE * spent_ms))))
             if not self._journal_timer.isActive():
                 self._journal_timer.start()
+        if self._text or self._reasoning:
+            self._flush_timer.start()
 
     def _journal(self) -> None:
         if self._answer is not None:
@@ -425,7 +456,7 @@ class Session(QObject):
     def _end(self, answer: Answer, message: Message, conversation_id: str) -> None:
         if self._answer is not answer:
             return  # it ended before, by Stop
-        self._flush()
+        self._flush(whole=True)
         self._answer, self._task = None, None
         self._flush_timer.stop()
         self._journal_timer.stop()

@@ -49,6 +49,9 @@ class Transcript(QAbstractScrollArea):
         self._pressed_link = ""
         self._copied: object = None
         self._footer: QWidget | None = None
+        self._grown: tuple[int, int] | None = None  # what grew and is not painted: by how much it moved, where it began
+        self._growing = QTimer(self, singleShot=True, interval=0)
+        self._growing.timeout.connect(self._paint_growth)
         self._copied_timer = QTimer(self, singleShot=True, interval=COPIED_MS)
         self._copied_timer.timeout.connect(self._forget_copied)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -107,13 +110,22 @@ class Transcript(QAbstractScrollArea):
         before = self._y
         self._settle(update=False)
         moved = before - self._y
+        top = int(self.column.top(last, min(owner.unchanged, len(owner.items) - 1)) - self._y) - 2
         if reasoning or self._footer_is_shown:
-            self.viewport().update()
+            top = 0
+        if self._grown is not None:
+            moved, top = moved + self._grown[0], min(top, self._grown[1] + moved)
+        self._grown = moved, top
+        self._growing.start()
+
+    def _paint_growth(self) -> None:
+        """In a turn of its own: laying out and painting together would be the longest piece of work of a frame."""
+        if self._grown is None:
             return
+        (moved, top), self._grown = self._grown, None
         view = self.viewport()
         if moved:
             view.scroll(0, moved)  # what is painted already is moved; only the end is painted anew
-        top = int(self.column.top(last, min(owner.unchanged, len(owner.items) - 1)) - self._y) - 2
         view.update(0, max(0, top), view.width(), view.height())
 
     def wait(self, words: str) -> None:
@@ -220,10 +232,15 @@ class Transcript(QAbstractScrollArea):
         self._settle()
 
     def paintEvent(self, event: QPaintEvent) -> None:
+        area = event.rect()
+        if self._grown is not None:  # asked for before the growth was painted: then all of it is painted
+            self._grown = None
+            if area != self.viewport().rect():
+                self.viewport().update()
+                return
         painter = QPainter(self.viewport())
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         top, left = self._y, self._left
-        area = event.rect()
         painter.fillRect(area, self._theme.colour("window"))
         chosen = self._chosen()
         for seen in self.column.seen(top + area.top(), top + area.bottom()):
