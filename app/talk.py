@@ -6,13 +6,15 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import httpx
 import msgspec
 from msgspec.structs import replace
 
 from app.client import Client
-from app.core.conversation import Answer, Conversation, Message, request_body, thread, title_of
+from app.core.control import Manifest
+from app.core.conversation import Answer, Conversation, MadeBy, Message, made_by, request_body, thread, title_of
 from app.core.errors import EngineFailed, EngineRoomError, StorageError
 from app.core.paths import Paths
 from app.core.snapshot import Seats
@@ -21,6 +23,7 @@ from app.ui.chat.store import ChatFile, ChatWriter  # free of Qt
 
 KEEP_SECONDS = 0.25  # an answer that is arriving is written down so often
 STOPPED_EXIT = 130
+RUN_HEADER = "X-Engine-Room-Run"
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +90,7 @@ class Talk:
         now = time.time()
         self._conversation = Conversation(id=uuid.uuid4().hex, created_at_unix=now, changed_at_unix=now)
         self._history: tuple[Message, ...] = ()
+        self._makers: dict[str, MadeBy] = {}  # run → what made its answers
         if go_on:
             latest = self._shelf.latest()
             if latest is None:
@@ -129,6 +133,8 @@ class Talk:
             stopped = True
         except EngineRoomError as error:
             trouble = str(error)
+        if (made := self._made_by(answer.run_id)) is not None:
+            answer.made(made)
         message = answer.finished(stopped=stopped, error=trouble)
         self._add(message)
         self._show(message)
@@ -137,6 +143,16 @@ class Talk:
         if message.finish == "cut":
             raise EngineFailed("The answer broke off before its end.", "Ask again; `engine-room logs` shows why.")
         return not stopped
+
+    def _made_by(self, run_id: str) -> MadeBy | None:
+        """What the answer keeps of its run's manifest; asked for once per run, None when the service does not say."""
+        if run_id and run_id not in self._makers:
+            try:
+                manifest = self._client.get(f"/control/runs/{quote(run_id, safe='')}/manifest", Manifest)
+            except EngineRoomError:
+                return None
+            self._makers[run_id] = made_by(manifest)
+        return self._makers.get(run_id)
 
     @property
     def _leaf(self) -> str | None:
@@ -168,6 +184,7 @@ class Talk:
         timeout = httpx.Timeout(30.0, read=None)  # the endpoint itself bounds how long an answer takes
         try:
             with self._client.http.stream("POST", "/v1/chat/completions", json=body, timeout=timeout) as response:
+                answer.requested(response.headers.get("X-Request-Id", ""), response.headers.get(RUN_HEADER, ""))
                 if response.status_code != 200:
                     response.read()
                     return api_error(response)

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from app.core.control import Manifest
+from app.core.options import Scalar
 from app.core.profiles import Sampling
 
 # What a message's finish says when the stream itself did not.
@@ -29,6 +31,17 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int | None = None
 
 
+class MadeBy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer keeps of its run's manifest, because chats outlive the service's memory of its runs."""
+
+    title: str
+    engine: str
+    engine_build: str = ""
+    settings: dict[str, Scalar] = {}
+    model_path: str = ""
+    model_fingerprint: str = ""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One turn. `parent` is the message that it follows, so that a regenerated answer is a sibling, never a loss."""
 
@@ -42,9 +55,22 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     engine: str = ""
     run_id: str = ""
+    made_by: MadeBy | None = None  # of the run's manifest
     request_id: str = ""
     created_at_unix: float = 0.0
     figures: Figures = Figures()
+
+
+def made_by(manifest: Manifest) -> MadeBy:
+    run = manifest.run
+    return MadeBy(
+        title=run.title,
+        engine=run.engine,
+        engine_build=run.engine_build,
+        settings=manifest.settings,
+        model_path=manifest.model_path,
+        model_fingerprint=manifest.model_fingerprint,
+    )
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,9 +170,16 @@ class Answer:
                 self._reasoning.append(reasoning)
         return text, reasoning
 
-    def requested(self, request_id: str) -> None:
-        """The name under which the request log knows this answer."""
-        self._message = replace(self._message, request_id=request_id)
+    def requested(self, request_id: str, run_id: str = "") -> None:
+        """The name under which the request log knows this answer, and the run that makes it ("" = not told)."""
+        self._message = replace(self._message, request_id=request_id, run_id=run_id or self._message.run_id)
+
+    def made(self, made: MadeBy) -> None:
+        self._message = replace(self._message, made_by=made)
+
+    @property
+    def run_id(self) -> str:
+        return self._message.run_id
 
     @property
     def has_text(self) -> bool:

@@ -44,6 +44,9 @@ class Controls(Protocol):
     async def restart(self, wish: control.Unload) -> control.Accepted: ...
     async def plan(self, wish: control.Want) -> MemoryPlan: ...
     async def command(self, wish: control.CommandOf) -> control.CommandView: ...
+    async def export(self, wish: control.ExportOf) -> control.Export: ...
+    async def manifest(self, run: RunView) -> control.Manifest: ...
+    async def again(self, wish: control.RunOf) -> control.Accepted: ...
     def history(self) -> History: ...
     def run_of(self, run_id: str) -> RunView | None: ...
     def run_secrets(self, run_id: str) -> tuple[str, ...]: ...
@@ -79,6 +82,9 @@ class ControlServer:
         app.router.add_get("/control/history", self._value(c.history))
         app.router.add_get("/control/runs/{id}", self._run)
         app.router.add_get("/control/runs/{id}/log", self._log)
+        app.router.add_get("/control/runs/{id}/manifest", self._manifest)
+        app.router.add_post("/control/runs/again", self._call(control.RunOf, c.again))
+        app.router.add_post("/control/export", self._call(control.ExportOf, c.export))
         app.router.add_get("/control/settings", self._ask(c.settings))
         app.router.add_post("/control/settings", self._call(control.SettingsChange, c.change_settings))
         app.router.add_get("/control/doctor", self._ask(c.doctor))
@@ -208,6 +214,9 @@ class ControlServer:
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
         return _answer(self._known_run(request))
+
+    async def _manifest(self, request: web.Request) -> web.StreamResponse:
+        return _answer(await self._controls.manifest(self._known_run(request)))
 
     def _known_run(self, request: web.Request) -> RunView:
         run = self._controls.run_of(request.match_info["id"])

@@ -1,4 +1,4 @@
-"""Owns the daemon's SQLite file: runs with their outcome and timings, and what must be known after a crash."""
+"""Owns the daemon's SQLite file: runs with outcome, timings and manifest, and what must be known after a crash."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from app.core.control import Manifest
 from app.core.errors import NotWritable
 from app.core.snapshot import RunView, from_json, to_json
 
 T = TypeVar("T")
-SCHEMA = """
+# One script per version, oldest first: a file of an earlier version gets those that it lacks. Only ever additions, so that
+# an older Engine Room can still use the file.
+SCHEMAS = (
+    """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, profile_id TEXT NOT NULL, started_at REAL NOT NULL, ready_seconds REAL, view BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS runs_by_profile ON runs (profile_id, started_at);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-PRAGMA user_version = 1;
-"""
+""",
+    """
+CREATE TABLE IF NOT EXISTS manifests (run_id TEXT PRIMARY KEY, value BLOB NOT NULL);
+""",
+)
 
 
 class Database:
@@ -50,7 +57,7 @@ class Database:
             connection = sqlite3.connect(self._file, timeout=5)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(SCHEMA)
+            _bring_up_to_date(connection)
         except (sqlite3.Error, OSError) as error:
             raise NotWritable(
                 f"The database {self._file} cannot be opened: {error}.",
@@ -96,8 +103,32 @@ class Database:
                 "DELETE FROM runs WHERE id NOT IN (SELECT id FROM runs ORDER BY started_at DESC LIMIT ?)",
                 (self._runs_kept,),
             )
+            self._execute("DELETE FROM manifests WHERE run_id NOT IN (SELECT id FROM runs)")
 
         await self._write(f"run {run.id}", work)
+
+    async def keep_manifest(self, manifest: Manifest) -> None:
+        """Kept as long as its run, which must be kept first."""
+
+        def work() -> None:
+            self._execute(
+                "INSERT OR REPLACE INTO manifests SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?1)",
+                (manifest.run.id, to_json(manifest)),
+            )
+
+        await self._write(f"manifest {manifest.run.id}", work)
+
+    async def manifest(self, run_id: str) -> Manifest | None:
+        """None when the run is not known, or was kept by a version without manifests or with other ones."""
+
+        def work() -> Manifest | None:
+            rows = self._execute("SELECT value FROM manifests WHERE run_id = ?", (run_id,))
+            try:
+                return from_json(Manifest, rows[0][0]) if rows else None  # type: ignore[arg-type]
+            except ValueError:
+                return None
+
+        return await self._do(work)
 
     async def runs(self) -> tuple[RunView, ...]:
         """Newest first. A row of another version is left out rather than spoiling the rest."""
@@ -112,6 +143,9 @@ class Database:
             return tuple(found)
 
         return await self._do(work)
+
+    async def run(self, run_id: str) -> RunView | None:
+        return next((run for run in await self.runs() if run.id == run_id), None)
 
     async def ready_seconds(self, profile_id: str) -> float | None:
         """The median load time of the profile's last five successful starts."""
@@ -140,6 +174,13 @@ class Database:
         rows = await self._do(lambda: self._execute("SELECT value FROM facts WHERE name = ?", (name,)))
         return str(rows[0][0]) if rows else None
 
+    async def recall_all(self, prefix: str) -> tuple[str, ...]:
+        """The values of all names that begin so."""
+        rows = await self._do(
+            lambda: self._execute("SELECT value FROM facts WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))
+        )
+        return tuple(str(row[0]) for row in rows)
+
     async def close(self) -> None:
         def end() -> None:
             if self._connection is not None:
@@ -148,3 +189,11 @@ class Database:
 
         await self._do(end)
         self._thread.shutdown()
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Each step is one transaction: a kill in the middle leaves the version before it."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for number, script in enumerate(SCHEMAS, 1):
+        if version < number:
+            connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 import msgspec
 
-from app.core.errors import SettingInvalid, UnknownProfile
+from app.core.errors import SettingInvalid, UnknownProfile, UnknownRun
 from app.core.memory import plan
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar, problem_with
@@ -63,6 +63,7 @@ class Library:
         self._look, self._price, self._listed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._scans = asyncio.Lock()
         self._tasks = Tasks()
+        self.recalled: dict[str, ProfileCard] = {}  # run → its profile as it was then, for whoever runs it again
         self.current = LibrarySlice()
 
     async def start(self) -> None:
@@ -78,9 +79,11 @@ class Library:
     async def close(self) -> None:
         await self._tasks.close()
 
-    def card(self, profile_id: str) -> ProfileCard:
-        """The profile of that id or alias; raises UnknownProfile listing what there is."""
-        found = self._cards.get(profile_id)
+    def card(self, profile_id: str, as_run: str = "") -> ProfileCard:
+        """The profile of that id or alias, or as it was in that run; raises UnknownProfile listing what there is."""
+        found = self._cards.get(profile_id) if not as_run else self.recalled.get(as_run)
+        if as_run and found is None:
+            raise UnknownRun(f"The run {as_run} is not known any more.", "Load its profile instead.")
         if found is None:
             found = next((card for card in self._cards.values() if profile_id in card.profile.aliases), None)
         if found is None:

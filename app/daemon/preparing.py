@@ -47,6 +47,7 @@ class Prepared:
         self.ready_watch: asyncio.Task[None] | None = None
         self.spawned_at = 0.0
         self.usual_ready_seconds: float | None = None
+        self.stages: dict[str, float] = {}  # of the load → seconds after the launch at which it began
         self.expected: tuple[Expected, ...] = ()
 
     @property
@@ -70,7 +71,7 @@ class Preparation:
 
     def resolve(self, wanted: Wanted) -> tuple[ProfileCard, Profile, Installation]:
         """Raises UnknownProfile, ModelMissing, EngineNotInstalled: each says what to do."""
-        card = self._library.card(wanted.profile_id)
+        card = self._library.card(wanted.profile_id, wanted.as_run)
         profile = self._library.merged(card, wanted.settings)
         if not card.available:
             problem = card.problem

@@ -31,6 +31,7 @@ class RunBook:
         self._tasks = Tasks()
         self.views: dict[str, RunView] = {}
         self.prepared: dict[str, Prepared] = {}
+        self.on_kept: Callable[[RunView, Prepared], None] = lambda _view, _prepared: None  # its manifest follows it
         self._environments: dict[str, dict[str, str]] = {}  # profile id → environment, for the secrets of old runs
 
     async def open(self) -> None:
@@ -50,6 +51,8 @@ class RunBook:
         for run_id in list(self.views)[: -self._kept()]:
             self._forget(run_id)
         self._tasks.start(self._write(view), f"keep {view.id}")
+        if (prepared := self.prepared.get(view.id)) is not None:
+            self.on_kept(view, prepared)
         self._changed()
 
     def _forget(self, run_id: str) -> None:

@@ -27,7 +27,7 @@ from app.daemon.runbook import RunBook
 from app.daemon.runs import Runs as Custody
 from app.daemon.supervisor import Supervisor
 from app.daemon.tasks import Tasks
-from app.engines.base import Command
+from app.engines.base import Command, Launch
 from app.engines.registry import FAMILIES
 
 log = logging.getLogger(__name__)
@@ -116,6 +116,10 @@ class Seats:
 
     # --- runs ---
 
+    @property
+    def book(self) -> RunBook:
+        return self._book
+
     def view_of(self, run_id: str) -> RunView | None:
         return self._book.views.get(run_id)
 
@@ -130,13 +134,17 @@ class Seats:
     def anything_wanted(self) -> bool:
         return any(seat.state.wanted is not None for seat in self._seats.values())
 
-    def command_of(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> tuple[Command, Profile]:
-        """The exact argv and environment of a launch; the port, chosen at launch, is 0."""
+    def launch_of(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> Launch:
+        """All that decides the command line of a launch; the port, chosen at launch, is 0, and there is no key."""
         wanted = Wanted(profile_id=profile_id, settings=dict(settings or {}))
         card, profile, installation = self._parts.preparation.resolve(wanted)
         gpus = self._parts.sampler.latest
-        launch = self._parts.preparation.launch(card, profile, installation, run_id="command", port=0, gpus=gpus)
-        return FAMILIES[profile.engine].command(launch), profile
+        return self._parts.preparation.launch(card, profile, installation, run_id="command", port=0, gpus=gpus)
+
+    def command_of(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> tuple[Command, Profile]:
+        """The exact argv and environment of a launch."""
+        launch = self.launch_of(profile_id, settings)
+        return FAMILIES[launch.profile.engine].command(launch), launch.profile
 
     # --- what is told ---
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from app import PRODUCT_NAME, __version__
 from app.core import control
-from app.core.errors import NotWritable
+from app.core.errors import NotWritable, UnknownRun
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
 from app.core.redaction import masked_arguments, masked_environment, shown_profile
@@ -37,7 +37,7 @@ from app.core.snapshot import (
 from app.core.snapshot import (
     Service as ServiceSlice,
 )
-from app.daemon import installations, processes
+from app.daemon import exporting, installations, processes
 from app.daemon.board import Board
 from app.daemon.control_server import ControlServer
 from app.daemon.database import Database
@@ -48,6 +48,7 @@ from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
 from app.daemon.instance import InstanceLock
 from app.daemon.library import Library
+from app.daemon.manifests import Manifests
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
 from app.daemon.seats import Seats
@@ -120,6 +121,12 @@ class Service:
             clock=clock,
             lost=self.leave,  # without a seat's owner the service is no use: it starts again
         )
+        self._manifests = Manifests(
+            self._database,
+            self._library,
+            find_engine=lambda profile: installations.find(profile.engine, paths, environment),
+        )
+        self._seats.book.on_kept = self._manifests.note
         self._server = ControlServer(paths.socket, self)
 
     # --- life ---
@@ -151,6 +158,7 @@ class Service:
         self._tasks.start(self._cap_logs(), "log cap")
         if self._exit_when_idle:
             self._tasks.start(self._leave_when_idle(), "leave when idle")
+        await self._manifests.recall_wanted()
         await self._seats.restore()
         self._started = True
 
@@ -181,6 +189,7 @@ class Service:
             self._library,
             self._sampler,
             self._custody,
+            self._manifests,
             self._database,
         ]
         if self._supervising:  # a start that failed has no engine, and must not forget what was wanted
@@ -300,10 +309,24 @@ class Service:
         return await self._seats.of(wish.seat).price(wish.profile, wish.settings)
 
     async def command(self, wish: control.CommandOf) -> control.CommandView:
-        command, profile = self._seats.command_of(wish.profile)
+        command, profile = self._seats.command_of(wish.profile, wish.settings)
         shown = masked_environment(command.environment | profile.environment)
         argv = tuple(masked_arguments(command.argv, command.secrets))
         return control.CommandView(argv=argv, environment=shown)
+
+    async def export(self, wish: control.ExportOf) -> control.Export:
+        return exporting.export(self._seats.launch_of(wish.profile, wish.settings), wish.kind, wish.port)
+
+    async def manifest(self, run: RunView) -> control.Manifest:
+        return await self._manifests.of(run)
+
+    async def again(self, wish: control.RunOf) -> control.Accepted:
+        run = self.run_of(wish.run)
+        if run is None:
+            raise UnknownRun(f"There is no run {wish.run}.", "`engine-room runs` names them.")
+        card = await self._manifests.recall(run, force=wish.force)
+        profile = await self._seats.of(card.profile.seat).want(card.profile.id, as_run=run.id)
+        return control.Accepted(note=f"{profile} is loading as it was in {run.id}.", profile=profile)
 
     def history(self) -> History:
         return self._history.view()

@@ -59,11 +59,17 @@ class Supervisor:
 
     # --- what callers ask ---
 
-    async def want(self, profile_id: str, settings: Mapping[str, Scalar] | None = None, override: bool = False) -> str:
+    async def want(
+        self,
+        profile_id: str,
+        settings: Mapping[str, Scalar] | None = None,
+        override: bool = False,
+        as_run: str = "",
+    ) -> str:
         """Returns the profile's id when the wish is taken; raises UnknownProfile, ModelMissing, EngineNotInstalled or
         DoesNotFit."""
         self._refuse_when_stopping()
-        asked = Wanted(profile_id=profile_id, settings=dict(settings or {}), override=override)
+        asked = Wanted(profile_id=profile_id, settings=dict(settings or {}), override=override, as_run=as_run)
         prepared, plan = await self._effects.priced(asked)
         wanted = replace(asked, profile_id=prepared.card.profile.id)  # an alias is only another way to say it
         refusal = await self._ask(step.Want(wanted=wanted, plan=plan))

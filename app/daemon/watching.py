@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,8 @@ async def watch_load(run_id: str, prepared: Prepared, log_path: str, clock: Call
             looked_at = now
             grown = await asyncio.to_thread(resident_bytes, prepared)
             alive, resident = alive or grown != resident, grown
+        if stage is not None:
+            prepared.stages.setdefault(stage, round(now - prepared.spawned_at, 3))
         if alive:
             share, eta = estimate(prepared.usual_ready_seconds, now - prepared.spawned_at, progress)
             tell(step.Heard(run_id=run_id, stage=stage, progress=share, eta_seconds=eta))
@@ -59,7 +62,7 @@ def resident_bytes(prepared: Prepared) -> int:
     return processes.resident_bytes([process.pid for process in found])
 
 
-async def watch_ready(run_id: str, prepared: Prepared, tell: Tell) -> None:
+async def watch_ready(run_id: str, prepared: Prepared, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
     """Ends with Answered or LoadFailed; a silent engine is ended by the seat's budgets."""
     assert prepared.launch is not None
 
@@ -71,6 +74,7 @@ async def watch_ready(run_id: str, prepared: Prepared, tell: Tell) -> None:
         return pid in {process.pid for process in found}
 
     def heard(stage: str) -> None:
+        prepared.stages.setdefault(stage, round(clock() - prepared.spawned_at, 3))
         tell(step.Heard(run_id=run_id, stage=stage))
 
     try:

@@ -157,6 +157,7 @@ class Proxy:
             upstream = self._upstream_of(run_id)
             if upstream is not None:
                 exchange.run_id, exchange.model = run_id, upstream.route.profile_id
+                exchange.headers["X-Engine-Room-Run"] = run_id  # whose manifest says what made the answer
                 return upstream
             ticket.leave()  # the engine went between the grant and now: nothing was sent, so wait again
 
