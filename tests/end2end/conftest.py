@@ -1,4 +1,4 @@
-"""Gives the end-to-end stories the command line of a test's home."""
+"""Gives the end-to-end stories the command line of a test's home, and the real engines."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,9 @@ import pytest
 from tests.end2end.commands import Commands
 from tests.rig.daemon import Daemon
 from tests.rig.home import Home
+from tests.rig.real_engines import noise_model, real_engine
+
+__all__ = ["noise_model", "real_engine"]  # fixtures
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""Kills daemon and keepers around the real built-in engine: nothing of it survives, its port is free, the next start is
-clean (I1); and uses the real window with it."""
+"""Kills daemon and keepers around each real engine: nothing of it survives, its port is free, the next start is clean (I1);
+and uses the real window with the built-in one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-import tomli_w
 
 from app.core import lifecycle
 from app.core.resources import resources_folder
@@ -16,6 +15,7 @@ from tests.engines.tiny_model import write_tiny_model
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, chat_body, streamed
 from tests.rig.home import Home
+from tests.rig.real_engines import BUILT, END_TOKENS, ENGINES, put_into, write_profile
 from tests.rig.waiting import TooLate, eventually
 from tests.rig.window import WindowProcess
 
@@ -26,6 +26,7 @@ pytestmark = [
 
 DEMO = resources_folder() / "models" / "engine-room-demo.gguf"
 Furnish = Callable[[Home], None]
+NEVER_ENDING = {str(token): -100 for token in END_TOKENS}
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +35,26 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return DEMO if DEMO.is_file() else write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.gguf")
 
 
-@pytest.fixture
-def furnish(embedded_python: Path, model: Path) -> Furnish:
-    """`a` and `b` on the built-in engine; both answer for long, so that a death can meet a stream."""
+def furnishing(family: str, model: Path) -> Furnish:
+    """`a` and `b` on that engine; both answer for long, so that a death can meet a stream."""
 
     def put(home: Home) -> None:
-        home.environment["ENGINE_ROOM_EMBEDDED_PYTHON"] = str(embedded_python)
+        put_into(home, family)
         for name in ("a", "b"):
-            profile = {
-                "title": f"The {name} model",
-                "engine": "llama.cpp",
-                "model": str(model),
-                "settings": {"context_tokens": 512},
-            }
-            (home.paths.profiles / f"{name}.toml").write_text(tomli_w.dumps(profile), "utf-8")
+            write_profile(home, name, family, model, context_tokens=512)
 
     return put
+
+
+@pytest.fixture
+def furnish(model: Path) -> Furnish:
+    return furnishing("llama.cpp", model)
+
+
+@pytest.fixture(params=ENGINES)
+def furnish_each(request: pytest.FixtureRequest, model: Path, noise_model: Path) -> Furnish:
+    """A built engine gets the slower model: one of them cannot be told to ignore the end of its answer."""
+    return furnishing(request.param, noise_model if request.param in BUILT else model)
 
 
 def whole_session(daemon: Daemon) -> None:
@@ -64,8 +69,8 @@ def whole_session(daemon: Daemon) -> None:
 POINTS = ("before:3", "after:3", "before:4", "after:4", "after:5", "after:6", "before:7", "after:10", "after:13")
 
 
-def test_the_daemon_killed_at_transitions_leaves_no_real_engine(tmp_path: Path, furnish: Furnish) -> None:
-    wrong = sweep(tmp_path, furnish, whole_session, POINTS)
+def test_the_daemon_killed_at_transitions_leaves_no_real_engine(tmp_path: Path, furnish_each: Furnish) -> None:
+    wrong = sweep(tmp_path, furnish_each, whole_session, POINTS)
     assert not wrong, "\n".join(wrong)
 
 
@@ -85,7 +90,7 @@ def death_at(stage: Stage, moment: str, which: str, daemon_too: bool) -> str:
         stage.kill(which, daemon_too)
         return ended(stage, which, daemon_too, moment)
     with daemon.gateway() as client:
-        events = streamed(client, model="a", max_tokens=400, ignore_eos=True)
+        events = streamed(client, model="a", max_tokens=400, ignore_eos=True, logit_bias=NEVER_ENDING)
         next(events)
         stage.kill(which, daemon_too)
         last: dict[str, Any] = {}
@@ -146,8 +151,8 @@ def deaths(folder: Path, furnish: Furnish, moments: list[tuple[str, str, bool]])
 
 
 @pytest.mark.parametrize("moment", ["loading", "ready", "streaming", "stopping"])
-def test_killed_keepers_and_daemons_leave_no_real_engine(tmp_path: Path, furnish: Furnish, moment: str) -> None:
-    wrong = deaths(tmp_path / "home", furnish, [death for death in DEATHS if death[0] == moment])
+def test_killed_keepers_and_daemons_leave_no_real_engine(tmp_path: Path, furnish_each: Furnish, moment: str) -> None:
+    wrong = deaths(tmp_path / "home", furnish_each, [death for death in DEATHS if death[0] == moment])
     assert not wrong, "\n".join(wrong)
 
 

@@ -19,11 +19,13 @@ def byte_letters() -> list[str]:
     return [letters[byte] for byte in range(256)]
 
 
-def write_tiny_model(path: Path, *, architecture: str = "llama", layers: int = 2, width: int = 64) -> Path:
-    """A random model of about 90,000 parameters with a 512-token context; its answers are noise, its forms are real."""
+def write_tiny_model(
+    path: Path, *, architecture: str = "llama", layers: int = 2, width: int = 64, context: int = 512
+) -> Path:
+    """A random model, of about 90,000 parameters unless told otherwise; its answers are noise, its forms are real."""
     writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name("tiny")
-    writer.add_context_length(512)
+    writer.add_context_length(context)
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(width * 2)
