@@ -13,8 +13,10 @@ import msgspec
 from app.core.catalog.facts import ModelFacts
 from app.core.errors import ProfileInvalid
 from app.core.options import Option, OptionKind, Scalar, problem_with
+from app.core.values import from_values
 
 MAX_PROFILE_BYTES = 1024**2
+MOST_SECONDS = 7 * 24 * 3600
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -65,6 +67,8 @@ SAMPLING_OPTIONS: tuple[Option, ...] = (
 _TEXTS = ("title", "engine", "model", "description", "system_prompt", "seat", "fallback", "installation")
 _LISTS = ("aliases", "gpus", "extra_arguments")
 _TABLES = ("settings", "sampling", "environment")
+_SWITCHES = ("load_at_start", "keep_loaded")
+_COUNTS = ("idle_unload_seconds",)
 _NEEDED = ("engine", "model")
 
 
@@ -83,7 +87,7 @@ def parse_profile(text: str, file: Path, options_of_engine: Mapping[str, Sequenc
     if problems:
         raise problems[0].with_all(problems)
     whole = {**values, "id": file.stem, "title": values.get("title") or file.stem, "source": name}
-    return msgspec.convert(whole, Profile)
+    return from_values(Profile, whole)
 
 
 def _problems(
@@ -134,8 +138,15 @@ def _problem_of_key(key: str, value: object, file: str) -> Iterable[ProfileInval
             yield from (
                 wrong(f"{key}.{name}", "text", item) for name, item in value.items() if not isinstance(item, str)
             )
+    elif key in _SWITCHES:
+        if not isinstance(value, bool):
+            yield wrong(key, "true or false", value)
+    elif key in _COUNTS:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_SECONDS:
+            yield wrong(key, f"a whole number from 0 to {MOST_SECONDS}", value)
     else:
-        yield ProfileInvalid(file, key, "there is no such key.", _meant(key, (*_TEXTS, *_LISTS, *_TABLES)))
+        known = (*_TEXTS, *_LISTS, *_TABLES, *_SWITCHES, *_COUNTS)
+        yield ProfileInvalid(file, key, "there is no such key.", _meant(key, known))
 
 
 def _problems_of_table(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import threading
-from typing import TypeVar
 
 import msgspec
 
@@ -12,6 +10,8 @@ from app.core.catalog.facts import ModelFacts
 from app.core.lifecycle import Failure, Idle, Phase
 from app.core.memory.plan_types import MemoryPlan
 from app.core.profiles import Profile
+from app.core.values import from_json as from_json
+from app.core.values import to_json as to_json
 
 API_VERSION = 1
 
@@ -63,6 +63,7 @@ class SeatView(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: Failure | None = None  # why the wanted model is not there, kept after a rollback until the next want
     lent_until_unix: float | None = None  # the card is lent: `wanted` comes back then
     idle_unload_at_unix: float | None = None  # set only while nobody asks anything and an idle policy holds
+    resting: str = ""  # why `wanted` is away and what brings it back: idle (a request) · lent (the time) · memory (room)
 
 
 class Seats(msgspec.Struct, frozen=True, kw_only=True):
@@ -302,44 +303,6 @@ SLICES: dict[str, type[msgspec.Struct]] = {
     "engines": Engines,
     "service": Service,
 }
-
-T = TypeVar("T")
-
-
-def _encode_hook(value: object) -> object:
-    from pathlib import PurePath
-
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} does not travel")
-
-
-def _decode_hook(kind: type, value: object) -> object:
-    from pathlib import Path
-
-    if kind is Path:
-        return Path(str(value))
-    if kind is object:  # a setting's value: msgspec asks about `object` as if it were a type of ours
-        return value
-    raise TypeError(f"{kind} does not travel")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_encode_hook)
-_decoders: dict[object, msgspec.json.Decoder[object]] = {}
-_making = threading.Lock()  # two threads that look into the same struct for the first time at once crash msgspec 0.22
-
-
-def to_json(value: object) -> bytes:
-    return _encoder.encode(value)
-
-
-def from_json(kind: type[T], data: bytes | str) -> T:
-    """The value that `data` holds; raises msgspec.DecodeError when it has another form."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        with _making:
-            decoder = _decoders[kind] = msgspec.json.Decoder(kind, dec_hook=_decode_hook)
-    return decoder.decode(data)  # type: ignore[return-value]
 
 
 def slice_event(name: str, value: msgspec.Struct, sent_at: float) -> bytes:

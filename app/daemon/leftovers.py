@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.core.values import from_json
 from app.daemon import processes
 from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
 from app.daemon.procfs import FOLDER_MARK, KEEPER_MARK, ORPHAN_GRACE_SECONDS, OWNER_MARK, REST_SECONDS, RUN_MARK
@@ -95,7 +96,7 @@ def end_leftovers(folder: Path, kill_seconds: float, skip: frozenset[str] = froz
 
 def _read(file: Path) -> RunRecord | None:
     try:
-        record = msgspec.json.decode(file.read_bytes(), type=RunRecord)
+        record = from_json(RunRecord, file.read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     known = (record.engine, record.keeper, record.guard, record.owner)

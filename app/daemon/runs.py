@@ -22,6 +22,7 @@ import msgspec
 
 from app.core.errors import EngineFailed
 from app.core.redaction import masked_arguments
+from app.core.values import from_values
 from app.daemon import leftovers, processes, procfs
 from app.daemon.leftovers import Leftover
 from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
@@ -196,7 +197,7 @@ class RunHandle:
             case {"exited": {"code": code, "signal": number}}:
                 _resolve(self._exited, RunExit(code, number))
             case {"survivors": list(found)}:
-                self._tell_end(tuple(msgspec.convert(each, ProcessView) for each in found))
+                self._tell_end(tuple(from_values(ProcessView, each) for each in found))
             case {"keeper_died": True}:
                 self._keeper_died = True
                 self._watch_for(self._kill_seconds + self._overdue_seconds)

@@ -12,6 +12,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
 from app.core.errors import ModelMissing, ModelUnreadable
+from app.core.values import from_json
 
 MAX_CONFIG_BYTES = 4 * 1024**2
 MAX_HEADER_BYTES = 64 * 1024**2
@@ -100,7 +101,7 @@ def _config(file: Path) -> _Config:
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise ModelUnreadable(f"{file} is too large for a model's config.", "Download the model again.")
-        return msgspec.json.decode(file.read_bytes(), type=_Config)
+        return from_json(_Config, file.read_bytes())
     except FileNotFoundError as error:
         raise ModelMissing(f"{file} is not there.", "Name a folder that holds a Hugging Face model.") from error
     except OSError as error:
@@ -116,9 +117,9 @@ def _header(file: Path) -> dict[str, _Entry]:
             length = int.from_bytes(opened.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise ModelUnreadable(f"{file} is not a usable safetensors file.", "Download the file again.")
-            fields = msgspec.json.decode(opened.read(length), type=dict[str, msgspec.Raw])
+            fields = from_json(dict[str, msgspec.Raw], opened.read(length))
         fields.pop("__metadata__", None)
-        entries = {name: msgspec.json.decode(raw, type=_Entry) for name, raw in fields.items()}
+        entries = {name: from_json(_Entry, bytes(raw)) for name, raw in fields.items()}
     except OSError as error:
         raise ModelUnreadable(f"{file} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
