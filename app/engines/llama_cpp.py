@@ -13,7 +13,10 @@ from app.core.diagnosis.llama_cpp import LLAMA_CPP
 from app.core.options import Option, Preset, Scalar
 from app.engines import native_server as native
 from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits, Trial
-from app.engines.native_options import OPTIONS, PRESETS
+from app.engines.native_options import JSON_SCHEMA, PRESETS
+from app.engines.native_options import OPTIONS as NATIVE
+
+OPTIONS: tuple[Option, ...] = (*NATIVE, *JSON_SCHEMA)
 
 HOST_SCRIPT = Path(__file__).parent / "hosts" / "xllamacpp_host.py"
 

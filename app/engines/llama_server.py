@@ -47,6 +47,9 @@ ALWAYS = {
     "LLAMA_ARG_FIT": "off",
 }
 
+# Since the kinds of guessing became many, a draft model alone is no longer enough to have it used.
+DRAFT = {"LLAMA_ARG_SPEC_TYPE": "draft-simple"}
+
 # What builds before `--load-mode` understood instead.
 OLD_LOAD_MODES: dict[Scalar, dict[str, str]] = {
     "none": {"LLAMA_ARG_NO_MMAP": "1"},
@@ -80,7 +83,13 @@ class LlamaServer:
             *native.setting_flags(self.options, values),
             *launch.profile.extra_arguments,
         ]
-        added = {**ALWAYS, **environment(self.options, values), **OLD_LOAD_MODES.get(values.get("load_mode", ""), {})}
+        draft = DRAFT if values.get("draft_model") else {}
+        added = {
+            **ALWAYS,
+            **draft,
+            **environment(self.options, values),
+            **OLD_LOAD_MODES.get(values.get("load_mode", ""), {}),
+        }
         return Command(
             argv=tuple(argv),
             environment={**added, **native.library_path(launch), **native.common_environment(launch, values)},

@@ -148,10 +148,6 @@ CHAT = group(
             sentence="A grammar (GBNF) that every answer must follow unless a request brings its own."),
         path(name="grammar_file", title="Grammar file", flag="--grammar-file",
             sentence="A file with a grammar (GBNF) that every answer must follow unless a request brings its own."),
-        text(name="json_schema", title="JSON schema", flag="--json-schema",
-            sentence="A JSON schema that every answer must follow unless a request brings its own."),
-        path(name="json_schema_file", title="JSON schema file", flag="--json-schema-file",
-            sentence="A file with a JSON schema that every answer must follow unless a request brings its own."),
         whole(name="seed", title="Seed", flag="--seed", minimum=0, maximum=4_294_967_295,
             sentence="Start of the random numbers: the same seed, prompt and settings give the same answer."),
     ),
@@ -195,6 +191,15 @@ SERVER = group(
     ),
 )
 
+# The program takes these flags too, but its chat requests then fail: only the hosted server can be told.
+JSON_SCHEMA = group("Chat", advanced=(
+    text(name="json_schema", title="JSON schema", flag="--json-schema",
+        sentence="A JSON schema that every answer must follow unless a request brings its own."),
+    path(name="json_schema_file", title="JSON schema file", flag="--json-schema-file",
+        sentence="A file with a JSON schema that every answer must follow unless a request brings its own."),
+))
+
+# The hosted server has no way to be told this.
 OVERRIDE_KV = group("Model parts", advanced=(
     text(name="override_kv", title="Correct the file", flag="--override-kv", several=True,
         sentence="Values in place of those in the model file, for example tokenizer.ggml.add_bos_token=bool:false."),

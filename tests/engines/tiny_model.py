@@ -20,9 +20,19 @@ def byte_letters() -> list[str]:
 
 
 def write_tiny_model(
-    path: Path, *, architecture: str = "llama", layers: int = 2, width: int = 64, context: int = 512
+    path: Path,
+    *,
+    architecture: str = "llama",
+    layers: int = 2,
+    width: int = 64,
+    context: int = 512,
+    ranks: bool = False,
 ) -> Path:
-    """A random model, of about 90,000 parameters unless told otherwise; its answers are noise, its forms are real."""
+    """A random model, of about 90,000 parameters unless told otherwise; its answers are noise, its forms are real.
+
+    `ranks` makes it one that scores documents (Qwen 3 has such models, Llama has not).
+    """
+    architecture = "qwen3" if ranks else architecture
     writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name("tiny")
     writer.add_context_length(context)
@@ -48,14 +58,17 @@ def write_tiny_model(
     def weights(name: str, *shape: int) -> None:
         writer.add_tensor(name, (random.standard_normal(shape) * 0.05).astype(np.float32))
 
-    def ones(name: str) -> None:
-        writer.add_tensor(name, np.ones(width, np.float32))
+    def ones(name: str, length: int = width) -> None:
+        writer.add_tensor(name, np.ones(length, np.float32))
 
     weights("token_embd.weight", len(tokens), width)
     for layer in range(layers):
         at = f"blk.{layer}."
         ones(at + "attn_norm.weight")
         ones(at + "ffn_norm.weight")
+        if ranks:
+            ones(at + "attn_q_norm.weight", width // 2)
+            ones(at + "attn_k_norm.weight", width // 2)
         weights(at + "attn_q.weight", width, width)
         weights(at + "attn_k.weight", width // 2, width)
         weights(at + "attn_v.weight", width // 2, width)
@@ -64,6 +77,9 @@ def write_tiny_model(
         weights(at + "ffn_up.weight", width * 2, width)
         weights(at + "ffn_down.weight", width, width * 2)
     ones("output_norm.weight")
+    if ranks:
+        writer.add_pooling_type(gguf.PoolingType.RANK)
+        weights("cls.output.weight", 1, width)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

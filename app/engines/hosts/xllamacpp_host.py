@@ -177,6 +177,8 @@ def parameters(xllamacpp: Any, options: argparse.Namespace, api_key: str) -> Any
         put(params, field, value if given(options, names) else None)
     for name, field in POSITIONS:
         put(params, field, given(options, (f"--{name}",)))
+    if options.model_draft:  # the package, unlike the program, does not conclude it from the draft model's presence
+        params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
     put_chat(xllamacpp, params, options)
     put_places(xllamacpp, params, options)
     return params
@@ -197,13 +199,11 @@ def put_chat(xllamacpp: Any, params: Any, options: argparse.Namespace) -> None:
         params.default_template_kwargs = {name: json.dumps(value) for name, value in arguments.items()}
     grammar = options.grammar or (read(options.grammar_file) if options.grammar_file else "")
     schema = options.json_schema or (read(options.json_schema_file) if options.json_schema_file else "")
-    if schema:
-        kind, grammar = "OUTPUT_FORMAT", xllamacpp.json_schema_to_grammar(json.loads(schema))
-    else:
-        kind = "USER"
+    if schema:  # as a grammar of the person's own: one that counts as an output format is dropped by chat requests
+        grammar = xllamacpp.json_schema_to_grammar(json.loads(schema))
     if grammar:
-        kinds = xllamacpp.common_grammar_type
-        params.sampling.grammar = xllamacpp.CommonGrammar(getattr(kinds, f"COMMON_GRAMMAR_TYPE_{kind}"), grammar)
+        user = xllamacpp.common_grammar_type.COMMON_GRAMMAR_TYPE_USER
+        params.sampling.grammar = xllamacpp.CommonGrammar(user, grammar)
 
 
 def put_places(xllamacpp: Any, params: Any, options: argparse.Namespace) -> None:
