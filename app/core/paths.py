@@ -31,6 +31,16 @@ class Paths(NamedTuple):
         return self.data / "engines"
 
     @property
+    def engine_choices(self) -> Path:
+        """Which engines the person has pinned, and where further ones lie."""
+        return self.config / "engines.toml"
+
+    @property
+    def engine_facts(self) -> Path:
+        """What engines said of themselves; asked again when it is gone."""
+        return self.cache / "engine-facts.json"
+
+    @property
     def database(self) -> Path:
         return self.data / "engine-room.sqlite3"
 

@@ -1,4 +1,4 @@
-"""Finds the installed engines by looking at files only: an engine is never imported or started to be asked."""
+"""Finds the installed engines by looking at files only: an engine is never imported or started to be found."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import importlib.metadata
 import mmap
 import os
 import re
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from app.core.paths import Paths
-from app.core.snapshot import EngineView, InstallationView
+from app.core.snapshot import EngineView
+from app.core.values import from_json
+from app.daemon.choosing import choose, effective_pin, engine_views
+from app.daemon.engine_choices import choices_or_none
+from app.daemon.engine_places import builds_in, environments, interpreter_of, is_program, kind_of_environment, on_path
 from app.engines.base import Installation
 from app.engines.registry import FAMILIES
 
@@ -26,8 +30,10 @@ RECORD = "engine.json"  # in each folder that the installer has finished; a fold
 PYTHON_PACKAGES = {
     "llama.cpp": ("xllamacpp", "ENGINE_ROOM_EMBEDDED_PYTHON"),
     "llama-cpp-python": ("llama-cpp-python", "ENGINE_ROOM_LLAMA_CPP_PYTHON"),
+    "vllm": ("vllm", "ENGINE_ROOM_VLLM_PYTHON"),
 }
 BINARY_VARIABLE = "ENGINE_ROOM_LLAMA_SERVER"
+CANNOT_LAUNCH = "This version of Engine Room cannot launch it yet."
 
 
 class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,86 +44,122 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     accelerator: str
     installed_at_unix: float
-    executable: str = "bin/python"  # in its folder: the interpreter that has the package, or the program itself
-    library_folder: str = ""  # in its folder or absolute: shared libraries for a binding that has none of its own
-    programs: dict[str, str] = {}  # family → executable in the folder, of a build that serves several families
-
-    def program_of(self, family: str) -> str | None:
-        """The executable for that family, in the engine's folder; None when this is no engine of it."""
-        return self.programs.get(family) if self.programs else self.executable if family == self.family else None
+    library_folder: str = ""  # in its folder: shared libraries for a binding that has none of its own
+    programs: dict[str, str] = {}  # family → its program in the folder, where one build serves several
 
     @property
     def families(self) -> tuple[str, ...]:
         return tuple(self.programs) or (self.family,)
 
+    def program_of(self, family_id: str) -> str | None:
+        """The interpreter that has the package, or the program itself, in its folder; None for a family that it is not."""
+        return self.programs.get(family_id, "bin/python") if family_id in self.families else None
 
-def find(family_id: str, paths: Paths, environ: Mapping[str, str]) -> Installation | None:
-    """The installation that a launch would use now, None when there is none. Cheap enough to ask for each card.
 
-    A variable's choice wins, then what the installer made last, then this program's own environment; for the native
-    program its variable, then PATH. Only what costs reading (a package's metadata, a large file's ends) is remembered,
-    until the files change.
+def find(family_id: str, paths: Paths, environ: Mapping[str, str], pin: str = "") -> Installation | None:
+    """The installation that a launch would use now, by its files alone; None when there is none.
+
+    `pin` (an id or a path, from a profile) decides, then a variable, then what is pinned for the whole family. Without any
+    of them: what the installer made last, this program's own environment, PATH, what the person added, and environments in
+    the usual places, in this order.
     """
-    if family_id not in PYTHON_PACKAGES:
-        binary = environ.get(BINARY_VARIABLE) or shutil.which("llama-server", path=environ.get("PATH", os.defpath))
-        return _native(family_id, Path(binary), _stamp(Path(binary))) if binary and os.access(binary, os.X_OK) else None
-    package, variable = PYTHON_PACKAGES[family_id]
-    if environ.get(variable):
-        python = Path(environ[variable])
-        folders = tuple(python.parent.parent.glob("lib*/python3*/*-packages"))
-        return _in_environment(family_id, package, python, folders, _stamp(*folders))
-    for folder, record in installed(paths.engines):
-        program = record.program_of(family_id)
-        executable = folder / (program or "")
-        if program is not None and os.access(executable, os.X_OK):
-            return Installation(
-                family=family_id,
-                executable=str(executable),
-                id=folder.name,
-                version=record.version,
-                build=f"{record.package} {record.version}",
-                accelerator=record.accelerator,
-                source="ours",
-                library_folder=str(folder / record.library_folder) if record.library_folder else "",
-            )
-    own = tuple(Path(entry) for entry in sys.path if entry.endswith("-packages"))
-    return _in_environment(family_id, package, Path(sys.executable), own, _stamp(*own))
+    pinned = choices_or_none(paths.engine_choices).pins.get(family_id, "")
+    rows: list[Installation] = []
+    for row in listed(paths, environ, family_id):
+        rows.append(row)
+        pin_now = effective_pin(rows, pin, pinned)
+        if choose(rows, pin_now) is not None or (not pin_now and row.source == "variable"):
+            break
+    pin = effective_pin(rows, pin, pinned)
+    return choose([*rows, *pinned_elsewhere(family_id, pin, environ)], pin)
+
+
+def pinned_elsewhere(family_id: str, pin: str, environ: Mapping[str, str]) -> tuple[Installation, ...]:
+    """What a pin that is a path leads to, wherever that is."""
+    path = expanded_path(pin, environ)
+    return () if path is None else tuple(row for row in at(path) if row.family == family_id)
+
+
+def expanded_path(text: str, environ: Mapping[str, str]) -> Path | None:
+    """The absolute path that a pin means; None when it is an id."""
+    if text.startswith("~/"):
+        return Path(environ.get("HOME") or "/") / text[2:]
+    return Path(text) if text.startswith("/") else None
 
 
 def views(paths: Paths, environ: Mapping[str, str]) -> tuple[EngineView, ...]:
-    """Every family with what is installed of it, or how to get it."""
-    rows = []
-    for family in FAMILIES.values():
-        installation = find(family.id, paths, environ)
-        rows.append(
-            EngineView(
-                family=family.id,
-                title=family.title,
-                available=installation is not None,
-                build=_build_words(installation) if installation else "",
-                path=installation.executable if installation else "",
-                installations=(_view(installation),) if installation else (),
-                how_to_get="" if installation else family.how_to_get(),
-            )
-        )
-    return tuple(rows)
+    """Every family with what is installed of it, by files alone, or how to get it."""
+    return engine_views(tuple(listed(paths, environ)), choices_or_none(paths.engine_choices).pins)
 
 
-def id_of(family_id: str, path: str) -> str:
-    """What a pin names: the same as long as the engine stays where it is, whatever its version becomes."""
-    return f"{family_id}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:8]}"
+def listed(paths: Paths, environ: Mapping[str, str], family_id: str = "") -> Iterator[Installation]:
+    """All installations, or those of one family, in the order of `find`; each once, under the first name that leads to it."""
+    seen: set[tuple[str, str]] = set()
+    for row in _found(paths, environ):
+        mark = (row.family, os.path.realpath(_place(row)))
+        if mark not in seen and family_id in ("", row.family):
+            seen.add(mark)
+            yield _said(row)
 
 
-def _view(installation: Installation) -> InstallationView:
-    return InstallationView(
-        id=installation.id,
-        family=installation.family,
-        version=installation.version,
-        build=installation.build,
-        accelerator=installation.accelerator,
-        source=installation.source,
-        path=installation.executable,
-        chosen=True,
+def _place(row: Installation) -> Path:
+    program = Path(row.executable)
+    return program.parent.parent if row.family in PYTHON_PACKAGES else program  # an environment's python is a link
+
+
+def _said(row: Installation) -> Installation:
+    known = row.family in FAMILIES or row.problem
+    return row if known else replace(row, problem=CANNOT_LAUNCH)
+
+
+def _found(paths: Paths, environ: Mapping[str, str]) -> Iterator[Installation]:
+    for family_id, (_, variable) in PYTHON_PACKAGES.items():
+        if environ.get(variable):
+            yield _by_variable(family_id, variable, Path(environ[variable]))
+    if environ.get(BINARY_VARIABLE):
+        yield _by_variable("llama-server", BINARY_VARIABLE, Path(environ[BINARY_VARIABLE]))
+    for folder, record in installed(paths.engines):
+        for family_id in record.families:
+            if is_program(folder / (record.program_of(family_id) or "")):
+                yield installation_of(record, folder, family_id)
+    own = tuple(Path(entry) for entry in sys.path if entry.endswith("-packages"))
+    yield from _packages(Path(sys.executable), own, "own")
+    for program in on_path("llama-server", environ):
+        yield native(program, "path")
+    for script in on_path("vllm", environ):
+        if (python := interpreter_of(script)) is not None:
+            yield from in_environment(python.parent.parent, "path")
+    for place in choices_or_none(paths.engine_choices).places:
+        yield from at(Path(place))
+    for kind, folder in environments(environ):
+        yield from in_environment(folder, kind)
+
+
+def _by_variable(family_id: str, variable: str, path: Path) -> Installation:
+    """What a variable names, also when it is not there: then nothing else is taken in its place."""
+    if family_id in PYTHON_PACKAGES:
+        rows = in_environment(path.parent.parent, "variable", python=path)
+        found = next((row for row in rows if row.family == family_id), None)
+        lacking = f"{variable} names {path}, which has no {PYTHON_PACKAGES[family_id][0]}."
+    else:
+        found = native(path, "variable") if is_program(path) else None
+        lacking = f"{variable} names {path}, which is no program."
+    return found or Installation(
+        family=family_id, executable=str(path), id=id_of(family_id, str(path)), source="variable", problem=lacking
+    )
+
+
+def installation_of(record: EngineRecord, folder: Path, family_id: str) -> Installation:
+    """The engine in a folder of the installer's, as a launch of that family uses it."""
+    return Installation(
+        family=family_id,
+        executable=str(folder / (record.program_of(family_id) or "")),
+        id=folder.name,
+        version=record.version,
+        build=f"{record.package} {record.version}",
+        accelerator=record.accelerator,
+        source="ours",
+        library_folder=str(folder / record.library_folder) if record.library_folder else "",
     )
 
 
@@ -126,47 +168,99 @@ def installed(engines: Path) -> tuple[tuple[Path, EngineRecord], ...]:
     rows = []
     for file in engines.glob(f"*/{RECORD}"):
         try:
-            rows.append((file.parent, msgspec.json.decode(file.read_bytes(), type=EngineRecord)))
+            rows.append((file.parent, from_json(EngineRecord, file.read_bytes())))
         except (OSError, msgspec.DecodeError):
             continue  # the installer writes it last and whole, so this is not one of its folders
     return tuple(sorted(rows, key=lambda row: row[1].installed_at_unix, reverse=True))
+
+
+def at(path: Path, source: str = "file") -> tuple[Installation, ...]:
+    """Every engine that a path leads to: a program, an interpreter, an environment, or a folder with builds."""
+    if path.is_dir():
+        if kind := kind_of_environment(path):
+            return tuple(in_environment(path, source if source != "file" else kind))
+        return tuple(native(program, source) for program in builds_in(path))
+    if not is_program(path):
+        return ()
+    python = path if path.name.startswith("python") else interpreter_of(path)
+    if python is not None:
+        return tuple(in_environment(python.parent.parent, source, python=python))
+    return (native(path, source),)
+
+
+def in_environment(folder: Path, source: str, *, python: Path | None = None) -> Iterator[Installation]:
+    """The engines in a virtual or conda environment, from the metadata in its folders; `python` = by which to start them."""
+    packages = tuple(folder.glob("lib*/python3*/*-packages"))
+    yield from _packages(python or folder / "bin" / "python", packages, source)
+    if is_program(program := folder / "bin" / "llama-server"):
+        yield native(program, source)
+
+
+def id_of(family_id: str, path: str) -> str:
+    """What a pin names: the same as long as the engine stays where it is, whatever its version becomes."""
+    return f"{family_id}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def _stamp(*places: Path) -> tuple[int, ...]:
     return tuple(place.stat().st_mtime_ns if place.exists() else 0 for place in places)
 
 
-@lru_cache(maxsize=16)
-def _native(family_id: str, binary: Path, stamp: tuple[int, ...]) -> Installation:
-    real = binary.resolve()
-    build = re.search(r"\bb\d{4,}\b", str(real))  # releases are unpacked into llama-b1234
-    libraries = [file for file in real.parent.glob("libggml-*.so*") if file.is_file()]
+def native(program: Path, source: str) -> Installation:
+    """A llama-server, with what its files tell."""
+    return _native(program.absolute(), source, _stamp(program))
+
+
+@lru_cache(maxsize=256)
+def _native(program: Path, source: str, stamp: tuple[int, ...]) -> Installation:
+    real = program.resolve()
+    release = re.search(r"\bb\d{4,}\b", str(real))  # releases are unpacked into llama-b1234
+    folders = (real.parent, real.parent.parent / "lib")
+    libraries = [file for folder in folders for file in folder.glob("libggml-*.so*") if file.is_file()]
     return Installation(
-        family=family_id,
-        executable=str(binary.absolute()),
-        id=id_of(family_id, str(binary.absolute())),
-        build=build[0] if build else "",
-        accelerator=_accelerator([binary, *libraries]),
+        family="llama-server",
+        executable=str(program),
+        id=id_of("llama-server", str(program)),
+        version=release[0] if release else "",
+        build=release[0] if release else "",
+        accelerator=_accelerator([program, *libraries]),
+        source=source,
     )
 
 
-@lru_cache(maxsize=16)
-def _in_environment(
+def _packages(python: Path, folders: tuple[Path, ...], source: str) -> Iterator[Installation]:
+    stamp = _stamp(*folders)  # a package comes and goes with an entry of its folder
+    for family_id, (package, _) in PYTHON_PACKAGES.items():
+        found = _package(family_id, package, python.absolute(), folders, stamp)
+        if found is not None and is_program(python):
+            yield replace(found, source=source)
+
+
+@lru_cache(maxsize=512)
+def _package(
     family_id: str, package: str, python: Path, folders: tuple[Path, ...], stamp: tuple[int, ...]
 ) -> Installation | None:
     """The package as the interpreter `python` would see it, from the metadata in its folders."""
     found = next(iter(importlib.metadata.distributions(name=package, path=[str(folder) for folder in folders])), None)
-    if found is None or not os.access(python, os.X_OK):
+    if found is None:
         return None
     libraries = [Path(str(file.locate())) for file in found.files or () if ".so" in file.name]
+    usual = "cuda" if family_id == "vllm" else ""  # its published wheels say so only when they are for something else
     return Installation(
         family=family_id,
-        executable=str(python.absolute()),  # not resolved: a virtual environment's python is a link
-        id=id_of(family_id, str(python.absolute())),
+        executable=str(python),  # not resolved: a virtual environment's python is a link
+        id=id_of(family_id, str(python)),
         version=found.version,
         build=f"{package} {found.version}",
-        accelerator=_accelerator(libraries),
+        accelerator=accelerator_in(found.version.partition("+")[2]) or usual or _accelerator(libraries),
     )
+
+
+def accelerator_in(words: str) -> str:
+    """What a version's or an image's name says that it computes on; "" when it does not say."""
+    found = re.search(r"(?<![a-z])(cuda|cu\d+|rocm|hip|vulkan|cpu)", words.lower())
+    if found is None:
+        return ""
+    return "cuda" if found[1].startswith("cu") else {"hip": "rocm"}.get(found[1], found[1])
 
 
 _DRIVER_LIBRARIES = {b"libcuda.so": "cuda", b"libamdhip64.so": "rocm", b"libvulkan.so": "vulkan"}
@@ -187,7 +281,3 @@ def _accelerator(files: list[Path]) -> str:
         except (OSError, ValueError):
             continue  # gone, not readable or empty
     return "cpu"
-
-
-def _build_words(installation: Installation) -> str:
-    return ", ".join(part for part in (installation.build, installation.accelerator.upper()) if part)
