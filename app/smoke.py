@@ -26,7 +26,7 @@ QUESTION = "What is the KV cache?"
 WAIT_SECONDS = 120.0
 LEAVE_SECONDS = 15.0
 STEP_SECONDS = 0.05
-PAGES = ("Models", "Chat", "Logs", "Monitor", "Settings")
+PAGES = ("Models", "Chat", "Logs", "Monitor", "Engines", "Settings")
 
 
 class SmokeFailed(Exception):

@@ -92,6 +92,10 @@ class Link(QObject):
     async def post(self, path: str, value: msgspec.Struct, kind: type[T]) -> T:
         return await self._call("POST", path, to_json(value), kind)
 
+    async def text(self, path: str) -> str:
+        """A text as it is; raises as `get`."""
+        return (await self._asked("GET", path, b"")).decode("utf-8", "replace")
+
     def send(self, path: str, value: msgspec.Struct, kind: type[object] = control.Accepted) -> None:
         """A command whose outcome is seen on the board; a refusal is told by `refused`."""
 
@@ -112,7 +116,7 @@ class Link(QObject):
             self._leaving = False
             raise
 
-    async def _call(self, method: str, path: str, body: bytes, kind: type[T]) -> T:
+    async def _asked(self, method: str, path: str, body: bytes) -> bytes:
         import httpx
 
         headers = {"content-type": "application/json"} if method == "POST" else {}
@@ -124,8 +128,12 @@ class Link(QObject):
             ) from error
         if answer.status_code >= 400:
             raise _refusal(answer.status_code, answer.content)
+        return answer.content
+
+    async def _call(self, method: str, path: str, body: bytes, kind: type[T]) -> T:
+        content = await self._asked(method, path, body)
         try:
-            return from_json(kind, answer.content)
+            return from_json(kind, content)
         except msgspec.DecodeError as error:
             raise DaemonTooOld(
                 f"The service's answer to {path} has another form than this window knows.",

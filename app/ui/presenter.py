@@ -76,6 +76,10 @@ class Presenter(QObject):
                 from app.ui.pages.monitor import MonitorPage
 
                 return MonitorPage(*given)
+            case "engines":
+                from app.ui.pages.engines import EnginesPage
+
+                return EnginesPage(*given)
             case "settings":
                 from app.ui.pages.settings import SettingsPage
 

@@ -25,6 +25,7 @@ QFrame[kind="notice"] { background: $accent_soft; border: none; border-radius: $
 QFrame[kind="notice"][tone="warning"] { background: $warning_soft; }
 QFrame[kind="notice"][tone="danger"] { background: $danger_soft; }
 QFrame[kind="notice"][tone="good"] { background: $good_soft; }
+QFrame[kind="notice"][tone="plain"] { background: $track; }
 QFrame[kind="toast"] { background: $raised; border: 1px solid $border_strong; border-radius: ${card}px; }
 QFrame[kind="sheet"] { background: $surface; border: 1px solid $border_strong; border-radius: 16px; }
 QFrame[kind="field"] { background: $raised; border: 1px solid $border; border-radius: ${control}px; }

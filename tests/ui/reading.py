@@ -8,6 +8,7 @@ from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QLabel,
     QLineEdit,
@@ -60,9 +61,11 @@ def is_there(root: QWidget, name: str) -> bool:
 
 
 def click(root: QWidget, name: str) -> None:
+    QApplication.processEvents()  # what was made just now is shown by the loop
     widget = named(root, name)
     assert widget.isEnabled(), f"{name!r} cannot be clicked"
     QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+    QApplication.processEvents()
 
 
 def unnamed(root: QWidget) -> list[str]:
@@ -75,6 +78,7 @@ def unnamed(root: QWidget) -> list[str]:
         and not widget.accessibleName()
         and not widget.objectName().startswith(inner)
         and not isinstance(widget.parent(), QComboBox | QLineEdit | QAbstractSpinBox)
+        and not widget.parent().inherits("QComboBoxPrivateContainer")
         and type(widget).__name__ not in ("QHeaderView", "QTableCornerButton", "QComboBoxListView")
     ]
 

@@ -122,6 +122,9 @@ class NotingLink(QObject):
     async def get(self, path: str, kind: type[object]) -> object:
         return self._answer(path)
 
+    async def text(self, path: str) -> str:
+        return str(self._answer(path))
+
     async def post(self, path: str, value: msgspec.Struct, kind: type[object]) -> object:
         self.sent.append((path, value))
         return self._answer(path)
@@ -163,7 +166,7 @@ def paths_in(folder: Path) -> Paths:
 
 def tell(store: Store, world: worlds.World) -> None:
     """Gives the store every slice of a world, and the world's clock."""
-    for name in ("library", "gpus", "service", "engines", "traffic", "seats"):
+    for name in ("library", "gpus", "service", "engines", "jobs", "traffic", "seats"):
         store.put(name, getattr(world, name), worlds.NOW)
 
 

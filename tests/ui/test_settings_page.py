@@ -71,12 +71,6 @@ def test_a_change_that_needs_a_restart_says_so(stage_of: StageOf) -> None:
     assert "Counts after the service is started again." in texts(stage_of("ready", page="settings").window)
 
 
-def test_the_engines_found_and_how_to_get_the_others(stage_of: StageOf) -> None:
-    said = texts(stage_of("ready", page="settings").window)
-    assert "vLLM 0.11.2" in said
-    assert "Put llama-server on PATH" in said
-
-
 def test_without_the_service_the_theme_can_still_be_chosen(stage_of: StageOf) -> None:
     made = stage_of("gone", page="settings")
     click(made.window, "Theme: Light")

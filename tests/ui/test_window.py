@@ -20,7 +20,7 @@ from tests.ui import worlds
 from tests.ui.conftest import StageOf
 from tests.ui.reading import click, is_there, named, texts, unnamed, wider_than
 
-PAGES = ("models", "monitor", "settings")
+PAGES = ("models", "monitor", "engines", "settings")
 
 
 def test_the_header_shows_model_engine_state_speed_and_endpoint_on_every_page(stage_of: StageOf) -> None:
@@ -66,7 +66,7 @@ def test_a_notice_stays_until_dismissed_and_does_not_come_back(stage_of: StageOf
 
 def test_pages_are_reached_by_keyboard(stage_of: StageOf, qapp: QApplication) -> None:
     made = stage_of("no_gpu")
-    for key, page in (("4", "monitor"), ("5", "settings"), ("1", "models")):
+    for key, page in (("4", "monitor"), ("5", "engines"), ("6", "settings"), ("1", "models")):
         QTest.keyClick(made.window, getattr(Qt.Key, f"Key_{key}"), Qt.KeyboardModifier.ControlModifier)
         qapp.processEvents()
         assert made.window.page_key == page

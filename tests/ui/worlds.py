@@ -20,6 +20,7 @@ from app.core.snapshot import (
     GpuSample,
     History,
     HostSample,
+    Jobs,
     Library,
     Problem,
     ProfileCard,
@@ -45,6 +46,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     library: Library = Library()
     service: Service = Service()
     engines: Engines = Engines()
+    jobs: Jobs = Jobs()
 
 
 def host(used: float = 9.4, total: float = 62.6, engine: float = 0.0) -> HostSample:

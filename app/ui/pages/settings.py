@@ -11,14 +11,12 @@ from app import PRODUCT_NAME, __version__
 from app.core.control import SettingField, SettingsChange, SettingsView
 from app.core.errors import EngineRoomError
 from app.core.resources import resources_folder
-from app.core.snapshot import EngineView
 from app.ui.link import Link
 from app.ui.store import Store
 from app.ui.theme import CHOICES, Space, Theme
 from app.ui.widgets.controls import Button, Segments, Toggle
 from app.ui.widgets.layout import Card, Line, PageColumn, clear, row
-from app.ui.widgets.pill import Pill
-from app.ui.widgets.text import ElidedLabel, Label, restyle
+from app.ui.widgets.text import Label, restyle
 
 GROUPS = {
     "gateway": ("Endpoint", "The OpenAI-compatible URL that every program uses."),
@@ -192,18 +190,13 @@ class SettingsPage(PageColumn):
         self._groups.setSpacing(Space.large)
         self._waiting = Label(theme, "The settings are shown when the service answers.", "body", "muted", wrap=True)
         self._file = Label(theme, "", "mono", "muted", wrap=True, select=True)
-        self._engines = Card(spacing=0)
         self.column.addWidget(self.appearance)
         self.column.addWidget(self._waiting)
         self.column.addLayout(self._groups)
-        self.column.addWidget(self._engines)
         self.column.addWidget(self._about())
         self.column.addStretch(1)
-        self._shown_engines: tuple[EngineView, ...] | None = None
-        store.engines_changed.connect(self._show_engines)
         store.connection_changed.connect(self._connected)
         theme.changed.connect(lambda: self.themes.choose(theme.choice))
-        self._show_engines()
         self._connected()
 
     # --- appearance --------------------------------------------------------------------------------------------------
@@ -310,20 +303,7 @@ class SettingsPage(PageColumn):
         if folder and folder not in folders:
             self._change("library.folders", [*folders, folder])
 
-    # --- engines and about --------------------------------------------------------------------------------------------
-
-    def _show_engines(self) -> None:
-        engines = self._store.engines.families
-        self._engines.setVisible(bool(engines))
-        if engines == self._shown_engines:
-            return
-        self._shown_engines = engines
-        clear(self._engines.column)
-        self._engines.column.addWidget(Label(self._theme, "Engines", "title"))
-        for number, engine in enumerate(engines):
-            if number:
-                self._engines.column.addWidget(Line())
-            self._engines.column.addWidget(_engine_row(self._theme, engine))
+    # --- about ------------------------------------------------------------------------------------------------------
 
     def _about(self) -> Card:
         card = Card(spacing=Space.small)
@@ -343,23 +323,3 @@ class SettingsPage(PageColumn):
         from PySide6.QtGui import QDesktopServices
 
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(resources_folder() / "fonts")))
-
-
-def _engine_row(theme: Theme, engine: EngineView) -> QWidget:
-    part = QWidget()
-    words = QVBoxLayout()
-    words.setSpacing(2)
-    words.addWidget(Label(theme, f"{engine.title} {engine.build}".strip(), "label"))
-    detail = ElidedLabel(theme, engine.path, "mono_small", "muted", middle=True)
-    if engine.available and engine.path:
-        words.addWidget(detail)
-    elif engine.how_to_get:
-        words.addWidget(Label(theme, engine.how_to_get, "small", "muted", wrap=True))
-    line = row(spacing=Space.large)
-    line.setContentsMargins(0, Space.medium, 0, Space.medium)
-    line.addLayout(words, 1)
-    line.addWidget(
-        Pill(theme, "Installed" if engine.available else "Not installed", "good" if engine.available else "muted")
-    )
-    part.setLayout(line)
-    return part

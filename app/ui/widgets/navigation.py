@@ -18,6 +18,7 @@ PAGES = (
     ("chat", "Chat"),
     ("logs", "Logs"),
     ("monitor", "Monitor"),
+    ("engines", "Engines"),
     ("settings", "Settings"),
 )
 
