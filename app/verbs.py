@@ -33,6 +33,7 @@ from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Tra
 from app.outcomes import Cancelled, wait_loaded, wait_unloaded
 from app.speaking import Json, gib, show, spoken
 from app.verbs_engines import engines
+from app.verbs_settings import add_settings
 from app.wiring import real_paths, run_daemon
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app = typer.Typer(
     help="Engine Room: local vLLM and llama.cpp engines, one model at a time. Without a verb the window opens.",
 )
 app.add_typer(engines)
+add_settings(app)
 QUIT_SECONDS = 60.0
 
 

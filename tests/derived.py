@@ -8,6 +8,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 DOCUMENT = TOP / "ARCHITECTURE.md"
+SETTINGS_DOCUMENT = TOP / "packaging" / "settings.md"
 
 
 def tree() -> str:
@@ -38,6 +39,15 @@ def document(text: str) -> str:
     return text
 
 
+def settings_document() -> str:
+    """What each engine can be told, from the engines' tables."""
+    from app.core.settings_table import as_document
+    from app.engines.registry import options_view
+
+    return as_document(options_view())
+
+
 if __name__ == "__main__":
+    SETTINGS_DOCUMENT.write_text(settings_document(), "utf-8")
     DOCUMENT.write_text(document(DOCUMENT.read_text("utf-8")), "utf-8")
     sys.exit(0)

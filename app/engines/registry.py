@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from app.core.control import OptionsView
 from app.engines.base import EngineFamily
 from app.engines.llama_cpp import LlamaCpp
 from app.engines.llama_cpp_python import LlamaCppPython
@@ -10,3 +13,12 @@ from app.engines.llama_server import LlamaServer
 FAMILIES: dict[str, EngineFamily] = {family.id: family for family in (LlamaCpp(), LlamaServer(), LlamaCppPython())}
 
 DEFAULT_FAMILY = LlamaCpp.id
+
+
+def options_view(families: Mapping[str, EngineFamily] = FAMILIES) -> OptionsView:
+    """Everything that can be set: what a form, the command line and the document are made from."""
+    return OptionsView(
+        families={name: family.options for name, family in families.items()},
+        presets={name: family.presets for name, family in families.items()},
+        titles={name: family.title for name, family in families.items()},
+    )
