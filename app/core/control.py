@@ -15,7 +15,8 @@ GET  /control/history                   → History
 GET  /control/runs/{id}                 → RunView
 GET  /control/runs/{id}/log?from=N&limit=BYTES&wait=SECONDS
                                         → bytes, redacted at equal length, so that offsets are those of the engine's file;
-                                          headers X-Log-Start, X-Log-End (offsets of this piece), X-Log-Size, X-Log-Over: 0|1
+                                          headers X-Log-Start, X-Log-End (offsets of this piece), X-Log-Size (what can be
+                                          read now: of a living run whole lines), X-Log-Over: 0|1
 GET  /control/settings                  → SettingsView
 POST /control/settings  SettingsChange  → SettingsView | 422 setting_invalid
 GET  /control/engines/options           → OptionsView (the typed settings of each family)

@@ -11,7 +11,7 @@ from app.core.profiles import Profile
 
 MASK = b"*"
 HIDDEN = "***"
-CONTEXT_BYTES = 512  # a secret that begins before a piece must still be seen: read this much more on both sides
+CONTEXT_BYTES = 4096  # a secret that begins before a piece must still be seen: read this much more on both sides
 
 _PATTERNS = (
     re.compile(rb"\bhf_[A-Za-z0-9]{16,}"),

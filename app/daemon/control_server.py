@@ -17,8 +17,8 @@ from app.core import control
 from app.core.errors import BadRequest, EngineRoomError, NotWritable, SocketPathTooLong, UnknownProfile
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import SOCKET_PATH_LIMIT
-from app.core.redaction import CONTEXT_BYTES, masked
 from app.core.snapshot import Hello, History, RunView, slice_event, to_json
+from app.daemon.logpiece import readable_end, redacted_piece
 
 log = logging.getLogger(__name__)
 
@@ -231,14 +231,18 @@ class ControlServer:
         wait = min(_number(request, "wait", 0, maximum=LOG_WAIT_SECONDS), LOG_WAIT_SECONDS)
         path = Path(run.log_path)
         deadline = self._controls.clock() + wait
+        secrets = self._controls.run_secrets(run.id)
+        written, size = -1, 0
         while True:
             over = self._over(run.id)  # asked before the size: what was written until then is in the size
-            size = _size(path)
+            if over:
+                size = _size(path)
+            elif (now := _size(path)) != written:  # of a living run only whole lines: the rest may be half a secret
+                written, size = now, await asyncio.to_thread(readable_end, path, now, secrets)
             if size > start or over or self._closing or self._controls.clock() >= deadline:
                 break
             await asyncio.sleep(LOG_POLL_SECONDS)
-        secrets = self._controls.run_secrets(run.id)
-        at, data = await asyncio.to_thread(redacted_piece, path, int(start), limit, secrets)
+        at, data = await asyncio.to_thread(redacted_piece, path, int(start), size, limit, secrets)
         headers = {
             "X-Log-Start": str(at),
             "X-Log-End": str(at + len(data)),
@@ -250,23 +254,6 @@ class ControlServer:
     def _over(self, run_id: str) -> bool:
         run = self._controls.run_of(run_id)
         return run is None or run.ended_at_unix is not None
-
-
-def redacted_piece(path: Path, start: int, limit: int, secrets: tuple[str, ...]) -> tuple[int, bytes]:
-    """(offset, bytes) of a log from `start`, holes at the front left out, secrets masked even across the piece's ends."""
-    try:
-        with path.open("rb") as log_file:
-            try:
-                start = max(start, os.lseek(log_file.fileno(), start, os.SEEK_DATA))
-            except OSError:
-                return start, b""
-            before = min(CONTEXT_BYTES, start)
-            log_file.seek(start - before)
-            data = log_file.read(before + limit + CONTEXT_BYTES)
-    except OSError:
-        return start, b""
-    clean = masked(data, secrets)
-    return start, clean[before : before + limit]
 
 
 def _size(path: Path) -> int:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import httpx
+import pytest
+
 from app.core import lifecycle
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon
@@ -63,6 +66,53 @@ def test_a_secret_that_the_engine_prints_stays_in_its_own_log(
         piece = daemon.run_log(seat.run.id, start, 11)
         assert TOKEN[:6].encode() not in piece
         assert TOKEN[-8:].encode() not in piece
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_half_a_secret_is_not_shown_to_who_follows(
+    home: Home, fake_engine: FakeEngine, daemon: Daemon, secret: str
+) -> None:
+    """I18: the engine stops in the middle of a secret; nobody can tell yet what it will be, so nobody sees it yet."""
+    name = next(name for name, value in ENVIRONMENT.items() if value == secret)
+    go_on = home.folder / "go on"
+    fake_engine.profile("teller", environment=ENVIRONMENT, print_halves=name, go_on=go_on)
+    daemon.start().want("teller")
+    run = daemon.wait_phase(lifecycle.Loading).run
+    assert run is not None
+    own = Path(run.log_path)
+    eventually(lambda: b"half a value" in own.read_bytes(), 10, "the first half is written")
+
+    def follow(at: int, wait: float) -> httpx.Response:
+        return daemon.get(f"/control/runs/{run.id}/log?from={at}&wait={wait}")
+
+    first = follow(0, 0)
+    shown = int(first.headers["X-Log-End"])
+    assert first.content.endswith(b"\n")
+    assert shown == int(first.headers["X-Log-Size"]) < own.stat().st_size, "the unfinished line is held back"
+    waited = follow(shown, 0.3)
+    assert (waited.content, waited.headers["X-Log-End"]) == (b"", str(shown)), "a reader that waits goes on waiting"
+    go_on.touch()
+    rest = follow(shown, 20)
+    assert int(rest.headers["X-Log-Start"]) == shown, "the offsets stay those of the engine's file"
+    daemon.wait_phase(lifecycle.Ready)
+    whole = first.content + daemon.run_log(run.id, shown)
+    assert b"and the rest" in whole
+    assert whole == own.read_bytes()[: len(whole)].replace(secret.encode(), b"*" * len(secret))
+    assert secret[:6].encode() not in first.content + rest.content + whole
+
+
+def test_a_run_that_is_over_gives_even_a_line_without_an_end(
+    home: Home, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    fake_engine.profile("teller", environment=ENVIRONMENT, print_halves="HF_TOKEN", go_on=home.folder / "never")
+    daemon.start().want("teller")
+    run = daemon.wait_phase(lifecycle.Loading).run
+    assert run is not None
+    own = Path(run.log_path)
+    eventually(lambda: b"half a value" in own.read_bytes(), 10, "the first half is written")
+    daemon.unload()
+    daemon.wait_idle()
+    assert len(daemon.run_log(run.id)) == own.stat().st_size
 
 
 def test_a_failure_quotes_no_secret(home: Home, fake_engine: FakeEngine, daemon: Daemon) -> None:

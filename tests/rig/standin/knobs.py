@@ -52,6 +52,8 @@ KNOBS = {
     "LONG_LINE_BYTES": (0, "prints one line of that length"),
     "PRINT": ("", "prints this text while loading"),
     "PRINT_VARIABLES": ("", "prints the values of these environment variables, split at commas"),
+    "PRINT_HALVES": ("", "prints the first half of this variable's value, and the rest once GO_ON exists"),
+    "GO_ON": ("", "file to wait for"),
     "LEAK_DESCRIPTORS": (0, "opens so many descriptors with each request"),
     "VRAM": ("", "JSON object GPU uuid → bytes that it allocates while loading, in the simulated driver's folder"),
     "BALLOON_MIB": (0, "main memory that it takes while loading, at most 512"),

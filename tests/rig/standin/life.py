@@ -116,6 +116,12 @@ def odd_output():
         write_out(knob("PRINT") + "\n")
     for name in filter(None, knob("PRINT_VARIABLES").split(",")):
         write_out(f"{this.face.prefix()}environment {name}={os.environ.get(name, '')}\n")
+    if knob("PRINT_HALVES"):
+        value = os.environ[knob("PRINT_HALVES")]
+        write_out(f"{this.face.prefix()}half a value {value[: len(value) // 2]}")
+        while not os.path.exists(knob("GO_ON")):  # noqa: PTH110
+            time.sleep(0.01)
+        write_out(value[len(value) // 2 :] + " and the rest\n")
     if knob("NOISE_BYTES"):
         threading.Thread(target=make_noise, daemon=True).start()
 
