@@ -1,39 +1,56 @@
 """Installs engines, each into an environment of its own under the data folder, whole or not at all.
 
-An installation is built in a folder with a temporary name, must start once, gets its record, and is then renamed into
-place. A killed installer leaves only a temporary folder, which the next one removes. Never touches an environment that it
-did not make. As a program: `python -m app.daemon.installer`, used by packaging/run.
+An installation is made in a folder with a temporary name, must answer with a token, gets its record, and is then renamed
+into place. A killed installer leaves only a temporary folder, which the next one removes. Never touches an environment
+that it did not make. As a program: `python -m app.daemon.installer`, used by packaging/run.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes.util
-import fcntl
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from app.core.errors import DiskFull, EngineFailed, EngineNotInstalled, EngineRoomError, NotWritable
+from app.core.errors import DiskFull, EngineFailed, EngineNotInstalled, EngineRoomError
 from app.core.paths import paths_from
+from app.daemon.build_from_source import Builder, storage_error
+from app.daemon.engine_folders import UNFINISHED, alone_in, put_into_place, remove_unfinished
+from app.daemon.engine_sources import (
+    Build,
+    Source,
+    accelerators_here,
+    builds_for,
+    source_for,
+    sources,
+    sources_file,
+)
 from app.daemon.installations import RECORD, EngineRecord, installed
-from app.daemon.package_index import config_files, pip_settings, uv_environment, uv_flags
+from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags
+from app.daemon.trial import TrialFailed, smoke_test
+from app.daemon.work import Ended, News, Tell, Work
+from app.engines.base import Installation
+from app.engines.registry import FAMILIES
 
-Progress = Callable[[str], None]
+__all__ = ["STEPS", "UNFINISHED", "Build", "Source", "accelerators_here", "install", "main", "sources", "sources_file"]
 
-UNFINISHED = ".installing-"
-_SECONDS_FOR_A_START = 120
+DIE_AT = "ENGINE_ROOM_INSTALL_DIE_AT"  # one of STEPS: the installer kills itself there (for tests)
+STEPS = (
+    *("download", "unpack", "tools", "configure", "build"),  # of a build from source
+    *("environment", "packages", "programs", "smoke", "record", "place"),
+)
+SPARE_BYTES = 200_000_000  # what stays free on the disk
+_SECONDS_FOR_AN_IMPORT = 180
 _REFUSAL = re.compile(r"^\s*(?:error|cause|caused by|×|╰─▶|├─▶):?\s*(?P<words>.+)", re.IGNORECASE)
+_BYTES = re.compile(r"(?P<name>[\w.-]+) +-* +(?P<done>[\d.]+) (?P<unit>[KMG]iB|B)/(?P<total>[\d.]+) (?P<of>[KMG]iB|B)")
+_UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 # variables of the caller's that would send the packages into another environment
 _ELSEWHERE = frozenset(
     [
@@ -50,247 +67,315 @@ _ELSEWHERE = frozenset(
 )
 
 
-class Build(msgspec.Struct, frozen=True, kw_only=True):
-    accelerator: str
-    index: str = ""
-    find_links: str = ""
-    hashes: tuple[str, ...] = ()
-    needs: str = ""
-
-
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    family: str
-    package: str
-    version: str
-    module: str
-    build: tuple[Build, ...]
-
-
-def sources_file() -> Path:
-    """resources/engines.toml beside the package in a checkout, inside it in a wheel."""
-    app = Path(__file__).resolve().parent.parent
-    inside = app / "_resources" / "engines.toml"
-    return inside if inside.is_file() else app.parent / "resources" / "engines.toml"
-
-
-def sources(file: Path) -> dict[str, Source]:
-    """The table of engine sources by family."""
-    rows = msgspec.convert(tomllib.loads(file.read_text("utf-8"))["engine"], tuple[Source, ...])
-    return {row.family: row for row in rows}
-
-
-def accelerators_here(root: Path = Path("/")) -> tuple[str, ...]:
-    """What this machine could compute on, best first, told without loading any driver; "cpu" is always last."""
-    found = []
-    windows_subsystem = root / "usr/lib/wsl/lib/libcuda.so.1"
-    if (root / "proc/driver/nvidia/version").exists() or windows_subsystem.exists():
-        found.append("cuda")
-    if (root / "sys/class/kfd/kfd").exists():
-        found.append("rocm")
-    # A loader alone is not a card: software Vulkan would be slower than the processor build.
-    if any((root / "dev/dri").glob("renderD*")) and ctypes.util.find_library("vulkan"):
-        found.append("vulkan")
-    return (*found, "cpu")
-
-
 def install(
     source: Source,
     engines: Path,
     *,
     accelerators: tuple[str, ...],
     environment: Mapping[str, str],
-    progress: Progress,
+    progress: Tell,
     python: str = sys.executable,
     again: bool = False,
+    cache: Path | None = None,
+    log: Path | None = None,
 ) -> Path:
     """The folder of the installed engine: one of this version that is there, or a new one for the best accelerator.
 
     Tries the builds in the order of `accelerators` and says in `progress` why one gave way to the next. What is there is
     taken even when a better build would suit the machine, so that a start needs no network; `again` tries for the better
-    one. Raises EngineNotInstalled when none could be had, NotWritable or DiskFull when the folder is the reason.
+    one, and makes anew what is there. Raises EngineNotInstalled when none could be had, NotWritable or DiskFull when the
+    folder is the reason.
     """
-    wanted = [build for name in accelerators for build in source.build if build.accelerator == name]
-    with _alone_in(engines):
-        _remove_unfinished(engines)
+    clean = {name: value for name, value in environment.items() if name not in _ELSEWHERE}
+    work = Work(clean, progress, log, environment.get(DIE_AT, ""))
+    if cache is None:
+        cache = paths_from(environment, os.getuid(), runtime_exists=False).cache
+    wanted = builds_for(source, accelerators)
+    with alone_in(engines, work):
+        remove_unfinished(engines)
         there = {folder.name: folder for folder, _ in installed(engines)}
-        names = {build.accelerator: f"{source.family}-{source.version}-{build.accelerator}" for build in wanted}
-        usable = [build for build in wanted if names[build.accelerator] in there]
-        if usable and (not again or usable[0] is wanted[0]):
-            title = f"{source.package} {source.version} for {usable[0].accelerator.upper()}"
+        usable = [build for build in wanted if source.folder_name(build) in there]
+        if usable and not again:
             better = f" A build for {wanted[0].accelerator.upper()} exists: `--again` tries to get it."
-            progress(f"{title} is installed." + ("" if usable[0] is wanted[0] else better))
-            return there[names[usable[0].accelerator]]
+            work.say(f"{source.title(usable[0])} is installed." + ("" if usable[0] is wanted[0] else better), kept=True)
+            return there[source.folder_name(usable[0])]
         reasons: list[str] = []
-        for build in wanted:
-            title = f"{source.package} {source.version} for {build.accelerator.upper()}"
-            if names[build.accelerator] in there:
-                return there[names[build.accelerator]]
+        for number, build in enumerate(wanted):
+            name = source.folder_name(build)
+            if number and name in there:
+                return there[name]
             try:
-                place = engines / names[build.accelerator]
-                return _install_build(source, build, place, environment, progress, python, title)
+                return _Installation(source, build, engines, cache, work, python).make()
             except EngineFailed as error:
-                reasons.append(error.summary)
-                rest = wanted[wanted.index(build) + 1 :]
-                if rest:
+                if isinstance(error, TrialFailed) and error.failure.kind == "out_of_memory":
+                    # it works, only not beside what is loaded: no reason to take less
+                    advice = "Unload what is loaded and install again."
+                    raise EngineFailed(error.summary, advice, error.evidence) from error
+                reasons.append(str(error) if len(wanted) == 1 else error.summary)
+                if name in there:
+                    work.say(f"{error.summary} The one that is there stays.", kept=True)
+                    return there[name]
+                if rest := wanted[number + 1 :]:
                     needs = f" (it needs {build.needs})" if build.needs else ""
-                    progress(f"{error.summary}{needs} Taking the build for {rest[0].accelerator.upper()} instead.")
+                    how = "Compiling it" if rest[0].how == "source" else "Taking the build"
+                    work.say(f"{error.summary}{needs} {how} for {rest[0].accelerator.upper()} instead.", kept=True)
     raise EngineNotInstalled(
         f"{source.package} {source.version} could not be installed.",
-        "Check the network, or pip's index settings, and run ./packaging/run again.",
-        " ".join(reasons),
+        "Check the network, or pip's index settings, and install again.",
+        " ".join(reasons) or f"There is no build for {', '.join(accelerators)}.",
     )
 
 
-def _install_build(
-    source: Source,
-    build: Build,
-    place: Path,
-    environment: Mapping[str, str],
-    progress: Progress,
-    python: str,
-    title: str,
-) -> Path:
-    temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place.parent))
-    try:
-        progress(f"Installing {title} …")
-        settings = pip_settings(environment, config_files(environment))
-        uv = _uv()
-        clean = {name: value for name, value in environment.items() if name not in _ELSEWHERE}
-        clean |= uv_environment(settings)
-        # Relocatable, because the folder gets its real name at the end.
-        _run([*uv, "venv", "--relocatable", "--python", python, "--clear", str(temporary)], clean, title)
-        places = _places(build) or uv_flags(settings)
-        requirement = temporary / "requirement.txt"
-        pinned = " ".join([f"{source.package}=={source.version}", *(f"--hash={one}" for one in build.hashes)])
-        requirement.write_text(pinned + "\n", "utf-8")
-        checked = ["--require-hashes"] if build.hashes else []
-        target = ["--python", str(temporary / "bin" / "python"), "--link-mode", "copy"]
-        command = [*uv, "pip", "install", "--no-build", *target, *places, *checked]
-        _run([*command, "-r", str(requirement)], clean, title, progress)
-        progress(f"Checking that {title} starts …")
-        _check_starts(temporary, source.module, clean, title)
-        record = EngineRecord(
-            family=source.family,
-            package=source.package,
-            version=source.version,
-            accelerator=build.accelerator,
-            installed_at_unix=time.time(),
+class _Installation:
+    """One build on its way into its folder."""
+
+    def __init__(self, source: Source, build: Build, engines: Path, cache: Path, work: Work, python: str) -> None:
+        self._source, self._build, self._work, self._python = source, build, work, python
+        self._title = source.title(build)
+        self._place = engines / source.folder_name(build)
+        self._cache = cache
+        self._settings = pip_settings(work.environment, config_files(work.environment))
+        self._uv = [sys.executable, "-m", "uv", "--color", "never"]
+        own_cache = {"UV_CACHE_DIR": work.environment.get("UV_CACHE_DIR") or str(cache / "uv")}
+        work.environment |= uv_environment(self._settings) | own_cache
+
+    def make(self) -> Path:
+        work, compiled = self._work, self._build.how == "source"
+        work.say(f"Compiling {self._title} …" if compiled else f"Installing {self._title} …", kept=True)
+        self._check_room()
+        builder = self._builder() if compiled else None
+        if builder is not None:
+            with work.part(0.0, 0.85):
+                builder.compile()
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._place.parent))
+        try:
+            with work.part(0.85 if compiled else 0.0, 0.95):
+                self._environment_with_packages(temporary, builder)
+            work.reached("programs")
+            if builder is not None:
+                builder.copy_programs(temporary / self._source.library_folder)
+            with work.part(0.95, 1.0):
+                self._check_works(temporary)
+            self._into_place(temporary)
+        except OSError as error:
+            raise storage_error(error, self._place.parent) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        work.say(f"Installed {self._title}.", kept=True, progress=1.0)
+        return self._place
+
+    def _check_room(self) -> None:
+        """Before anything is fetched: a full disk at the end of an hour's work helps nobody."""
+        for folder, needed in ((self._place.parent, self._build.disk_bytes), (self._cache, self._build.build_bytes)):
+            there = next(place for place in (folder, *folder.parents) if place.exists())
+            free = shutil.disk_usage(there).free
+            if needed and free < needed + SPARE_BYTES:
+                raise DiskFull(
+                    f"{self._title} needs {_gb(needed)} in {folder}, and {_gb(free)} are free there.",
+                    "Make room and install again; `engine-room engines caches` shows what can be cleared.",
+                )
+
+    def _builder(self) -> Builder:
+        return Builder(
+            self._source,
+            self._build,
+            cache=self._cache,
+            settings=self._settings,
+            uv=self._uv,
+            flags=uv_flags(self._settings),
+            python=self._python,
+            work=self._work,
         )
-        (temporary / RECORD).write_bytes(msgspec.json.encode(record))
+
+    # --- packages
+
+    def _environment_with_packages(self, folder: Path, builder: Builder | None) -> None:
+        work, python = self._work, str(folder / "bin" / "python")
+        work.reached("environment")
+        # Relocatable, because the folder gets its real name at the end.
+        self._run([*self._uv, "venv", "--relocatable", "--python", self._python, "--clear", str(folder)])
+        work.reached("packages")
+        requirement = folder / "requirement.txt"
+        requirement.write_text(self._requirement(builder) + "\n", "utf-8")
+        into = ["--python", python, "--link-mode", "copy"]
+        checked = ["--require-hashes"] if self._build.hashes else []
+        prebuilt = ["--no-build"] if builder is None else []
+        command = [*self._uv, "pip", "install", *prebuilt, *into, *_places(self._build, self._settings), *checked]
+        self._run([*command, "-r", str(requirement)], None if builder is None else builder.binding_environment())
+        if self._build.without:
+            self._run([*self._uv, "pip", "uninstall", "--python", python, *self._build.without])
+        if self._build.known_as:
+            version = self._build.known_version.format(version=self._source.version)
+            _write_alias(folder, self._build.known_as, version)
+
+    def _requirement(self, builder: Builder | None) -> str:
+        extras = f"[{','.join(self._source.extras)}]" if self._source.extras else ""
+        if builder is not None:
+            return f"{self._source.package}{extras} @ {builder.sources_folder.as_uri()}"
+        package = self._build.package or self._source.package
+        return " ".join([f"{package}{extras}=={self._source.version}", *(f"--hash={h}" for h in self._build.hashes)])
+
+    def _run(self, command: list[str], environment: dict[str, str] | None = None) -> None:
+        """Runs uv; raises EngineFailed with its own first words when it ends in failure."""
+        figures: dict[str, tuple[float, float]] = {}
+        begun = time.monotonic()
+
+        def heard(line: str) -> None:
+            for found in _BYTES.finditer(line):
+                figures[found["name"]] = (
+                    float(found["done"]) * _UNITS[found["unit"]],
+                    float(found["total"]) * _UNITS[found["of"]],
+                )
+                done, total = (int(sum(column)) for column in zip(*figures.values(), strict=True))
+                seconds = time.monotonic() - begun
+                self._work.say(
+                    "Downloading the packages",
+                    progress=0.9 * done / total if total else None,
+                    bytes_done=done,
+                    bytes_total=total,
+                    eta_seconds=seconds * (total - done) / done if done else None,
+                )
+
+        ended = self._work.run(command, heard=heard, environment=environment, on_terminal=True)
+        if not ended.ok:
+            if any("No space left on device" in line for line in ended.said):
+                raise DiskFull(f"The disk of {self._place.parent} is full.", "Make room and install again.")
+            raise EngineFailed(f"{self._title} cannot be had: {_refusal(ended)}.")
+
+    # --- the proof, and the end
+
+    def _check_works(self, folder: Path) -> None:
+        """Imports it in a process of its own, then asks each family that it serves for a token: a wheel can install well
+        and still lack a library, or be made for another processor."""
+        work = self._work
+        work.reached("smoke")
+        work.say(f"Checking that {self._title} starts …")
+        record = self._record()
+        libraries = {"LLAMA_CPP_LIB_PATH": str(folder / record.library_folder)} if record.library_folder else {}
+        command = [str(folder / "bin" / "python"), "-I", "-c", f"import {self._source.module}"]
+        ended = work.run(["timeout", str(_SECONDS_FOR_AN_IMPORT), *command], environment=work.environment | libraries)
+        if ended.exit_code in (124, 137):
+            raise EngineFailed(f"{self._title} does not start within {_SECONDS_FOR_AN_IMPORT} seconds.")
+        if ended.exit_code in (-4, 132):
+            raise EngineFailed(f"{self._title} was built for another processor than this one (illegal instruction).")
+        if not ended.ok:
+            why = ended.said[-1].rstrip(".") if ended.said else f"it ended with {ended.exit_code}"
+            raise EngineFailed(f"{self._title} does not start here: {why}.")
+        for family in record.families:
+            if family in FAMILIES:
+                work.say(f"Asking {self._title} for a token ({FAMILIES[family].title}) …", progress=0.5)
+                smoke_test(installation_of(record, folder, family), self._title, work)
+
+    def _record(self) -> EngineRecord:
+        return EngineRecord(
+            family=self._source.family,
+            package=self._build.package or self._source.package,
+            version=self._source.version,
+            accelerator=self._build.accelerator,
+            installed_at_unix=time.time(),
+            library_folder=self._source.library_folder,
+            programs=self._source.programs,
+        )
+
+    def _into_place(self, temporary: Path) -> None:
+        self._work.reached("record")
+        (temporary / RECORD).write_bytes(msgspec.json.encode(self._record()))
         temporary.chmod(0o755)
-        if place.exists():
-            shutil.rmtree(place)  # of this name but without a record: nothing that ever worked
-        temporary.rename(place)
-    except OSError as error:
-        raise _storage_error(error, place.parent) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    progress(f"Installed {title}.")
-    return place
+        self._work.reached("place")
+        put_into_place(temporary, self._place)
 
 
-def _places(build: Build) -> list[str]:
+def installation_of(record: EngineRecord, folder: Path, family: str) -> Installation:
+    """The engine in `folder` as a launch of that family uses it."""
+    return Installation(
+        family=family,
+        executable=str(folder / (record.program_of(family) or "")),
+        build=f"{record.package} {record.version}",
+        accelerator=record.accelerator,
+        id=folder.name,
+        version=record.version,
+        source="ours",
+        library_folder=str(folder / record.library_folder) if record.library_folder else "",
+    )
+
+
+def _places(build: Build, settings: PipSettings) -> list[str]:
     """A build with a place of its own is taken from there only: another index would offer the processor build instead."""
     if build.find_links:
         return ["--no-index", "--find-links", build.find_links]
-    return ["--default-index", build.index] if build.index else []
+    if build.index:
+        return ["--default-index", build.index]
+    if build.extra_index:
+        return [*uv_flags(settings), "--index", build.extra_index, "--index-strategy", "unsafe-best-match"]
+    return uv_flags(settings)
 
 
-def _uv() -> list[str]:
-    return [sys.executable, "-m", "uv", "--color", "never"]
+def _refusal(ended: Ended) -> str:
+    """What failed, and its root, in uv's own words."""
+    words = [found["words"].strip().rstrip(".") for line in ended.said if (found := _REFUSAL.match(line))]
+    words = words or [line.rstrip(".") for line in ended.said[-1:]] or ["uv said nothing"]
+    return ": ".join(dict.fromkeys((words[0], words[-1])))
 
 
-def _run(command: list[str], environment: dict[str, str], title: str, progress: Progress | None = None) -> None:
-    """Runs uv; raises EngineFailed with its own first words when it ends in failure."""
-    said: list[str] = []
-    with subprocess.Popen(
-        command,
-        env=environment,
-        cwd=tempfile.gettempdir(),  # a project's uv settings are not ours
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            line = line.rstrip()
-            said.append(line)
-            if progress is not None and line.strip():
-                progress(f"  {line.strip()}")
-    if process.returncode != 0:
-        words = [found["words"].strip().rstrip(".") for line in said if (found := _REFUSAL.match(line))] or said[-1:]
-        both = dict.fromkeys((words[0], words[-1]) if words else ("uv said nothing",))  # what failed, and its root
-        raise EngineFailed(f"{title} cannot be had: {': '.join(both)}.")
+def _write_alias(folder: Path, name: str, version: str) -> None:
+    """Metadata under another name, so that a package which looks for itself under it finds its version."""
+    [packages] = folder.glob("lib/python3*/site-packages")
+    info = packages / f"{name}-{version}.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "utf-8")
+    (info / "INSTALLER").write_text("engine-room\n", "utf-8")
+    (info / "RECORD").write_text("", "utf-8")
 
 
-def _check_starts(folder: Path, module: str, environment: dict[str, str], title: str) -> None:
-    """Imports the module in a process of its own: a wheel can install well and still lack a library or an instruction."""
-    command = [str(folder / "bin" / "python"), "-I", "-c", f"import {module}"]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_SECONDS_FOR_A_START, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EngineFailed(f"{title} does not start within {_SECONDS_FOR_A_START} seconds.") from error
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        why = lines[-1] if lines else f"it ended with {done.returncode}"
-        raise EngineFailed(f"{title} does not start here: {why.rstrip('.')}.")
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
 
 
-def _remove_unfinished(engines: Path) -> None:
-    for folder in engines.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _alone_in(engines: Path) -> Iterator[None]:
-    """One installer at a time: a second one waits, then finds the work done."""
-    try:
-        engines.mkdir(parents=True, exist_ok=True)
-        with (engines / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise _storage_error(error, engines) from error
-
-
-def _storage_error(error: OSError, folder: Path) -> EngineRoomError:
-    if error.errno == 28:
-        return DiskFull(
-            f"The disk of {folder} is full.", "An engine needs about 200 MB there; a CUDA build up to 2 GB."
-        )
-    return NotWritable(f"{folder} cannot be written: {error.strerror}.", "Check its owner and permissions.")
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Installs the built-in engine for this machine; 0 when it is there afterwards."""
     parser = argparse.ArgumentParser(prog="python -m app.daemon.installer", description=main.__doc__)
-    parser.add_argument("--family", default="llama.cpp", help="engine family to install")
+    parser.add_argument("--family", default="llama.cpp", help="engine family to install, or FAMILY==VERSION")
     parser.add_argument("--folder", type=Path, help="where engines lie; the data folder by default")
+    parser.add_argument("--cache", type=Path, help="where builds and downloads lie; the cache folder by default")
+    parser.add_argument("--sources", type=Path, help="another table of engine sources")
+    parser.add_argument("--log", type=Path, help="keep all that the tools print in this file")
     parser.add_argument("--accelerator", help="cuda, rocm, vulkan or cpu instead of what is found here")
     parser.add_argument("--again", action="store_true", help="try for a better build although one is installed")
     chosen = parser.parse_args(arguments)
     environment = dict(os.environ)
     engines = chosen.folder or paths_from(environment, os.getuid(), runtime_exists=False).engines
-    known = sources(sources_file())
-    if chosen.family not in known:
-        print(f"{chosen.family} is not installed by Engine Room; it installs: {', '.join(known)}.", file=sys.stderr)
-        return 2
-    accelerators = (chosen.accelerator, "cpu") if chosen.accelerator else accelerators_here()
-
-    def progress(line: str) -> None:
-        print(line, flush=True)
-
-    source = known[chosen.family]
-    again = chosen.again
+    accelerators = (chosen.accelerator,) if chosen.accelerator else accelerators_here()
     try:
-        install(source, engines, accelerators=accelerators, environment=environment, progress=progress, again=again)
+        source = source_for(chosen.family, sources(chosen.sources or sources_file()))
+        install(
+            source,
+            engines,
+            accelerators=accelerators,
+            environment=environment,
+            progress=_printer(),
+            again=chosen.again,
+            cache=chosen.cache,
+            log=chosen.log,
+        )
     except EngineRoomError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _printer() -> Callable[[News], None]:
+    """Each thing that is done once; figures every tenth of the whole."""
+    told: list[str] = []
+
+    def printed(news: News) -> None:
+        line = news.detail
+        if news.steps_done is not None and news.steps_total:
+            line += f" [{news.steps_done * 10 // news.steps_total}0 %]"
+        if told[-1:] != [line]:
+            told[:] = [line]
+            print(line, flush=True)
+
+    return printed
 
 
 if __name__ == "__main__":

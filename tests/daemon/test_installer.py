@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.core.errors import EngineNotInstalled, NotWritable
+from app.core.errors import DiskFull, EngineFailed, EngineNotInstalled, NotWritable, SettingInvalid
 from app.daemon.installations import find, installed, views
 from app.daemon.installer import (
     UNFINISHED,
@@ -23,11 +23,15 @@ from app.daemon.installer import (
     sources,
     sources_file,
 )
+from app.daemon.work import News
 from tests.rig.home import Home
+from tests.rig.installables import (
+    ANOTHER_PROCESSOR,
+    LACKS_A_LIBRARY,
+    wheel_source,
+    write_standin_wheel,
+)
 from tests.rig.wheels import sha256_of, write_wheel
-
-WORKS = {"standin/__init__.py": "accelerator = 'some'\n"}
-LACKS_A_LIBRARY = {"standin/__init__.py": "import ctypes\nctypes.CDLL('libnowhere.so.9')\n"}
 
 
 @pytest.fixture
@@ -38,39 +42,30 @@ def cuda(tmp_path: Path) -> Path:
 @pytest.fixture
 def cpu(tmp_path: Path) -> Path:
     folder = tmp_path / "cpu-wheels"
-    write_wheel(folder, "standin", "1.0", WORKS)
+    write_standin_wheel(folder)
     return folder
-
-
-def source_of(cuda: Path, cpu: Path, **cpu_fields: object) -> Source:
-    return Source(
-        family="llama.cpp",
-        package="standin",
-        version="1.0",
-        module="standin",
-        build=(
-            Build(accelerator="cuda", find_links=str(cuda), needs="a card"),
-            Build(accelerator="cpu", find_links=str(cpu), **cpu_fields),  # type: ignore[arg-type]
-        ),
-    )
 
 
 class Installing:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.engines = home.paths.engines
-        self.said: list[str] = []
+        self.news: list[News] = []
 
-    def __call__(self, source: Source, *accelerators: str, again: bool = False) -> Path:
-        self.said.clear()
-        environment = {**self.home.environment, "UV_CACHE_DIR": str(self.home.folder / "uv-cache")}
+    @property
+    def said(self) -> list[str]:
+        return [str(news) for news in self.news]
+
+    def __call__(self, source: Source, *accelerators: str, again: bool = False, **environment: str) -> Path:
+        self.news.clear()
         return install(
             source,
             self.engines,
             accelerators=accelerators or ("cuda", "cpu"),
-            environment=environment,
-            progress=self.said.append,
+            environment={**self.home.environment, **environment},
+            progress=self.news.append,
             again=again,
+            cache=self.home.paths.cache,
         )
 
 
@@ -82,8 +77,8 @@ def installing(home: Home) -> Installing:
 def test_the_build_for_the_card_is_installed_where_there_is_one(
     installing: Installing, home: Home, cuda: Path, cpu: Path
 ) -> None:
-    write_wheel(cuda, "standin", "1.0", WORKS)
-    folder = installing(source_of(cuda, cpu))
+    write_standin_wheel(cuda)
+    folder = installing(wheel_source(cuda, cpu))
     assert folder.name == "llama.cpp-1.0-cuda"
     found = find("llama.cpp", home.paths, home.environment)
     assert found is not None
@@ -98,29 +93,60 @@ def test_without_a_wheel_for_the_card_the_processor_build_is_taken_and_it_is_sai
     installing: Installing, cuda: Path, cpu: Path
 ) -> None:
     cuda.mkdir()
-    assert installing(source_of(cuda, cpu)).name == "llama.cpp-1.0-cpu"
+    assert installing(wheel_source(cuda, cpu)).name == "llama.cpp-1.0-cpu"
     sentence = next(line for line in installing.said if "Taking the build for CPU instead" in line)
     assert "CUDA" in sentence
     assert "a card" in sentence
 
 
 def test_a_wheel_that_does_not_start_here_does_not_count(installing: Installing, cuda: Path, cpu: Path) -> None:
-    write_wheel(cuda, "standin", "1.0", LACKS_A_LIBRARY)
-    assert installing(source_of(cuda, cpu)).name == "llama.cpp-1.0-cpu"
+    write_standin_wheel(cuda, LACKS_A_LIBRARY)
+    assert installing(wheel_source(cuda, cpu)).name == "llama.cpp-1.0-cpu"
     assert any("libnowhere.so.9" in line for line in installing.said)
     assert [folder.name for folder, _ in installed(installing.engines)] == ["llama.cpp-1.0-cpu"]
+
+
+def test_a_wheel_for_another_processor_dies_in_its_smoke_test_and_gives_way(
+    installing: Installing, cuda: Path, cpu: Path
+) -> None:
+    """It imports well; only computing needs the instruction that this processor lacks."""
+    write_standin_wheel(cuda, ANOTHER_PROCESSOR)
+    assert installing(wheel_source(cuda, cpu)).name == "llama.cpp-1.0-cpu"
+    assert any("newer processor" in line for line in installing.said)
+
+
+def test_a_wheel_that_imports_and_never_answers_is_not_offered(installing: Installing, cuda: Path, cpu: Path) -> None:
+    cuda.mkdir()
+    with pytest.raises(EngineNotInstalled, match="does not work here"):
+        installing(wheel_source(cuda, cpu), "cpu", FAKE_ENGINE_CRASH_AT="0.5")
+    assert installed(installing.engines) == ()
+
+
+def test_an_engine_that_is_short_of_memory_is_no_reason_to_take_a_lesser_build(
+    installing: Installing, cuda: Path, cpu: Path
+) -> None:
+    write_standin_wheel(cuda)
+    with pytest.raises(EngineFailed, match="memory"):
+        installing(wheel_source(cuda, cpu), FAKE_ENGINE_OOM_TEXT="cuda")
+    assert installed(installing.engines) == ()
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(installing: Installing, cuda: Path, cpu: Path) -> None:
+    with pytest.raises(DiskFull, match=r"needs 1000000000\.0 GB"):
+        installing(wheel_source(cuda, cpu, disk_bytes=10**18), "cpu")
+    assert not any("Checking" in line for line in installing.said)
 
 
 def test_a_second_start_asks_nobody_even_when_a_better_build_exists(
     installing: Installing, cuda: Path, cpu: Path
 ) -> None:
     cuda.mkdir()
-    first = installing(source_of(cuda, cpu))
-    nowhere = source_of(cuda / "gone", cpu / "gone")
+    first = installing(wheel_source(cuda, cpu))
+    nowhere = wheel_source(cuda / "gone", cpu / "gone")
     assert installing(nowhere) == first
     assert "--again" in installing.said[0]
-    write_wheel(cuda, "standin", "1.0", WORKS)
-    assert installing(source_of(cuda, cpu), again=True).name == "llama.cpp-1.0-cuda"
+    write_standin_wheel(cuda)
+    assert installing(wheel_source(cuda, cpu), again=True).name == "llama.cpp-1.0-cuda"
 
 
 def test_when_nothing_can_be_had_every_reason_is_told_and_nothing_stays(
@@ -129,7 +155,7 @@ def test_when_nothing_can_be_had_every_reason_is_told_and_nothing_stays(
     cuda.mkdir()
     (tmp_path / "empty").mkdir()
     with pytest.raises(EngineNotInstalled) as refusal:
-        installing(source_of(cuda, tmp_path / "empty"))
+        installing(wheel_source(cuda, tmp_path / "empty"))
     assert "CUDA" in str(refusal.value)
     assert "CPU" in str(refusal.value)
     assert [path.name for path in installing.engines.iterdir()] == [".lock"]
@@ -146,7 +172,7 @@ def test_a_killed_installation_is_no_engine_and_is_cleared_away_by_the_next(
     (half / "bin").mkdir(parents=True)
     (half / "bin" / "python").touch(0o755)
     assert find("llama.cpp", home.paths, home.environment) is None
-    assert installing(source_of(cuda, cpu)) == half
+    assert installing(wheel_source(cuda, cpu)) == half
     assert not killed.exists()
     assert find("llama.cpp", home.paths, home.environment) is not None
 
@@ -154,9 +180,11 @@ def test_a_killed_installation_is_no_engine_and_is_cleared_away_by_the_next(
 def test_another_file_in_the_wheels_place_is_refused_by_its_hash(installing: Installing, cuda: Path, cpu: Path) -> None:
     cuda.mkdir()
     right = "sha256:" + sha256_of(next(cpu.glob("*.whl")))
-    assert installing(source_of(cuda, cpu, hashes=(right,))).is_dir()
+    assert installing(wheel_source(cuda, cpu, hashes=(right,))).is_dir()
     with pytest.raises(EngineNotInstalled, match="Hash mismatch"):
-        installing(msgspec.structs.replace(source_of(cuda, cpu, hashes=("sha256:" + "0" * 64,)), family="other"), "cpu")
+        installing(
+            msgspec.structs.replace(wheel_source(cuda, cpu, hashes=("sha256:" + "0" * 64,)), family="other"), "cpu"
+        )
 
 
 def test_pips_own_settings_lead_to_the_wheels(installing: Installing, home: Home, cpu: Path) -> None:
@@ -175,14 +203,14 @@ def test_a_folder_without_permission_is_named(installing: Installing, cuda: Path
     installing.engines.mkdir(parents=True)
     installing.engines.chmod(0o500)
     with pytest.raises(NotWritable, match="engines"):
-        installing(source_of(cuda, cpu))
+        installing(wheel_source(cuda, cpu))
 
 
 def test_a_file_where_the_folder_should_be_is_named(installing: Installing, cuda: Path, cpu: Path) -> None:
     installing.engines.parent.mkdir(parents=True, exist_ok=True)
     installing.engines.write_text("not a folder")
     with pytest.raises(NotWritable, match="engines"):
-        installing(source_of(cuda, cpu))
+        installing(wheel_source(cuda, cpu))
 
 
 def test_accelerators_are_told_from_files_and_the_processor_is_always_there(tmp_path: Path) -> None:
@@ -208,7 +236,7 @@ def test_as_a_program_it_refuses_what_it_does_not_know(home: Home) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2
+    assert done.returncode == SettingInvalid.exit_code
     assert "llama.cpp" in done.stderr
 
 
