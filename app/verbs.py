@@ -33,6 +33,7 @@ from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Tra
 from app.outcomes import Cancelled, wait_loaded, wait_unloaded
 from app.speaking import Json, gib, show, spoken
 from app.verbs_engines import engines
+from app.verbs_runs import add_runs
 from app.verbs_settings import add_settings
 from app.wiring import real_paths, run_daemon
 
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(engines)
 add_settings(app)
+add_runs(app)
 QUIT_SECONDS = 60.0
 
 
@@ -259,11 +261,18 @@ def logs(
 
 @app.command()
 @spoken
-def command(profile: str, as_json: Json = False) -> None:
+def command(
+    profile: str,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting over the profile's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Print the exact command line of a profile on stdout; its environment goes to stderr. Nothing is started."""
     with Client(real_paths()) as client:
         client.ensure()
-        view = client.post("/control/command", control.CommandOf(profile=profile), control.CommandView)
+        wish = control.CommandOf(profile=profile, settings=dict(_setting(text) for text in setting or ()))
+        view = client.post("/control/command", wish, control.CommandView)
     if not as_json:
         for name, value in sorted(view.environment.items()):
             print(f"{name}={shlex.quote(value)}", file=sys.stderr)

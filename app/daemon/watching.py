@@ -37,13 +37,12 @@ async def watch_load(run_id: str, prepared: Prepared, log_path: str, clock: Call
             news = prepared.family.stage_of(line)
             if news is not None:
                 stage, progress = news.name, news.progress if news.progress is not None else progress
+                prepared.stages.setdefault(news.name, round(clock() - prepared.spawned_at, 3))
         now = clock()
         if now - looked_at >= SIGN_OF_LIFE_SECONDS:
             looked_at = now
             grown = await asyncio.to_thread(resident_bytes, prepared)
             alive, resident = alive or grown != resident, grown
-        if stage is not None:
-            prepared.stages.setdefault(stage, round(now - prepared.spawned_at, 3))
         if alive:
             share, eta = estimate(prepared.usual_ready_seconds, now - prepared.spawned_at, progress)
             tell(step.Heard(run_id=run_id, stage=stage, progress=share, eta_seconds=eta))
