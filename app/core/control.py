@@ -87,6 +87,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool = True
     note: str = ""
     profile: str = ""  # the id of the profile that was taken, where an alias was asked for
+    warnings: tuple[str, ...] = ()  # sentences: it is done, but this may not be what was meant
 
 
 class SettingField(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +213,7 @@ class ProfileText(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
     text: str
     own: bool = True
+    based_on: str | None = None  # the text that a change was made from: it is refused when the file has another now
 
 
 class ExportOf(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """Says what can go wrong: one tree of errors, each a sentence for a person with what to do and where the evidence is.
 
 EngineRoomError
-├─ ConfigError     SettingInvalid · ProfileInvalid
+├─ ConfigError     SettingInvalid · ProfileInvalid · ProfileChanged
 ├─ ModelError      UnknownProfile · UnknownRun · ModelMissing · ModelUnreadable · ModelChanged
 ├─ EngineError     EngineNotInstalled · DoesNotFit · EngineFailed
 ├─ DaemonError     DaemonUnreachable · DaemonTooOld · AnotherDaemon · BadRequest
@@ -30,13 +30,24 @@ class EngineRoomError(Exception):
         self.summary = summary
         self.advice = advice
         self.evidence = evidence
+        self.details: tuple[Detail, ...] = ()
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.summary, self.advice, self.evidence) if part)
 
     def report(self) -> ErrorReport:
         """The form in which the error crosses the control socket."""
-        return ErrorReport(kind=self.kind, summary=self.summary, advice=self.advice, evidence=self.evidence)
+        return ErrorReport(
+            kind=self.kind, summary=self.summary, advice=self.advice, evidence=self.evidence, details=self.details
+        )
+
+
+class Detail(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several things that are wrong at once: `key` is where ("settings.slots"), the rest is for a person."""
+
+    key: str
+    summary: str
+    advice: str = ""
 
 
 class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +57,7 @@ class ErrorReport(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     advice: str = ""
     evidence: str = ""
+    details: tuple[Detail, ...] = ()  # of a profile: all its problems
 
 
 class ConfigError(EngineRoomError):
@@ -72,7 +84,19 @@ class ProfileInvalid(ConfigError):
     def with_all(self, problems: Sequence[ProfileInvalid]) -> ProfileInvalid:
         """This error, knowing every problem of its file."""
         self.problems = tuple(problems)
+        self.details = tuple(
+            Detail(
+                key=each.key, summary=f"{each.key}: {each.problem}" if each.key else each.problem, advice=each.advice
+            )
+            for each in self.problems
+        )
         return self
+
+
+class ProfileChanged(ConfigError):
+    """The file is not what the change was made from; nothing was written."""
+
+    kind, http_status = "profile_changed", 409
 
 
 class ModelError(EngineRoomError):
@@ -165,5 +189,6 @@ def raised_from(report: ErrorReport) -> EngineRoomError:
         if cls.kind == report.kind:
             error = cls.__new__(cls)
             EngineRoomError.__init__(error, report.summary, report.advice, report.evidence)
+            error.details = report.details
             return error
     return EngineRoomError(report.summary, report.advice, report.evidence)

@@ -12,7 +12,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts
 from app.core.errors import ProfileInvalid
-from app.core.options import Option, OptionKind, Scalar, problem_with
+from app.core.options import Option, OptionKind, Preset, Scalar, problem_with
 from app.core.values import from_values
 
 MAX_PROFILE_BYTES = 1024**2
@@ -47,6 +47,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     seat: str = "main"
     fallback: str | None = None
     installation: str = ""  # pins one installation of the engine by its id or its path; "" = the family's chosen one
+    preset: str = ""  # a named set of the engine's settings, under `settings`; they are in `settings` already
     load_at_start: bool = False
     keep_loaded: bool = False  # pinned: never unloaded for being idle, never in a switch that a request asked for
     idle_unload_seconds: int | None = None  # None = the setting's; 0 = never
@@ -64,7 +65,7 @@ SAMPLING_OPTIONS: tuple[Option, ...] = (
     Option(name="max_tokens", kind=OptionKind.INTEGER, sentence="Longest answer.", minimum=1),
 )
 
-_TEXTS = ("title", "engine", "model", "description", "system_prompt", "seat", "fallback", "installation")
+_TEXTS = ("title", "engine", "model", "description", "system_prompt", "seat", "fallback", "installation", "preset")
 _LISTS = ("aliases", "gpus", "extra_arguments")
 _TABLES = ("settings", "sampling", "environment")
 _SWITCHES = ("load_at_start", "keep_loaded")
@@ -72,10 +73,16 @@ _COUNTS = ("idle_unload_seconds",)
 _NEEDED = ("engine", "model")
 
 
-def parse_profile(text: str, file: Path, options_of_engine: Mapping[str, Sequence[Option]]) -> Profile:
+def parse_profile(
+    text: str,
+    file: Path,
+    options_of_engine: Mapping[str, Sequence[Option]],
+    presets_of_engine: Mapping[str, Sequence[Preset]] | None = None,
+) -> Profile:
     """The profile that `text`, the content of `file`, describes.
 
-    `options_of_engine` maps each known engine's id to its settings. Raises the first problem as ProfileInvalid naming file
+    `options_of_engine` maps each known engine's id to its settings, `presets_of_engine` to its named sets of settings: the
+    one that the profile names lies under the settings that it says itself. Raises the first problem as ProfileInvalid naming file
     and key; its `problems` holds all of them, in the file's order.
     """
     name = str(file)
@@ -83,9 +90,13 @@ def parse_profile(text: str, file: Path, options_of_engine: Mapping[str, Sequenc
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProfileInvalid(name, "", f"this is not valid TOML: {error}.", "Correct that line.") from error
-    problems = list(_problems(values, name, options_of_engine))
+    presets = presets_of_engine or {}
+    problems = [*_problems(values, name, options_of_engine), *_preset_problems(values, name, presets)]
     if problems:
         raise problems[0].with_all(problems)
+    if values.get("preset"):
+        under = next(each.settings for each in presets[values["engine"]] if each.name == values["preset"])
+        values["settings"] = {**under, **values.get("settings", {})}
     whole = {**values, "id": file.stem, "title": values.get("title") or file.stem, "source": name}
     return from_values(Profile, whole)
 
@@ -112,6 +123,17 @@ def _problems(
         yield from _problems_of_table("settings", settings, options, file, str(engine))
     if isinstance(sampling, dict):
         yield from _problems_of_table("sampling", sampling, SAMPLING_OPTIONS, file, "sampling")
+
+
+def _preset_problems(
+    values: Mapping[str, object], file: str, presets_of_engine: Mapping[str, Sequence[Preset]]
+) -> Iterable[ProfileInvalid]:
+    preset, engine = values.get("preset"), values.get("engine")
+    if isinstance(preset, str) and preset and isinstance(engine, str):
+        known = tuple(each.name for each in presets_of_engine.get(engine, ()))
+        if preset not in known:
+            advice = _meant(preset, known) if known else "It has none."
+            yield ProfileInvalid(file, "preset", f"{engine} has no preset {preset!r}.", advice)
 
 
 _EXAMPLES = {"engine": "llama.cpp", "model": "/path/to/model.gguf"}
@@ -175,6 +197,14 @@ def _shown(value: object) -> str:
 def with_defaults(options: Iterable[Option], settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """`settings` over the options' defaults: what an engine is really launched with, less what depends on the machine."""
     return {**{option.name: option.default for option in options if option.default is not None}, **settings}
+
+
+def launches_alike(one: Profile, other: Profile) -> bool:
+    """Whether both would start the same engine with the same words; titles, sampling and the like do not matter for it."""
+    return all(getattr(one, name) == getattr(other, name) for name in _OF_A_LAUNCH)
+
+
+_OF_A_LAUNCH = ("engine", "model", "settings", "gpus", "installation", "extra_arguments", "environment")
 
 
 def merged(profile: Profile, settings: Mapping[str, Scalar]) -> Profile:

@@ -23,6 +23,7 @@ from app.core.snapshot import Gpus, ProfileCard, RunView
 from app.daemon import processes
 from app.daemon.library import Library
 from app.daemon.runs import RunHandle, RunSpec
+from app.daemon.setting_files import with_setting_files
 from app.engines.base import Command, EngineFamily, Installation, Launch
 from app.engines.registry import FAMILIES
 
@@ -73,6 +74,7 @@ class Preparation:
         """Raises UnknownProfile, ModelMissing, EngineNotInstalled: each says what to do."""
         card = self._library.card(wanted.profile_id, wanted.as_run)
         profile = self._library.merged(card, wanted.settings)
+        profile = with_setting_files(profile, FAMILIES[profile.engine].options)
         if not card.available:
             problem = card.problem
             raise ModelMissing(

@@ -44,12 +44,13 @@ class SettingsFile:
         return load_settings(self._file)
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Replaces `file` in one step, so that a full disk or a crash leaves the old one."""
+def write_whole(file: Path, text: str, *, mode: int = 0o666) -> None:
+    """Replaces `file` in one step, so that a full disk or a crash leaves the old one. `mode` is less the umask."""
     beside = file.with_suffix(file.suffix + ".new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with beside.open("w", encoding="utf-8") as out:
+        beside.unlink(missing_ok=True)  # of an earlier crash, perhaps with other permissions
+        with open(beside, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, mode)) as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())

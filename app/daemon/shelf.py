@@ -48,6 +48,7 @@ class Shelf:
         self._shipped = shipped or profiles_folder()
         self._builtin = builtin
         self._options = {family.id: family.options for family in FAMILIES.values()}
+        self._presets = {family.id: family.presets for family in FAMILIES.values()}
         self._profiles: dict[Path, tuple[Stamp, Profile | tuple[Problem, ...]]] = {}
         self._facts: dict[Path, tuple[Stamps, Facts]] = {}
         self._last: object = None
@@ -115,7 +116,7 @@ class Shelf:
                 data = file.read(MAX_PROFILE_BYTES + 1)
             if len(data) > MAX_PROFILE_BYTES:
                 return (_problem(path, f"{path} is too large for a profile.", "Keep it below one MiB."),)
-            profile = parse_profile(data.decode("utf-8"), path, self._options)
+            profile = parse_profile(data.decode("utf-8"), path, self._options, self._presets)
         except ProfileInvalid as error:
             return tuple(_problem(path, item.summary, item.advice) for item in error.problems)
         except UnicodeDecodeError:
