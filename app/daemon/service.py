@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -20,6 +20,7 @@ from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
 from app.core.redaction import masked_arguments, masked_environment, shown_profile
 from app.core.settings import Settings
+from app.core.settings_table import preset_named
 from app.core.settings_view import APPLIED_AT_ONCE
 from app.core.snapshot import (
     API_VERSION,
@@ -49,17 +50,21 @@ from app.daemon.history import HistoryRing
 from app.daemon.instance import InstanceLock
 from app.daemon.library import Library
 from app.daemon.manifests import Manifests
+from app.daemon.profile_desk import ProfileDesk
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
 from app.daemon.seats import Seats
 from app.daemon.settings_file import SettingsFile
 from app.daemon.tasks import Tasks
+from app.engines.registry import FAMILIES, options_view
 
 log = logging.getLogger(__name__)
 
 HISTORY_SECONDS = 1.0
 LOG_CAP_SECONDS = 5.0
 IDLE_LEAVE_SECONDS = 2.0
+
+W = TypeVar("W", control.Want, control.CommandOf)
 
 
 class _Part(Protocol):
@@ -106,6 +111,7 @@ class Service:
             self._listed,
             find_engine=lambda family: installations.find(family, paths, environment),
         )
+        self._desk = ProfileDesk(paths, FAMILIES, self._library.card, self._library.rescan)
         self._seats = Seats(
             names=("main",),
             settings=settings,
@@ -294,6 +300,7 @@ class Service:
         return self._board.changes(alive_seconds)
 
     async def want(self, wish: control.Want) -> control.Accepted:
+        wish = self._with_preset(wish)
         profile = await self._seats.of(wish.seat).want(wish.profile, wish.settings, wish.override)
         return control.Accepted(note=f"{profile} is loading.", profile=profile)
 
@@ -306,9 +313,11 @@ class Service:
         return control.Accepted(note="The model is being loaded again.")
 
     async def plan(self, wish: control.Want) -> MemoryPlan:
+        wish = self._with_preset(wish)
         return await self._seats.of(wish.seat).price(wish.profile, wish.settings)
 
     async def command(self, wish: control.CommandOf) -> control.CommandView:
+        wish = self._with_preset(wish)
         command, profile = self._seats.command_of(wish.profile, wish.settings)
         shown = masked_environment(command.environment | profile.environment)
         argv = tuple(masked_arguments(command.argv, command.secrets))
@@ -351,6 +360,26 @@ class Service:
         self._seats.take_over(self._settings)
         self._library.take_over(self._settings)
         self._publish()
+
+    def _with_preset(self, wish: W) -> W:
+        """The wish with its preset's settings under its own; raises SettingInvalid for a preset that the engine has not."""
+        if not wish.preset:
+            return wish
+        family = FAMILIES[self._library.card(wish.profile).profile.engine]
+        preset = preset_named(family.presets, wish.preset, family.title)
+        return replace(wish, settings={**preset.settings, **wish.settings}, preset="")
+
+    def options(self) -> control.OptionsView:
+        return options_view()
+
+    async def profile_text(self, profile_id: str) -> control.ProfileText:
+        return await self._desk.text(profile_id)
+
+    async def save_profile(self, wish: control.ProfileText) -> control.ProfileText:
+        return await self._desk.save(wish)
+
+    async def remove_profile(self, wish: control.ProfileOf) -> control.Accepted:
+        return await self._desk.remove(wish.profile)
 
     async def doctor(self) -> control.Report:
         gpus = self._board.get("gpus")
