@@ -62,6 +62,7 @@ class SeatView(msgspec.Struct, frozen=True, kw_only=True):
     notice: str = ""  # "demo-long did not start; demo is back with its settings"
     last_failure: Failure | None = None  # why the wanted model is not there, kept after a rollback until the next want
     lent_until_unix: float | None = None  # the card is lent: `wanted` comes back then
+    outdated: bool = False  # its profile was changed since it was loaded: restart to apply
     idle_unload_at_unix: float | None = None  # set only while nobody asks anything and an idle policy holds
     resting: str = ""  # why `wanted` is away and what brings it back: idle (a request) · lent (the time) · memory (room)
 
@@ -181,6 +182,7 @@ class ProfileCard(msgspec.Struct, frozen=True, kw_only=True):
     engine_available: bool
     problem: Problem | None = None
     plan: MemoryPlan | None = None  # against the memory of the moment it was priced
+    warning: str = ""  # it can be loaded, but something in it may not be what was meant
 
 
 class Library(msgspec.Struct, frozen=True, kw_only=True):
