@@ -142,6 +142,7 @@ class Install(msgspec.Struct, frozen=True, kw_only=True):
     family: str
     version: str = ""
     accelerator: str = ""
+    again: bool = False  # make it anew, or try for a better build, although one is there
 
 
 class EngineOf(msgspec.Struct, frozen=True, kw_only=True):

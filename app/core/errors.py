@@ -3,7 +3,7 @@
 EngineRoomError
 ├─ ConfigError     SettingInvalid · ProfileInvalid · ProfileChanged
 ├─ ModelError      UnknownProfile · UnknownRun · ModelMissing · ModelUnreadable · ModelChanged
-├─ EngineError     EngineNotInstalled · DoesNotFit · EngineFailed
+├─ EngineError     EngineNotInstalled · DoesNotFit · EngineFailed · EngineBusy · NoSuchJob
 ├─ DaemonError     DaemonUnreachable · DaemonTooOld · AnotherDaemon · BadRequest
 └─ StorageError    NotWritable · DiskFull · SocketPathTooLong
 
@@ -139,6 +139,16 @@ class DoesNotFit(EngineError):
 
 class EngineFailed(EngineError):
     pass
+
+
+class EngineBusy(EngineError):
+    """It cannot be done now, because something else is under way with that engine."""
+
+    kind, http_status = "engine_busy", 409
+
+
+class NoSuchJob(EngineError):
+    kind, http_status = "no_such_job", 404
 
 
 class DaemonError(EngineRoomError):

@@ -216,6 +216,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ended_at_unix: float | None = None
     log_path: str = ""  # kept when it failed
     result: dict[str, object] = {}  # of a canary: see CanaryResult in control
+    notes: tuple[str, ...] = ()  # sentences that stay true: what was chosen, why one build gave way to another
 
 
 class Jobs(msgspec.Struct, frozen=True, kw_only=True):

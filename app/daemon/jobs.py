@@ -1,0 +1,301 @@
+"""Owns the jobs: work that takes its time, each a program of its own under a keeper, followed, cancelled, never left over.
+
+A job's files lie in the state folder: `ID.order` (what to do, 0600, gone when it is over), `ID.told` (its JSON lines) and
+`ID.log` (all that its tools printed, kept when it failed). Its processes end with the daemon, as an engine's do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from app.core.daemon_command import daemon_command
+from app.core.errors import EngineBusy, NoSuchJob, NotWritable
+from app.core.snapshot import Job, to_json
+from app.core.snapshot import Jobs as JobsSlice
+from app.daemon.engine_folders import clean
+from app.daemon.job_program import Order, Told
+from app.daemon.runs import RunHandle, Runs, RunSpec
+from app.daemon.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.1  # between looks at what a job has told
+STOP_GRACE_SECONDS = 5.0
+JOBS_KEPT = 20
+LOG_BYTES_SHOWN = 4 * 1024**2
+_INTERRUPTED = "The service ended while this was under way."
+_GOES_ON = "Start it again: what was downloaded and compiled is kept, and it goes on from there."
+
+
+class Jobs:
+    """All jobs of this daemon. `settled` is called when one is over, whatever its outcome."""
+
+    def __init__(
+        self,
+        folder: Path,
+        engines: Path,
+        environment: Mapping[str, str],
+        publish: Callable[[JobsSlice], None],
+        settled: Callable[[], None],
+    ) -> None:
+        self._folder, self._engines = folder, engines
+        self._environment = environment
+        self._publish = publish
+        self._settled = settled
+        self._runs = Runs(folder)
+        self._tasks = Tasks()
+        self._jobs: dict[str, Job] = {}  # oldest first
+        self._handles: dict[str, RunHandle] = {}
+        self._busy: dict[str, frozenset[str]] = {}  # job → what nobody else may touch meanwhile
+        self._cancelled: set[str] = set()
+
+    async def start(self) -> None:
+        """Ends what an earlier daemon's jobs have left, removes what they left unfinished, and says which they were."""
+        for leftover in await self._runs.end_leftovers():
+            log.info("%s", leftover.sentence)
+        await asyncio.to_thread(clean, self._engines)
+        for file in sorted(self._folder.glob("*.order"), key=lambda file: file.stat().st_mtime):
+            job = self._interrupted(file.stem)
+            self._jobs[job.id] = job
+            self._forget_files(job)
+        self._drop_old_logs()
+        self._show()
+
+    def _interrupted(self, job_id: str) -> Job:
+        told = (self._folder / f"{job_id}.title").read_text("utf-8") if self._has(job_id, "title") else job_id
+        kind = job_id.partition("-")[0]
+        return Job(
+            id=job_id,
+            title=told,
+            kind=kind,
+            state="failed",
+            error=_INTERRUPTED,
+            advice=_GOES_ON if kind == "install" else "Start it again.",
+            ended_at_unix=time.time(),
+            log_path=str(self._folder / f"{job_id}.log") if self._has(job_id, "log") else "",
+        )
+
+    def _has(self, job_id: str, suffix: str) -> bool:
+        return (self._folder / f"{job_id}.{suffix}").exists()
+
+    async def close(self) -> None:
+        """Ends every job and waits until its processes are gone and nothing of it is unfinished."""
+        for job_id in list(self._handles):
+            self.cancel(job_id)
+        await self._tasks.settle()
+        await self._runs.close()
+
+    # --- what a person asks
+
+    async def begin(self, kind: str, title: str, subject: str, order: Order, busy: frozenset[str]) -> str:
+        """Starts a job and returns its id. Raises EngineBusy when another one works on any of what is in `busy`."""
+        for other, theirs in self._busy.items():
+            if busy & theirs:
+                raise EngineBusy(
+                    f"{self._jobs[other].title} is under way.", "Wait until it is over, or cancel it.", f"job {other}"
+                )
+        job_id = f"{kind}-{secrets.token_hex(4)}"
+        job = Job(id=job_id, title=title, kind=kind, subject=subject, state="running", started_at_unix=time.time())
+        self._jobs[job_id], self._busy[job_id] = job, busy
+        try:
+            self._write_order(job, order)
+            handle = await self._runs.launch(self._spec(job))
+        except BaseException:
+            del self._jobs[job_id], self._busy[job_id]
+            self._forget_files(job)
+            raise
+        self._handles[job_id] = handle
+        self._show()
+        self._tasks.start(self._follow(job_id, handle), f"job {job_id}")
+        return job_id
+
+    def _write_order(self, job: Job, order: Order) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for suffix, data in (("title", job.title.encode()), ("order", to_json(order))):
+                descriptor = os.open(self._folder / f"{job.id}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+        except OSError as error:
+            raise NotWritable(
+                f"{self._folder} cannot be written: {error.strerror}.", "Check its owner, permissions and room."
+            ) from error
+
+    def _spec(self, job: Job) -> RunSpec:
+        return RunSpec(
+            id=job.id,
+            profile_id="",
+            title=job.title,
+            engine="",
+            model_path="",
+            port=0,
+            argv=(sys.executable, "-m", "app.daemon.job_program", str(self._folder / f"{job.id}.order")),
+            environment=daemon_command(self._environment).environment,
+            cwd="/",
+            log_path=str(self._folder / f"{job.id}.told"),
+            grace_seconds=STOP_GRACE_SECONDS,
+        )
+
+    def cancel(self, job_id: str) -> None:
+        """Ends the job with all its processes; it is over when nothing of it is left. A job that is over stays as it is."""
+        self._known(job_id)
+        handle = self._handles.get(job_id)
+        if handle is not None:
+            self._cancelled.add(job_id)
+            self._change(job_id, detail="Cancelling …")
+            handle.stop()
+
+    async def log_text(self, job_id: str) -> str:
+        """The end of what the job's tools printed."""
+        self._known(job_id)
+        path = self._folder / f"{job_id}.log"
+
+        def read() -> str:
+            try:
+                with path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - LOG_BYTES_SHOWN))
+                    return file.read().decode("utf-8", "replace")
+            except OSError:
+                return ""
+
+        return await asyncio.to_thread(read)
+
+    def running(self, kind: str) -> bool:
+        return any(self._jobs[job_id].kind == kind for job_id in self._busy)
+
+    def _known(self, job_id: str) -> Job:
+        job = self._jobs.get(job_id)
+        if job is None:
+            known = ", ".join(self._jobs) or "none yet"
+            raise NoSuchJob(f"There is no job {job_id[:100]!r}.", f"Known are: {known}.")
+        return job
+
+    # --- following one
+
+    async def _follow(self, job_id: str, handle: RunHandle) -> None:
+        told = _Told(Path(handle.spec.log_path))
+        loop = asyncio.get_running_loop()
+        ended = loop.create_task(handle.ended())
+        try:
+            while not ended.done():
+                await asyncio.wait([ended], timeout=LOOK_SECONDS)
+                for line in await asyncio.to_thread(told.new):
+                    self._heard(job_id, line)
+        finally:
+            ended.cancel()
+        last = await asyncio.to_thread(told.new)
+        outcome = told.last
+        for line in last:
+            self._heard(job_id, line)
+        if job_id.startswith(("install", "remove")):
+            await asyncio.to_thread(clean, self._engines)  # killed in the middle, it could not do that itself
+        self._end(job_id, outcome, told.other)
+
+    def _heard(self, job_id: str, told: Told) -> None:
+        if told.news is None or job_id in self._cancelled:
+            return
+        news = told.news
+        self._change(
+            job_id,
+            detail=news.detail,
+            progress=news.progress,
+            bytes_done=news.bytes_done,
+            bytes_total=news.bytes_total,
+            steps_done=news.steps_done,
+            steps_total=news.steps_total,
+            eta_seconds=news.eta_seconds,
+            notes=(*self._jobs[job_id].notes, news.detail) if news.kept else self._jobs[job_id].notes,
+        )
+
+    def _end(self, job_id: str, outcome: Told | None, words: str) -> None:
+        figures = {
+            "bytes_done": None,
+            "bytes_total": None,
+            "steps_done": None,
+            "steps_total": None,
+            "eta_seconds": None,
+        }
+        log_path = str(self._folder / f"{job_id}.log") if self._has(job_id, "log") else ""
+        if outcome is not None and outcome.done is not None:
+            verdict = str(outcome.done.get("verdict", ""))
+            detail = verdict or self._jobs[job_id].detail
+            changes = {"state": "done", "progress": 1.0, "result": outcome.done, "detail": detail, "log_path": ""}
+        elif job_id in self._cancelled:
+            changes = {"state": "cancelled", "detail": "Cancelled; nothing of it is left.", "log_path": ""}
+        elif outcome is not None and outcome.failed is not None:
+            report = outcome.failed
+            error = " ".join(part for part in (report.summary, report.evidence) if part)
+            changes = {"state": "failed", "error": error, "advice": report.advice, "log_path": log_path}
+        else:
+            error = f"The job was ended from outside{': ' + words if words else ''}."
+            changes = {"state": "failed", "error": error, "advice": _GOES_ON, "log_path": log_path}
+        self._handles.pop(job_id, None)
+        self._busy.pop(job_id, None)
+        self._cancelled.discard(job_id)
+        job = replace(self._jobs[job_id], **figures, **changes, ended_at_unix=time.time())
+        self._jobs[job_id] = job
+        self._forget_files(job)
+        for old in [each for each in self._jobs if each not in self._handles][:-JOBS_KEPT]:
+            del self._jobs[old]
+        self._drop_old_logs()
+        self._show()
+        self._settled()
+
+    def _change(self, job_id: str, **fields: object) -> None:
+        self._jobs[job_id] = replace(self._jobs[job_id], **fields)
+        self._show()
+
+    def _show(self) -> None:
+        self._publish(JobsSlice(jobs=tuple(reversed(self._jobs.values()))))
+
+    def _forget_files(self, job: Job) -> None:
+        suffixes = ["order", "title", "told", *([] if job.log_path else ["log"])]
+        for suffix in suffixes:
+            (self._folder / f"{job.id}.{suffix}").unlink(missing_ok=True)
+
+    def _drop_old_logs(self) -> None:
+        logs = sorted(self._folder.glob("*.log"), key=lambda file: file.stat().st_mtime)
+        for file in [file for file in logs if file.stem not in self._jobs][:-JOBS_KEPT]:
+            file.unlink(missing_ok=True)
+
+
+class _Told:
+    """Reads the lines that a job's program appends; what is no line of ours is a fault's last words."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._rest = b""
+        self.last: Told | None = None
+        self.other = ""
+
+    def new(self) -> list[Told]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        self._offset += len(data)
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        lines = []
+        for line in whole:
+            try:
+                told = msgspec.json.decode(line, type=Told)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self.other = line.decode("utf-8", "replace").strip()[:300] or self.other
+                continue
+            lines.append(told)
+            if told.news is None:
+                self.last = told
+        return lines
