@@ -145,16 +145,8 @@ class Shelf:
         problems = []
         aliases: dict[str, str] = {}
         for profile in profiles:
-            if (first := cards.get(profile.id)) is not None:
-                other = "the one that ships with Engine Room" if profile.source == "shipped" else profile.source
-                problems.append(
-                    _problem(
-                        Path(first.profile.source),
-                        f"Two profiles are called {profile.id}: {first.profile.source} is used, {other} is not.",
-                        "Rename your file if you want both.",
-                    )
-                )
-                continue
+            if profile.id in cards:
+                continue  # the person's own copy has the shipped one's place
             problems += [
                 _problem(
                     Path(profile.source), f"The alias {alias} of {profile.id} already belongs to {aliases[alias]}."
