@@ -17,7 +17,6 @@ KINDS = ("shell", "systemd", "compose")
 ENVIRONMENT_FILE = ".config/engine-room/exports"  # in the home folder: one file for each profile
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SHELLS_OWN = ("BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID")  # a script cannot set them
 _PLAIN_PROGRAM = re.compile(r"/[\w./+-]*", re.ASCII)
 _PLAIN_PATTERN = re.compile(r"[A-Za-z0-9_*]+")
 
@@ -58,7 +57,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
 def shell_script(launch: Launchable) -> Export:
     """For bash. Raises SettingInvalid for what no script can say."""
-    _check(launch, _SHELLS_OWN)
+    _check(launch)
     lines = [
         "#!/usr/bin/env bash",
         f"# {_one_line(launch.title)}: the engine as Engine Room starts it, without Engine Room.",
@@ -84,9 +83,8 @@ def shell_script(launch: Launchable) -> Export:
         "fi",
         *(f': "${{{name}:?put {name}=… into $environment_file}}"' for name in _needed(launch)),
         "",
-        *(f"export {name}={shlex.quote(value)}" for name, value in launch.environment.items()),
         "argv=(",
-        *(f"    {_in_shell(argument)}" for argument in launch.argv),
+        *(f"    {word}" for word in _with_environment(launch)),
         ")",
         "cd /",
         'exec -- "${argv[@]}"',
@@ -94,6 +92,16 @@ def shell_script(launch: Launchable) -> Export:
     ]
     notes = (f"Run it as it is; {PORT}=… in front of it chooses another port than {launch.port}.", *_key_notes(launch))
     return Export(file_name=f"{launch.id}.sh", text="\n".join(lines), notes=(*notes, *launch.notes))
+
+
+def _with_environment(launch: Launchable) -> list[str]:
+    """The words to execute. `env` sets the variables, because some of them would mean something to the shell itself."""
+    words = [_in_shell(argument) for argument in launch.argv]
+    if not launch.environment:
+        return words
+    if "=" in words[0]:  # `env` would take it for one more variable
+        words = ["sh", "-c", "'exec \"$@\"'", "sh", *words]
+    return ["env", *(shlex.quote(f"{name}={value}") for name, value in launch.environment.items()), *words]
 
 
 def _in_shell(argument: Argument) -> str:
@@ -105,6 +113,11 @@ def _in_shell(argument: Argument) -> str:
 def systemd_unit(launch: Launchable) -> Export:
     """For `systemctl --user`. Raises SettingInvalid for what no unit can say."""
     _check(launch)
+    for text in (*launch.argv, *launch.environment.values()):
+        if isinstance(text, str) and any(
+            0xFDD0 <= ord(sign) <= 0xFDEF or ord(sign) & 0xFFFE == 0xFFFE for sign in text
+        ):
+            raise SettingInvalid(f"{launch.id}: {text!r} has a character that systemd does not take.", "Use another.")
     for name, value in launch.environment.items():
         if any(sign not in "\t\n" and not sign.isprintable() and ord(sign) < 0xA0 for sign in value):
             raise SettingInvalid(f"{launch.id}: environment.{name} has a character that systemd does not take.")
@@ -254,13 +267,13 @@ def _escape(code: int) -> str:
 # --- what all have in common ------------------------------------------------------------------------------------------
 
 
-def _check(launch: Launchable, own: Sequence[str] = ()) -> None:
+def _check(launch: Launchable) -> None:
     """Raises SettingInvalid for what none of the forms can say, naming it."""
     for name in (*launch.environment, *launch.secrets):
-        if not _NAME.fullmatch(name) or name in own:
+        if not _NAME.fullmatch(name):
             raise SettingInvalid(
                 f"{launch.id}: environment.{name} cannot be exported under this name.",
-                "Use letters, digits and underscores, and none of the shell's own names.",
+                "Use letters, digits and underscores.",
             )
     for text in (*launch.argv, *launch.environment.values()):
         if isinstance(text, str) and ("\0" in text or not _encodes(text)):
