@@ -34,6 +34,7 @@ from app.outcomes import Cancelled, wait_loaded, wait_unloaded
 from app.speaking import Json, gib, show, spoken
 from app.verbs_engines import engines
 from app.verbs_runs import add_runs
+from app.verbs_profiles import profiles
 from app.verbs_settings import add_settings
 from app.wiring import real_paths, run_daemon
 
@@ -44,8 +45,10 @@ app = typer.Typer(
     help="Engine Room: local vLLM and llama.cpp engines, one model at a time. Without a verb the window opens.",
 )
 app.add_typer(engines)
+app.add_typer(profiles)
 add_settings(app)
 add_runs(app)
+Preset = Annotated[str, typer.Option("--preset", help="A named set of settings, such as low-latency.")]
 QUIT_SECONDS = 60.0
 
 
@@ -141,14 +144,19 @@ def load(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting for this launch only.")
     ] = None,
+    preset: Preset = "",
     as_json: Json = False,
 ) -> None:
     """Load a profile, in place of the one that is loaded now. Ctrl+C cancels."""
-    wish = control.Want(profile=profile, override=override, settings=dict(_setting(text) for text in setting or ()))
+    settings = dict(_setting(text) for text in setting or ())
+    wish = control.Want(profile=profile, override=override, settings=settings, preset=preset)
     with Client(real_paths()) as client:
         client.ensure()
         try:
-            profile = client.post("/control/want", wish, control.Accepted).profile or profile
+            accepted = client.post("/control/want", wish, control.Accepted)
+            profile = accepted.profile or profile
+            for warning in accepted.warnings:
+                print(f"engine-room: {warning}", file=sys.stderr)
             if detach:
                 show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
                 return
@@ -266,16 +274,20 @@ def command(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting over the profile's.")
     ] = None,
+    preset: Preset = "",
     as_json: Json = False,
 ) -> None:
     """Print the exact command line of a profile on stdout; its environment goes to stderr. Nothing is started."""
     with Client(real_paths()) as client:
         client.ensure()
-        wish = control.CommandOf(profile=profile, settings=dict(_setting(text) for text in setting or ()))
+        settings = dict(_setting(text) for text in setting or ())
+        wish = control.CommandOf(profile=profile, settings=settings, preset=preset)
         view = client.post("/control/command", wish, control.CommandView)
     if not as_json:
         for name, value in sorted(view.environment.items()):
             print(f"{name}={shlex.quote(value)}", file=sys.stderr)
+        for flag in view.unknown_flags:
+            print(f"engine-room: this engine's own help does not know {flag}.", file=sys.stderr)
     show(view, shlex.join(view.argv), as_json)
 
 

@@ -71,6 +71,8 @@ _TABLES = ("settings", "sampling", "environment")
 _SWITCHES = ("load_at_start", "keep_loaded")
 _COUNTS = ("idle_unload_seconds",)
 _NEEDED = ("engine", "model")
+KEYS = (*_TEXTS, *_LISTS, *_TABLES, *_SWITCHES, *_COUNTS)  # of a profile's file
+TEXTS = _TEXTS
 
 
 def parse_profile(
@@ -167,8 +169,7 @@ def _problem_of_key(key: str, value: object, file: str) -> Iterable[ProfileInval
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_SECONDS:
             yield wrong(key, f"a whole number from 0 to {MOST_SECONDS}", value)
     else:
-        known = (*_TEXTS, *_LISTS, *_TABLES, *_SWITCHES, *_COUNTS)
-        yield ProfileInvalid(file, key, "there is no such key.", _meant(key, known))
+        yield ProfileInvalid(file, key, "there is no such key.", _meant(key, KEYS))
 
 
 def _problems_of_table(
