@@ -53,3 +53,14 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     chat_template: str | None = None
     modified_ns: int = 0
     files: tuple[Path, ...] = ()  # all parts of a split model, the first included
+
+
+class Companion(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is loaded beside a model: a projector for images, a draft model, an adapter."""
+
+    role: str  # "vision" | "draft" | "lora"
+    path: Path
+    weights_bytes: int
+    facts: ModelFacts | None = None  # of a draft model
+    patches: int | None = None  # of a projector: pieces that one image is cut into, at the size it was trained on
+    heads: int | None = None  # of a projector

@@ -88,7 +88,7 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
     architecture = _text(metadata, "general.architecture") or "unknown"
 
     def number(key: str) -> int | None:
-        return _number(metadata.get(f"{architecture}.{key}"))
+        return number_of(metadata.get(f"{architecture}.{key}"))
 
     layers = number("block_count")
     if layers is not None and layers > MAX_LAYERS:
@@ -144,7 +144,7 @@ def _text(metadata: Mapping[str, Value], key: str) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _number(value: Value) -> int | None:
+def number_of(value: Value) -> int | None:
     """A sensible positive number; of a per-layer list the largest."""
     if isinstance(value, GgufArray):
         numbers = [item for item in value.values if isinstance(item, int)]
@@ -166,12 +166,12 @@ def _kv_heads(
         if len(counts) < layers:
             return ()
     else:
-        count = _number(value) or heads
+        count = number_of(value) or heads
         if count is None:
             return ()
         counts = [count] * layers
-    without = (_number(metadata.get(f"{architecture}.nextn_predict_layers")) or 0) + (
-        _number(metadata.get(f"{architecture}.attention.shared_kv_layers")) or 0
+    without = (number_of(metadata.get(f"{architecture}.nextn_predict_layers")) or 0) + (
+        number_of(metadata.get(f"{architecture}.attention.shared_kv_layers")) or 0
     )
     owners = layers - min(without, layers)
     return tuple(0 if layer >= owners or layer in recurrent else count for layer, count in enumerate(counts))
@@ -182,14 +182,14 @@ def _window(
 ) -> tuple[int | None, tuple[bool, ...]]:
     """The window and which layers have it; an architecture whose pattern is unknown is taken to cache everything."""
     if architecture == "llama4":
-        window = number if (number := _number(metadata.get("llama4.attention.chunk_size"))) else _LLAMA4_CHUNK
+        window = number if (number := number_of(metadata.get("llama4.attention.chunk_size"))) else _LLAMA4_CHUNK
     pattern = metadata.get(f"{architecture}.attention.sliding_window_pattern")
     if window is None:
         return None, ()
     if isinstance(pattern, GgufArray):
         flags = tuple(bool(flag) for flag in pattern.values[:layers])
         return (window, flags) if len(flags) == layers else (window, ())
-    period = _number(pattern) or _WINDOW_PERIODS.get(architecture)
+    period = number_of(pattern) or _WINDOW_PERIODS.get(architecture)
     if period is None:
         return window, ()
     return window, tuple(layer % period < period - 1 for layer in range(layers))

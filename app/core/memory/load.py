@@ -65,8 +65,8 @@ def load_of(facts: ModelFacts, settings: Mapping[str, Scalar], *, family: str, o
         ubatch_tokens=max(1, number("ubatch_tokens", UBATCH_TOKENS)),
         gpu_layers=min(number("gpu_layers", units), units) if on_gpu else 0,
         cpu_expert_layers=number("cpu_expert_layers", 0),
-        kv_type_k=_known(text("kv_type_k", "f16")),
-        kv_type_v=_known(text("kv_type_v", "f16")),
+        kv_type_k=known_kv_type(settings.get("kv_type_k")),
+        kv_type_v=known_kv_type(settings.get("kv_type_v")),
         kv_on_gpu=switch("kv_on_gpu", True),
         flash_attention=flash,
         full_window_cache=switch("sliding_window_full", False),
@@ -75,8 +75,8 @@ def load_of(facts: ModelFacts, settings: Mapping[str, Scalar], *, family: str, o
     )
 
 
-def _known(kv_type: str) -> str:
-    return kv_type if kv_type in KV_TYPE_BYTES else "f16"
+def known_kv_type(value: object) -> str:
+    return value if isinstance(value, str) and value in KV_TYPE_BYTES else "f16"
 
 
 def _shares(text: str) -> tuple[float, ...]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.core.catalog.facts import ModelFacts
+from app.core.catalog.facts import Companion, ModelFacts
+from app.core.memory.companions import needs_beside, together
 from app.core.memory.load import FLASH_BY_DEFAULT, load_of
 from app.core.memory.needs import Need, needs_on_gpus, needs_on_host
 from app.core.memory.parts import Weights, weights_of
@@ -46,6 +47,7 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     leaving: Mapping[str, int]
     ours: Collection[str]
+    companions: Sequence[Companion]
 
 
 def plan(
@@ -61,11 +63,12 @@ def plan(
     leaving_bytes: Mapping[str, int] | None = None,
     our_run_ids: Collection[str] = (),
     gpu_uuids: Collection[str] = (),
+    companions: Sequence[Companion] = (),
 ) -> MemoryPlan:
     """The plan of loading `facts` with `settings` (the engine's defaults merged in) now.
 
     `accelerator` is what the engine was built for ("cpu", "cuda", …). `leaving_bytes` credits, per device (uuid or "host"),
-    what the model about to leave holds. `gpu_uuids` limits the cards. Never raises: what cannot be known is UNKNOWN.
+    what the model about to leave holds. `gpu_uuids` limits the cards. `companions` are loaded beside the model. Never raises: what cannot be known is UNKNOWN.
     """
     reason = _not_plannable(facts, family)
     if facts is None or reason:
@@ -80,6 +83,7 @@ def plan(
         limits=Limits(headroom_bytes=headroom_bytes, host_headroom_bytes=host_headroom_bytes, threshold=threshold),
         leaving=leaving_bytes or {},
         ours=our_run_ids,
+        companions=companions,
     )
     if accelerator != "cpu" and not case.cards and gpus.driver.value != "absent" and settings.get("gpu_layers") != 0:
         why = gpus.message or "the driver has not answered yet."
@@ -130,13 +134,18 @@ def _devices(case: _Case, settings: Mapping[str, Scalar]) -> tuple[DevicePlan, .
     on_gpu = case.accelerator != "cpu" and bool(case.cards)
     load = load_of(case.facts, settings, family=case.family, on_gpu=on_gpu)
     host = case.gpus.host
+    units = len(case.weights.layers) + 1
     if load.gpu_layers == 0:  # then the engine is shown no card at all
-        return (_host_plan(needs_on_host(case.facts, load, case.weights), host, case),)
+        _, beside = needs_beside(case.companions, settings, load, (), units, case.accelerator)
+        return (_host_plan(together(needs_on_host(case.facts, load, case.weights), beside), host, case),)
     shares = load.tensor_split if len(load.tensor_split) == len(case.cards) else _shares(case)
     needs, on_host = needs_on_gpus(case.facts, load, shares, case.accelerator, case.weights)
-    plans = [_card_plan(need, card, case) for need, card in zip(needs, case.cards, strict=True)]
+    more, beside = needs_beside(case.companions, settings, load, shares, units, case.accelerator)
+    plans = [
+        _card_plan(together(need, added), card, case) for need, added, card in zip(needs, more, case.cards, strict=True)
+    ]
     if host is not None:  # unknown main memory does not matter when a card carries the load
-        plans.append(_host_plan(on_host, host, case))
+        plans.append(_host_plan(together(on_host, beside), host, case))
     return tuple(plans)
 
 
@@ -271,6 +280,9 @@ def remedies_of(case: _Case, settings: Mapping[str, Scalar]) -> tuple[Remedy, ..
                 f"Keep the KV cache as q8_0 and shorten the context to {context:,} tokens",
                 {**small, "context_tokens": context},
             )
+    off_card: dict[str, Scalar] = {"mmproj_on_gpu": False}
+    if load.gpu_layers and any(each.role == "vision" for each in case.companions) and fits(off_card):
+        offer("Look at images in main memory instead of on the card", off_card)
     if load.gpu_layers:
         units = len(case.weights.layers)
         if any(case.weights.experts) and case.family != "llama-cpp-python":
