@@ -8,6 +8,8 @@ puts the previous model back once; a crash is answered by a bounded number of re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from app.core.lifecycle import (
@@ -26,40 +28,54 @@ from app.core.lifecycle import (
     StopFailed,
     Stopping,
 )
-from app.core.memory.plan_types import MemoryPlan
+from app.core.resting import on_rest, over_time, rest_due
 from app.core.seat import (
     Admitted,
     Answered,
-    AwaitDrain,
-    AwaitRelease,
     Budgets,
+    Choice,
     CutStreams,
     Drained,
     Ended,
     Event,
     Exited,
     Flowing,
+    GiveBack,
     Heard,
     Inspect,
-    Kill,
+    InUse,
+    Lend,
     LoadFailed,
     NotAdmitted,
     Quiet,
     Refuse,
     Released,
-    Reserve,
+    Rest,
     Restart,
+    Room,
     SeatState,
     Spawn,
     Spawned,
     SpawnFailed,
     Step,
-    Stop,
     Survived,
     Tick,
     Want,
-    Wanted,
 )
+from app.core.seat_steps import (
+    INSPECT_SECONDS,
+    begin_drain,
+    begin_kill,
+    begin_load,
+    begin_release,
+    begin_stop,
+    heard,
+    ready_again,
+    same_load,
+    settle,
+)
+from app.core.seat_words import STAGE_WORDS as STAGE_WORDS
+from app.core.seat_words import does_not_fit, in_its_place, no_progress, slow
 
 # --- the decision
 
@@ -73,6 +89,8 @@ def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Ste
             return _restart(state, now, budgets)
         case Tick():
             return _tick(state, now, budgets)
+        case Lend() | GiveBack() | Rest() | InUse() | Room():
+            return on_rest(state, event, now, budgets)
         case _:
             if getattr(state.phase, "run_id", None) != event.run_id:
                 return state, ()
@@ -80,40 +98,60 @@ def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Ste
 
 
 def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
-    wanted, phase, plan = event.wanted, state.phase, event.plan
-    if wanted is None:
+    if not event.choices:
         return _want_nothing(state, now, budgets)
-    if isinstance(phase, Ready | Stalled) and same_load(wanted, state.serving):
-        return replace(state, wanted=wanted, notice="", last_failure=None), ()
-    settled = isinstance(phase, Idle | Failed | Ready | Stalled | Backoff)
-    if settled and plan is not None and not plan.is_admitted and not wanted.override:
-        return state, (Refuse(does_not_fit(wanted.profile_id, plan, refused=True)),)
-    state = replace(state, wanted=wanted, notice="", last_failure=None, port_attempts=0)
+    phase, first = state.phase, event.choices[0].wanted
+    if isinstance(phase, Ready | Stalled) and same_load(first, state.serving):
+        return replace(state, wanted=first, notice="", last_failure=None), ()
+    chosen, refusal = _choose(event.choices, priced=isinstance(phase, Idle | Failed | Ready | Stalled | Backoff))
+    if chosen is None:
+        return state, (Refuse(refusal),) if refusal is not None else ()
+    wanted, *others = (choice.wanted for choice in event.choices[chosen:])
+    notice = in_its_place(refusal, wanted.profile_id) if refusal is not None else ""
+    state = replace(state, wanted=wanted, fallbacks=tuple(others), notice=notice, last_failure=None, port_attempts=0)
+    state = replace(state, resting=None, returning=False)
     if same_load(wanted, state.rollback_to):
         state = replace(state, rollback_to=None)
+    if isinstance(phase, Ready | Stalled) and same_load(wanted, state.serving):  # the fallback is what is there
+        return state, ()
     match phase:
         case Idle() | Failed() | Backoff():
-            return _begin_load(replace(state, ending=None, rollback_to=None, crashes=()), now)
+            return begin_load(replace(state, ending=None, rollback_to=None, crashes=()), now)
         case Draining() if same_load(wanted, state.serving):
-            return _ready_again(state, now), ()
+            return ready_again(state, now), ()
         case Ready() | Stalled():
-            return _begin_drain(replace(state, rollback_to=state.serving), now, budgets)
+            return begin_drain(replace(state, rollback_to=state.serving), now, budgets)
         case Reserving():
-            return _begin_load(state, now)
+            return begin_load(state, now)
         case Spawning() | Loading() if not same_load(wanted, state.serving):
-            return _begin_kill(replace(state, ending=None), now, budgets)
+            return begin_kill(replace(state, ending=None), now, budgets)
     return state, ()
 
 
+def _choose(choices: Sequence[Choice], *, priced: bool) -> tuple[int | None, Failure | None]:
+    """(which choice can be loaded, why the first one cannot). While something else is under way plans say nothing."""
+    refusal = None
+    for number, choice in enumerate(choices):
+        problem = choice.failure
+        if problem is None and priced and choice.plan is not None and not choice.wanted.override:
+            fits = choice.plan.is_admitted
+            problem = None if fits else does_not_fit(choice.wanted.profile_id, choice.plan, refused=True)
+        if problem is None:
+            return number, refusal
+        refusal = refusal or problem
+    return None, refusal
+
+
 def _want_nothing(state: SeatState, now: float, budgets: Budgets) -> Step:
-    state = replace(state, wanted=None, rollback_to=None, notice="", last_failure=None)
+    state = replace(state, wanted=None, fallbacks=(), rollback_to=None, notice="", last_failure=None)
+    state = replace(state, resting=None, returning=False)
     match state.phase:
         case Idle() | Failed() | Backoff() | Reserving():
             return replace(state, phase=Idle(since=now), serving=None, ending=None), ()
         case Ready() | Stalled():
-            return _begin_drain(state, now, budgets)
+            return begin_drain(state, now, budgets)
         case Spawning() | Loading():
-            return _begin_kill(replace(state, ending=None), now, budgets)
+            return begin_kill(replace(state, ending=None), now, budgets)
     return state, ()
 
 
@@ -121,11 +159,11 @@ def _restart(state: SeatState, now: float, budgets: Budgets) -> Step:
     phase = state.phase
     match phase:
         case Ready() | Stalled():
-            return _begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
+            return begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
         case Spawning() | Loading() if state.wanted is not None:
-            return _begin_kill(replace(state, ending=None, notice=""), now, budgets)
+            return begin_kill(replace(state, ending=None, notice=""), now, budgets)
         case Backoff() if state.wanted is not None:
-            return _begin_load(state, now)
+            return begin_load(state, now)
     refusal = Failure(
         kind="nothing_loaded", summary="There is no loaded model to load again.", advice="Load one first."
     )
@@ -139,65 +177,68 @@ def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
             phase = Spawning(profile_id=phase.profile_id, run_id=run_id, since=now)
             return replace(state, phase=phase, serving=state.wanted), (Spawn(run_id, state.wanted),)
         case Reserving(), NotAdmitted(_, failure):
-            return _settle(replace(state, serving=state.wanted, ending=failure), now, budgets)
+            return settle(replace(state, serving=state.wanted, ending=failure), now, budgets)
         case Spawning(), Spawned(run_id):
             loading = Loading(profile_id=phase.profile_id, run_id=run_id, since=now)
             return replace(state, phase=loading, heard_at=now, load_began_at=now), ()
         case Spawning(), SpawnFailed(_, failure):
-            return _settle(replace(state, ending=failure), now, budgets)
+            return settle(replace(state, ending=failure), now, budgets)
         case Loading(), Heard():
-            return replace(state, phase=_heard(phase, event), heard_at=now), ()
+            return replace(state, phase=heard(phase, event), heard_at=now), ()
         case Loading(), Answered(run_id, endpoint):
             ready = Ready(profile_id=phase.profile_id, run_id=run_id, endpoint=endpoint, since=now)
             done = replace(state, phase=ready, endpoint=endpoint, ready_since=now, previous=state.serving)
-            return replace(done, rollback_to=None, port_attempts=0), ()
+            return replace(done, fallbacks=(), returning=False, rollback_to=None, port_attempts=0), ()
         case Loading(), LoadFailed(_, failure):
-            return _begin_kill(replace(state, ending=failure), now, budgets)
+            return begin_kill(replace(state, ending=failure), now, budgets)
         case (Loading(), Exited(_, failure)):
-            return _begin_kill(replace(state, ending=failure), now, budgets)
+            return begin_kill(replace(state, ending=failure), now, budgets)
         case ((Ready() | Stalled()), Exited(_, failure)):
-            return _begin_kill(replace(state, ending=failure, crashed=True), now, budgets)
+            return begin_kill(replace(state, ending=failure, crashed=True), now, budgets)
         case ((Loading() | Spawning()), Ended(_, failure)):
-            return _begin_release(replace(state, ending=failure), now, budgets)
+            return begin_release(replace(state, ending=failure), now, budgets)
         case ((Ready() | Stalled()), Ended(_, failure)):
-            return _begin_release(replace(state, ending=failure, crashed=True), now, budgets)
+            return begin_release(replace(state, ending=failure, crashed=True), now, budgets)
         case ((Draining() | Stopping() | Killing() | StopFailed()), Ended()):
-            return _begin_release(state, now, budgets)
+            return begin_release(state, now, budgets)
         case ((Stopping() | Killing() | StopFailed()), Survived(run_id, processes)) if processes:
             failed = StopFailed(profile_id=phase.profile_id, run_id=run_id, processes=processes, since=now)
             return replace(state, phase=failed), ()
         case Killing(), SpawnFailed():
-            return _begin_release(state, now, budgets)
+            return begin_release(state, now, budgets)
         case Killing(), Survived():
-            return _begin_release(state, now, budgets)
+            return begin_release(state, now, budgets)
         case Draining(), Drained(run_id):
-            return _begin_stop(state, now, budgets)
+            return begin_stop(state, now, budgets)
         case Ready(), Quiet(run_id):
             stalled = Stalled(profile_id=phase.profile_id, run_id=run_id, endpoint=phase.endpoint, since=now)
             return replace(state, phase=stalled), ()
         case Stalled(), Flowing():
-            return _ready_again(state, now), ()
+            return ready_again(state, now), ()
         case ReleasingVram(), Released(_, held):
-            return _settle(replace(state, notice=held or state.notice), now, budgets)
+            return settle(replace(state, notice=held or state.notice), now, budgets)
     return state, ()
 
 
 def _tick(state: SeatState, now: float, budgets: Budgets) -> Step:
     phase = state.phase
+    rest_at = rest_due(state, budgets)
+    if rest_at is not None and now >= rest_at:
+        return over_time(state, now, budgets)
     match phase:
         case Reserving() if now > phase.since + budgets.reserve_seconds:
-            return _settle(replace(state, serving=state.wanted, ending=_slow(phase, "the memory check")), now, budgets)
+            return settle(replace(state, serving=state.wanted, ending=slow(phase, "the memory check")), now, budgets)
         case Spawning() if now > phase.since + budgets.spawn_seconds:
-            return _begin_kill(replace(state, ending=_slow(phase, "starting the engine's process")), now, budgets)
+            return begin_kill(replace(state, ending=slow(phase, "starting the engine's process")), now, budgets)
         case Loading() if now > state.heard_at + budgets.load_stall_seconds:
-            return _begin_kill(replace(state, ending=_no_progress(phase, budgets.load_stall_seconds)), now, budgets)
+            return begin_kill(replace(state, ending=no_progress(phase, budgets.load_stall_seconds)), now, budgets)
         case Loading() if now > state.load_began_at + budgets.load_limit_seconds:
-            return _begin_kill(replace(state, ending=_slow(phase, "loading")), now, budgets)
+            return begin_kill(replace(state, ending=slow(phase, "loading")), now, budgets)
         case Draining() if now >= phase.deadline:
-            state, effects = _begin_stop(state, now, budgets)
+            state, effects = begin_stop(state, now, budgets)
             return state, (CutStreams(phase.run_id), *effects)
         case Stopping() if now >= phase.deadline:
-            return _begin_kill(state, now, budgets)
+            return begin_kill(state, now, budgets)
         case Killing() if now >= phase.deadline:
             again = Killing(
                 profile_id=phase.profile_id, run_id=phase.run_id, since=phase.since, deadline=now + INSPECT_SECONDS
@@ -205,172 +246,12 @@ def _tick(state: SeatState, now: float, budgets: Budgets) -> Step:
             return replace(state, phase=again), (Inspect(phase.run_id),)
         case ReleasingVram() if now >= phase.deadline:
             unconfirmed = "The memory of the previous model could not be confirmed free."
-            return _settle(replace(state, notice=unconfirmed), now, budgets)
+            return settle(replace(state, notice=unconfirmed), now, budgets)
         case StopFailed() if now >= phase.since + INSPECT_SECONDS:
             return replace(state, phase=replace(phase, since=now)), (Inspect(phase.run_id),)
         case Backoff() if now >= phase.until and state.wanted is not None:
-            return _begin_load(state, now)
+            return begin_load(state, now)
     return state, ()
-
-
-# --- steps that several arrows share ---------------------------------------------------------------------------------
-
-INSPECT_SECONDS = 5.0
-PORT_ATTEMPTS = 3  # further tries, each on another port, when somebody took it between choice and bind (I13)
-
-
-def _begin_load(state: SeatState, now: float) -> Step:
-    assert state.wanted is not None
-    number = state.runs_begun + 1
-    run_id = f"{state.run_prefix}-{number:04d}"
-    phase = Reserving(profile_id=state.wanted.profile_id, run_id=run_id, since=now)
-    state = replace(state, phase=phase, runs_begun=number, serving=None, endpoint=None, ending=None, crashed=False)
-    return state, (Reserve(run_id, state.wanted),)  # type: ignore[arg-type]
-
-
-def _begin_drain(state: SeatState, now: float, budgets: Budgets) -> Step:
-    phase = state.phase
-    assert isinstance(phase, Ready | Stalled)
-    deadline = now + budgets.drain_seconds
-    draining = Draining(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
-    return replace(state, phase=draining, ending=None, crashed=False), (AwaitDrain(phase.run_id),)
-
-
-def _begin_stop(state: SeatState, now: float, budgets: Budgets) -> Step:
-    phase = state.phase
-    assert isinstance(phase, Draining)
-    deadline = now + budgets.stop_grace_seconds + 1  # the keeper counts the grace itself; this is the watchdog
-    stopping = Stopping(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
-    return replace(state, phase=stopping, endpoint=None), (Stop(phase.run_id),)
-
-
-def _begin_kill(state: SeatState, now: float, budgets: Budgets) -> Step:
-    phase = state.phase
-    assert isinstance(phase, Spawning | Loading | Ready | Stalled | Stopping)
-    deadline = now + budgets.kill_seconds
-    killing = Killing(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
-    return replace(state, phase=killing, endpoint=None), (Kill(phase.run_id),)
-
-
-def _begin_release(state: SeatState, now: float, budgets: Budgets) -> Step:
-    phase = state.phase
-    assert not isinstance(phase, Idle | Failed | Backoff | Reserving)
-    deadline = now + budgets.vram_return_seconds + 5  # the watcher counts the budget itself; this is the watchdog
-    releasing = ReleasingVram(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
-    return replace(state, phase=releasing, endpoint=None), (AwaitRelease(phase.run_id),)
-
-
-def _settle(state: SeatState, now: float, budgets: Budgets) -> Step:
-    """Where an end leads: the wanted load, a restart after a crash, the previous model, Failed or Idle."""
-    failure, wanted = state.ending, state.wanted
-    if state.crashed and failure is not None and wanted is not None and same_load(wanted, state.serving):
-        return _after_crash(state, failure, now, budgets)
-    if failure is None or not same_load(wanted, state.serving):
-        if wanted is not None:
-            return _begin_load(state, now)
-        return replace(state, phase=Idle(since=now), serving=None, ending=None, crashed=False), ()
-    if failure.kind == "port_taken" and state.port_attempts < PORT_ATTEMPTS:
-        return _begin_load(replace(state, port_attempts=state.port_attempts + 1), now)
-    if state.rollback_to is not None:
-        back = state.rollback_to
-        notice = f"{failure.profile_id or 'The model'} did not start; {back.profile_id} is put back with its settings."
-        state = replace(state, wanted=back, rollback_to=None, last_failure=failure, notice=notice)
-        return _begin_load(state, now)
-    return _fail(state, failure, now)
-
-
-def _after_crash(state: SeatState, failure: Failure, now: float, budgets: Budgets) -> Step:
-    crashes = (*(t for t in state.crashes if now - t < budgets.restart_window_seconds), now)
-    state = replace(state, crashes=crashes, last_failure=failure)
-    attempt = len(crashes)
-    if attempt > budgets.restarts:
-        return _fail(state, failure, now)
-    until = now + budgets.backoff_seconds * 2 ** (attempt - 1)
-    assert state.wanted is not None
-    phase = Backoff(profile_id=state.wanted.profile_id, attempt=attempt, until=until, since=now)
-    notice = f"{failure.summary} It is started again (attempt {attempt})."
-    return replace(state, phase=phase, serving=None, ending=None, crashed=False, notice=notice), ()
-
-
-def _fail(state: SeatState, failure: Failure, now: float) -> Step:
-    failed = Failed(failure=failure, since=now)
-    state = replace(state, phase=failed, wanted=None, serving=None, ending=None, crashed=False, rollback_to=None)
-    return replace(state, last_failure=failure), ()
-
-
-def _ready_again(state: SeatState, now: float) -> SeatState:
-    phase = state.phase
-    assert isinstance(phase, Ready | Stalled | Draining)
-    if isinstance(phase, Ready) or state.endpoint is None:
-        return state
-    ready = Ready(profile_id=phase.profile_id, run_id=phase.run_id, endpoint=state.endpoint, since=state.ready_since)
-    return replace(state, phase=ready, rollback_to=None)
-
-
-def _heard(phase: Loading, news: Heard) -> Loading:
-    """A stage never goes back and progress never falls: late or repeated lines must not make the bar jump."""
-    stage = news.stage if news.stage in STAGES and STAGES.index(news.stage) > STAGES.index(phase.stage) else phase.stage
-    progress = max((p for p in (phase.progress, news.progress) if p is not None), default=None)
-    return replace(phase, stage=stage, progress=progress, eta_seconds=news.eta_seconds or phase.eta_seconds)
-
-
-def _slow(phase: Reserving | Spawning | Loading, what: str) -> Failure:
-    return Failure(
-        kind="load_timeout",
-        profile_id=phase.profile_id,
-        phase=type(phase).__name__.lower(),
-        summary=f"{phase.profile_id} did not load: {what} took longer than its budget.",
-        advice="Look at the log; the budgets are in the settings under supervision.",
-    )
-
-
-def _no_progress(phase: Loading, seconds: float) -> Failure:
-    return Failure(
-        kind="load_timeout",
-        profile_id=phase.profile_id,
-        phase=phase.stage,
-        summary=f"{phase.profile_id} did not load: no sign of progress for {seconds:.0f} s while {STAGE_WORDS[phase.stage]}.",
-        advice="Look at the log's last lines; a slow disk may need a larger supervision.load_stall_seconds.",
-    )
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-
-STAGE_WORDS = {
-    "starting": "starting the engine",
-    "reading": "reading the model file",
-    "weights": "loading the weights",
-    "kv_cache": "making room for the KV cache",
-    "compile": "compiling",
-    "graphs": "capturing graphs",
-    "warm_up": "warming up",
-    "first_token": "waiting for a first token",
-}
-STAGES = tuple(STAGE_WORDS)
-
-
-def does_not_fit(profile_id: str, plan: MemoryPlan, *, refused: bool = False) -> Failure:
-    """`refused`: at the door, before anything was stopped."""
-    advice = (
-        "; or ".join(remedy.title for remedy in plan.remedies)
-        or "Close what holds the memory, or choose a smaller model"
-    )
-    return Failure(
-        kind="does_not_fit",
-        profile_id=profile_id,
-        phase="reserving",
-        summary=plan.summary,
-        advice=f"{advice}. Nothing was stopped." if refused else f"{advice}.",
-        remedies=plan.remedies,
-        plan=plan,
-    )
-
-
-def same_load(one: Wanted | None, other: Wanted | None) -> bool:
-    """Whether both are the same model with the same settings; an override does not make a load another one."""
-    if one is None or other is None:
-        return one is other
-    return (one.profile_id, one.settings, one.as_run) == (other.profile_id, other.settings, other.as_run)
 
 
 def due(state: SeatState, budgets: Budgets) -> float | None:
@@ -390,4 +271,4 @@ def due(state: SeatState, budgets: Budgets) -> float | None:
             return since + INSPECT_SECONDS
         case Backoff(until=until):
             return until
-    return None
+    return rest_due(state, budgets)

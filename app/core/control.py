@@ -36,7 +36,7 @@ POST /control/profiles/remove ProfileOf → Accepted (a user's own file goes to 
 GET  /control/runs/{id}/manifest        → Manifest
 POST /control/runs/again      RunOf     → Accepted | 409 model_changed, 424 engine_not_installed: `force` goes on
 POST /control/lend            Lend      → Accepted
-POST /control/lend/return     Unload    → Accepted
+POST /control/lend/return     Unload    → Accepted (also what rests because it was idle, or for want of room)
 GET  /control/doctor                    → Report
 POST /control/shutdown  Shutdown        → Accepted, then the daemon unloads everything and leaves
      /v1/…                              → the gateway, unchanged
@@ -55,7 +55,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     """Load this profile. `settings` are merged over the profile's for this launch only; `override` skips admission."""
 
     profile: str
-    seat: str = "main"
+    seat: str = ""  # "" = the profile's own
     override: bool = False
     settings: dict[str, Scalar] = {}
     preset: str = ""  # laid over the profile's settings and under `settings`, for this launch only

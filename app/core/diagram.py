@@ -30,18 +30,21 @@ from app.core.seat import (
     Event,
     Exited,
     Flowing,
+    GiveBack,
+    Lend,
     LoadFailed,
     NotAdmitted,
     Quiet,
     Released,
     Restart,
+    Resting,
     SeatState,
     Spawned,
     SpawnFailed,
     Survived,
     Tick,
-    Want,
     Wanted,
+    want,
 )
 
 
@@ -67,10 +70,12 @@ def transitions() -> list[tuple[str, str, str]]:
         StopFailed(profile_id="one", run_id=run, processes=("pid 1",)),
     ]
     events: list[tuple[str, Event, float]] = [
-        ("want", Want(wanted=one), 0),
-        ("want another", Want(wanted=other), 0),
-        ("want nothing", Want(wanted=None), 0),
+        ("want", want(one), 0),
+        ("want another", want(other), 0),
+        ("want nothing", want(None), 0),
         ("restart", Restart(), 0),
+        ("lend", Lend(1e4, 1e4), 0),
+        ("asked for or given back", GiveBack(), 0),
         ("admitted", Admitted(run), 0),
         ("no room", NotAdmitted(run, failure), 0),
         ("exec ok", Spawned(run), 0),
@@ -86,18 +91,25 @@ def transitions() -> list[tuple[str, str, str]]:
         ("memory is back", Released(run), 0),
         ("budget over", Tick(), 1e9),
     ]
-    usual = {"wanted": one, "serving": one, "endpoint": at}
+    usual: dict[str, object] = {"wanted": one, "serving": one, "endpoint": at}
     ends = [  # only the end of a run has several ways on: what was wanted, why it ended, what can be put back
         usual | {"ending": failure},
         usual | {"ending": failure, "crashed": True},
         usual | {"wanted": None},
         usual | {"wanted": other},
+        usual | {"resting": Resting(reason="idle")},
     ]
+    rests = usual | {"resting": Resting(reason="lent", until=1e3)}
+    situations: dict[type, list[dict[str, object]]] = {
+        ReleasingVram: ends,
+        Idle: [{}, rests],
+        Draining: [usual, rests],
+    }
     found: dict[tuple[str, str], list[str]] = {}
     for phase in phases:
-        for situation in ends if isinstance(phase, ReleasingVram) else [usual]:
+        for situation in situations.get(type(phase), [usual]):
             for name, event, now in events:
-                after, _ = advance(SeatState(phase=phase, **situation), event, now, Budgets())  # type: ignore[arg-type]
+                after, _ = advance(SeatState(phase=phase, **situation), event, now, Budgets(idle_unload_seconds=60))  # type: ignore[arg-type]
                 arrow = (type(phase).__name__, type(after.phase).__name__)
                 if arrow[0] != arrow[1] and name not in found.setdefault(arrow, []):
                     found[arrow].append(name)

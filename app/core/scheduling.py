@@ -19,6 +19,7 @@ class Phase(enum.Enum):
     LOADING = "loading"
     DRAINING = "draining"
     NONE = "none"
+    LENT = "lent"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 0  # of the present run: the smaller of the settings' and the engine's own
     reason: str = ""  # a sentence: why no engine is there
     eta_seconds: float | None = None
+    until: float | None = None  # while lent: when the model comes back
     unready_since: float = 0.0
     waiting: tuple[Waiter, ...] = ()  # first come, first served
     granted: dict[int, Granted] = {}  # never changed in place
@@ -67,6 +69,7 @@ class RouteChanged(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None  # the engine's own limit
     reason: str = ""
     eta_seconds: float | None = None
+    until: float | None = None
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -92,6 +95,7 @@ class Grant(msgspec.Struct, frozen=True):
 
 class Why(enum.Enum):
     NO_MODEL = "no_model_loaded"
+    LENT = "memory_lent"
     QUEUE_FULL = "queue_full"
     LOADING = "model_loading"  # waited as long as a request waits for a model
     BUSY = "engine_busy"  # waited as long as a request waits at all
@@ -137,6 +141,11 @@ def in_flight(state: State, run_id: str) -> int:
     return sum(granted.run_id == run_id for granted in state.granted.values())
 
 
+def in_use(state: State) -> bool:
+    """Whether anybody is answered or waits for an answer; a list that is asked for does not count."""
+    return any(not one.light for one in state.waiting) or any(not one.light for one in state.granted.values())
+
+
 def busy_with(state: State) -> int:
     """How many places of the present run are taken."""
     return sum([one.run_id == state.run_id and not one.light for one in state.granted.values()])
@@ -160,6 +169,7 @@ def _on_route(state: State, event: RouteChanged, now: float) -> State:
         concurrency=limit if event.concurrency is None else min(limit, event.concurrency),
         reason=event.reason,
         eta_seconds=event.eta_seconds,
+        until=event.until,
         unready_since=now if was_ready and event.phase is not Phase.READY else state.unready_since,
     )
 
@@ -176,6 +186,8 @@ def _settle(state: State, now: float, newcomer: int | None) -> tuple[State, tupl
         deadline, late = _deadline(state, waiter)
         if state.phase is Phase.NONE:
             effects.append(Reject(waiter.id, Why.NO_MODEL, 10))
+        elif state.phase is Phase.LENT:
+            effects.append(Reject(waiter.id, Why.LENT, max(1, math.ceil((state.until or now) - now))))
         elif state.phase is Phase.READY and (waiter.light or busy < state.concurrency):
             granted[waiter.id] = Granted(state.run_id, waiter.light)
             busy += not waiter.light

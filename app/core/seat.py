@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from app.core.lifecycle import Endpoint, Failure, Idle, Phase
@@ -20,11 +22,26 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     as_run: str = ""  # the profile as it was in this earlier run, in place of what it is now
 
 
+class Resting(msgspec.Struct, frozen=True, kw_only=True):
+    """Why what is wanted is not loaded, and what brings it back: a request (idle), the time or the person (lent), or
+    room for it (memory), which is looked for at `until`. Monotonic seconds; `until_unix` is the same moment for a clock
+    on the wall."""
+
+    reason: Literal["idle", "lent", "memory"]
+    until: float | None = None
+    until_unix: float | None = None
+
+
 class SeatState(msgspec.Struct, frozen=True, kw_only=True):
     """All that decides a seat's future. `serving` is what the present run was launched for; `ending` is why it ends."""
 
     phase: Phase = Idle()
     wanted: Wanted | None = None
+    fallbacks: tuple[Wanted, ...] = ()  # what is loaded, in this order, when `wanted` cannot be
+    resting: Resting | None = None  # `wanted` is to be away, or on its way there
+    returning: bool = False  # the present load is one that comes back from its rest
+    in_use: bool = False  # a request is in flight or waits
+    idle_since: float = 0.0  # when the last one ended
     serving: Wanted | None = None
     endpoint: Endpoint | None = None
     previous: Wanted | None = None  # the last one that was Ready: what a cancel offers
@@ -56,16 +73,61 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 3
     restart_window_seconds: float = 600
     backoff_seconds: float = 1
+    idle_unload_seconds: float = 0  # of what is loaded now; 0 = never
+    room_seconds: float = 5  # between two looks whether there is room for what could not come back
 
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
-class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody wants a profile, or nothing. `plan` is priced with the leaving model credited; None = not priced."""
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that could be loaded. `plan` is priced with the leaving model credited, None = not priced; `failure` says
+    why it cannot be loaded whatever the memory: no engine, no file."""
 
-    wanted: Wanted | None
+    wanted: Wanted
     plan: MemoryPlan | None = None
+    failure: Failure | None = None
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody wants the first of the choices that can be loaded (the others are its fallbacks), or nothing."""
+
+    choices: tuple[Choice, ...] = ()
+
+
+def want(wanted: Wanted | None, plan: MemoryPlan | None = None) -> Want:
+    return Want(choices=(Choice(wanted=wanted, plan=plan),) if wanted is not None else ())
+
+
+class Lend(msgspec.Struct, frozen=True):
+    """Somebody needs the card until then; what is wanted now comes back after it."""
+
+    until: float
+    until_unix: float
+
+
+class GiveBack(msgspec.Struct, frozen=True):
+    """What rests shall come back now."""
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """What rested when the daemon ended goes on resting."""
+
+    wanted: Wanted
+    resting: Resting
+
+
+class InUse(msgspec.Struct, frozen=True):
+    """A first request has come to the seat, or its last one is over."""
+
+    busy: bool
+
+
+class Room(msgspec.Struct, frozen=True):
+    """The answer to LookForRoom."""
+
+    wanted: Wanted
+    plan: MemoryPlan
 
 
 class Restart(msgspec.Struct, frozen=True):
@@ -159,6 +221,11 @@ class Tick(msgspec.Struct, frozen=True):
 
 Event = (
     Want
+    | Lend
+    | GiveBack
+    | Rest
+    | InUse
+    | Room
     | Restart
     | Admitted
     | NotAdmitted
@@ -191,6 +258,12 @@ class Reserve(msgspec.Struct, frozen=True):
     """Check the memory against a fresh sample → Admitted | NotAdmitted."""
 
     run_id: str
+    wanted: Wanted
+
+
+class LookForRoom(msgspec.Struct, frozen=True):
+    """Price it against the memory now → Room."""
+
     wanted: Wanted
 
 
@@ -237,5 +310,5 @@ class AwaitRelease(msgspec.Struct, frozen=True):
     run_id: str
 
 
-Effect = Refuse | Reserve | Spawn | AwaitDrain | CutStreams | Stop | Kill | Inspect | AwaitRelease
+Effect = Refuse | Reserve | LookForRoom | Spawn | AwaitDrain | CutStreams | Stop | Kill | Inspect | AwaitRelease
 Step = tuple[SeatState, tuple[Effect, ...]]

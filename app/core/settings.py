@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from app.core.errors import SettingInvalid
@@ -33,6 +34,9 @@ class GatewaySettings(_Group):
         10, ge=1, le=300, description="A waiting stream gets a comment after so long, and again after each such time."
     )
     max_body_bytes: int = Field(64 * 1024**2, ge=1024, le=1024**3, description="Largest request body.")
+    load_on_request: bool = Field(
+        True, description="A request loads a model again that was unloaded because nobody used it."
+    )
     allow_other_accounts: bool = Field(False, description="Let other accounts of this machine use the endpoint.")
     allowed_origins: tuple[str, ...] = Field(
         (), description="Web origins that may call the endpoint, for example http://localhost:3000."
@@ -66,6 +70,25 @@ class SupervisionSettings(_Group):
     restore_last_profile: bool = Field(
         True, description="Load the last wanted profile again after an unexpected end of the service."
     )
+    idle_unload_seconds: float = Field(
+        0,
+        ge=0,
+        le=7 * 24 * 3_600,
+        description="Unload a model that nobody has asked for so long; 0 = never. A request loads it again.",
+    )
+    seats: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,19}$")], ...] = Field(
+        ("main",),
+        min_length=1,
+        max_length=8,
+        description="Seats: one engine runs on each. The first serves every request that names no model of another one.",
+    )
+
+    @field_validator("seats")
+    @classmethod
+    def _each_once(cls, seats: tuple[str, ...]) -> tuple[str, ...]:
+        if seats[0] != "main" or len(set(seats)) != len(seats):
+            raise ValueError('the first seat is "main", and each name stands there once')
+        return seats
 
 
 class LibrarySettings(_Group):

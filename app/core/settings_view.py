@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import annotated_types
@@ -15,6 +15,7 @@ from app.core.settings import Settings
 
 # What a running daemon can take over at once; all else is used from its next start.
 APPLIED_AT_ONCE = ("memory.", "supervision.", "library.")
+NOT_AT_ONCE = ("supervision.seats",)  # of these groups
 
 
 def fields_of(settings: Settings, environment: Mapping[str, str]) -> tuple[SettingField, ...]:
@@ -92,3 +93,12 @@ def changed(values: Mapping[str, Any], change: Mapping[str, object]) -> dict[str
         key = f"{group}.{'.'.join(str(part) for part in first['loc'])}"
         raise SettingInvalid(f"{key}: {first['msg']}.", "The setting keeps its old value.") from error
     return {group: entries for group, entries in after.items() if entries}
+
+
+def without(keys: Sequence[str], settings: Settings, kept_from: Settings) -> Settings:
+    """`settings` with these keys ("group.name") as they are in `kept_from`."""
+    for key in keys:
+        group, _, name = key.partition(".")
+        values = getattr(settings, group).model_copy(update={name: getattr(getattr(kept_from, group), name)})
+        settings = settings.model_copy(update={group: values})
+    return settings

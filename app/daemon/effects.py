@@ -12,13 +12,15 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from app.core import seat as step
-from app.core.advance import does_not_fit
 from app.core.diagnosis import diagnose
-from app.core.errors import EngineRoomError
+from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
+from app.core.ledger import HOST, Ledger, without
 from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled
 from app.core.memory.plan_types import MemoryPlan
+from app.core.profile_set import fallbacks_of
 from app.core.release import expected_from, holders, released
 from app.core.seat import Budgets, SeatState, Wanted
+from app.core.seat_words import does_not_fit
 from app.core.settings import Settings
 from app.core.snapshot import DriverState, Gpus
 from app.daemon import processes
@@ -53,7 +55,7 @@ class Parts(NamedTuple):
     database: Database
     events: EventLog
     book: RunBook
-    runs_folder: Path
+    ledger: Ledger
     clock: Callable[[], float]
 
 
@@ -62,11 +64,13 @@ class Effects:
 
     def __init__(
         self,
+        seat: str,
         parts: Parts,
         state: Callable[[], SeatState],
         budgets: Callable[[], Budgets],
         tell: Callable[[step.Event], None],
     ) -> None:
+        self._seat = seat
         self._parts = parts
         self._state = state
         self._budgets = budgets
@@ -75,18 +79,70 @@ class Effects:
 
     # --- prices ---
 
-    async def priced(self, wanted: Wanted) -> tuple[Prepared, MemoryPlan]:
-        gpus = await self._parts.sampler.fresh()
-        prepared = self._prepare(wanted, gpus, self._leaving_bytes(gpus))
-        return prepared, prepared.plan
+    async def choices(self, wanted: Wanted) -> tuple[step.Choice, ...]:
+        """The wish and its fallbacks, each priced now or with why it cannot be loaded at all. What is wrong with the wish
+        itself is raised: UnknownProfile, SettingInvalid, …"""
+        held, gpus = await self._held_beside(), await self._parts.sampler.fresh()
+        first, *others = self._chain(wanted)
+        found = []
+        for each in (first, *others):
+            try:
+                prepared = self._prepare(each, gpus, held, self._leaving_bytes(gpus))
+                found.append(step.Choice(wanted=each, plan=prepared.plan))
+            except EngineRoomError as error:
+                if each is first and not isinstance(error, ModelMissing | EngineNotInstalled):
+                    raise
+                if each is first and not others:
+                    raise
+                found.append(step.Choice(wanted=each, failure=failure_of(error, each.profile_id, "reserving")))
+        return tuple(found)
 
-    def _prepare(self, wanted: Wanted, gpus: Gpus, leaving_bytes: Mapping[str, int]) -> Prepared:
+    def unpriced(self, wanted: Wanted) -> tuple[step.Choice, ...]:
+        """The wish and its fallbacks, to be looked at when they are to be loaded; raises nothing."""
+        try:
+            return tuple(step.Choice(wanted=each) for each in self._chain(wanted))
+        except EngineRoomError:
+            return (step.Choice(wanted=wanted),)
+
+    def _chain(self, wanted: Wanted) -> tuple[Wanted, ...]:
+        card = self._parts.library.card(wanted.profile_id, wanted.as_run)
+        wanted = replace(wanted, profile_id=card.profile.id)  # an alias is only another way to say it
+        names = fallbacks_of(card.profile.id, self._parts.library.profiles)
+        return (wanted, *(Wanted(profile_id=name) for name in names))
+
+    async def price(self, wanted: Wanted) -> MemoryPlan:
+        held, gpus = await self._held_beside(), await self._parts.sampler.fresh()
+        return self._prepare(wanted, gpus, held, self._leaving_bytes(gpus)).plan
+
+    def _prepare(self, wanted: Wanted, gpus: Gpus, held: Held, leaving_bytes: Mapping[str, int]) -> Prepared:
+        """Priced against what is really free: less what other seats' loads have been promised and not yet taken (I4)."""
         card, profile, installation = self._parts.preparation.resolve(wanted)
         ours = tuple(self._parts.book.prepared)
-        plan = self._parts.preparation.plan(card, profile, installation, gpus, leaving_bytes, ours)
+        held = {run: {**held.get(run, {}), **held_by(run, gpus)} for run in self._parts.ledger.runs_beside(self._seat)}
+        free = without(gpus, self._parts.ledger.outstanding(self._seat, gpus, held))
+        plan = self._parts.preparation.plan(card, profile, installation, free, leaving_bytes, ours)
         prepared = Prepared(card, profile, installation, plan)
         prepared.before = gpus
         return prepared
+
+    async def _held_beside(self) -> Held:
+        """What the other seats' runs hold of main memory; asked before the sample, so that it is rather too little."""
+        found = {}
+        for run_id in self._parts.ledger.runs_beside(self._seat):
+            prepared = self._parts.book.prepared.get(run_id)
+            if prepared is not None and prepared.handle is not None:
+                found[run_id] = {HOST: await asyncio.to_thread(_anonymous_bytes, prepared.handle)}
+        return found
+
+    def idle_unload_seconds(self) -> float:
+        """How long the present model may be idle, by its profile as it is now and else by the setting; 0 = for ever."""
+        phase = self._state().phase
+        profile_id = phase.profile_id if isinstance(phase, Ready) else ""
+        profile = self._parts.library.profiles.get(profile_id)
+        if profile is not None and profile.keep_loaded:
+            return 0.0
+        own = profile.idle_unload_seconds if profile is not None else None
+        return self._parts.settings().supervision.idle_unload_seconds if own is None else float(own)
 
     # --- what the decision asks for ---
 
@@ -95,6 +151,8 @@ class Effects:
         match effect:
             case step.Reserve(run_id, wanted):
                 self._tasks.start(self._reserve(run_id, wanted), f"reserve {run_id}")
+            case step.LookForRoom(wanted):
+                self._tasks.start(self._look_for_room(wanted), f"look for room for {wanted.profile_id}")
             case step.Spawn(run_id, _):
                 self._tasks.start(self._spawn(run_id), f"spawn {run_id}")
             case step.AwaitDrain(run_id):
@@ -114,7 +172,8 @@ class Effects:
 
     async def _reserve(self, run_id: str, wanted: Wanted) -> None:
         try:
-            prepared = self._prepare(wanted, await self._parts.sampler.fresh(max_age_seconds=0.0), {})
+            held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
+            prepared = self._prepare(wanted, gpus, held, {})
         except EngineRoomError as error:
             self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))
             return
@@ -123,10 +182,19 @@ class Effects:
             return
         if wanted.override:
             prepared.plan = replace(prepared.plan, overridden=True)
+        if getattr(self._state().phase, "run_id", "") == run_id:  # no wait between the price and the promise
+            needs = {device.device: device.high_bytes for device in prepared.plan.devices}
+            self._parts.ledger.promise(self._seat, run_id, needs)
         self._parts.book.note_environment(prepared.profile.id, prepared.profile.environment)
         prepared.usual_ready_seconds = await self._usual_ready_seconds(wanted.profile_id)
         self._parts.book.prepared[run_id] = prepared
         self._tell(step.Admitted(run_id))
+
+    async def _look_for_room(self, wanted: Wanted) -> None:
+        try:
+            self._tell(step.Room(wanted, await self.price(wanted)))
+        except EngineRoomError as error:  # the next look comes by itself
+            log.info("there is no room for %s yet: %s", wanted.profile_id, error)
 
     async def _usual_ready_seconds(self, profile_id: str) -> float | None:
         try:
@@ -291,6 +359,13 @@ class Effects:
 
     async def close(self) -> None:
         await self._tasks.close()
+
+
+Held = Mapping[str, Mapping[str, int]]  # run → device → bytes
+
+
+def _anonymous_bytes(handle: RunHandle) -> int:
+    return processes.anonymous_bytes([process.pid for process in handle.processes()])
 
 
 def describe(process: processes.ProcessView) -> str:

@@ -57,8 +57,10 @@ class Library:
         self._shelf = shelf or Shelf(paths, self._find_engine)
         self._poll_seconds = poll_seconds
         self._cards: dict[str, ProfileCard] = {}
+        self._profiles: dict[str, Profile] = {}
         self._gpus: Gpus | None = None
         self._leaving: Mapping[str, int] | None = None
+        self._runs_of_seats: Mapping[str, str] | None = None
         self._priced_at: dict[str, int] = {}
         self._look, self._price, self._listed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._scans = asyncio.Lock()
@@ -96,6 +98,11 @@ class Library:
             )
         return found
 
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """All profiles by id, as they are now."""
+        return self._profiles
+
     def merged(self, card: ProfileCard, settings: Mapping[str, Scalar]) -> Profile:
         """The card's profile with `settings` laid over; raises SettingInvalid for one that its engine cannot take."""
         options = {option.name: option for option in FAMILIES[card.profile.engine].options}
@@ -125,12 +132,18 @@ class Library:
             self._price.set()
             return True
 
-    def reprice(self, gpus: Gpus, leaving_bytes: Mapping[str, int] | None = None) -> None:
+    def reprice(
+        self,
+        gpus: Gpus,
+        leaving_bytes: Mapping[str, int] | None = None,
+        runs_of_seats: Mapping[str, str] | None = None,
+    ) -> None:
         """Called at each sample: plans are computed again, a little later and card by card, when memory moved enough.
 
-        `leaving_bytes` is what the loaded model would give back; without it, what our engines hold on the cards.
+        `leaving_bytes` is what the loaded model would give back; without it, what the run of the profile's own seat
+        holds on the cards (`runs_of_seats`), and without that, what our engines hold.
         """
-        self._gpus, self._leaving = gpus, leaving_bytes
+        self._gpus, self._leaving, self._runs_of_seats = gpus, leaving_bytes, runs_of_seats
         if _moved(self._priced_at, _figures(gpus, leaving_bytes)):
             self._price.set()
 
@@ -170,13 +183,17 @@ class Library:
         """The card priced now; its plan is kept when nothing that anybody would see has changed."""
         if self._gpus is None or not card.available:
             return card
-        now = plan_of(card, self._gpus, self._settings.memory, self._find_engine(card.profile.engine), self._leaving)
+        leaving = self._leaving
+        if leaving is None and self._runs_of_seats is not None:
+            leaving = held_by_engines(self._gpus, only=self._runs_of_seats.get(card.profile.seat, ""))
+        now = plan_of(card, self._gpus, self._settings.memory, self._find_engine(card.profile.engine), leaving)
         if card.plan is not None and not _differs(card.plan, now):
             return card
         return msgspec.structs.replace(card, plan=now)
 
     def _show(self, library: LibrarySlice) -> None:
         self._cards = {card.profile.id: card for card in library.profiles}
+        self._profiles = {profile_id: card.profile for profile_id, card in self._cards.items()}
         if library != self.current:
             self.current = library
             self._publish(library)
@@ -213,9 +230,12 @@ def plan_of(
     )
 
 
-def held_by_engines(gpus: Gpus) -> dict[str, int]:
-    """Card → bytes that our engines hold there: with one seat, what a switch gives back."""
-    return {gpu.uuid: sum(process.bytes or 0 for process in gpu.processes or () if process.run_id) for gpu in gpus.gpus}
+def held_by_engines(gpus: Gpus, only: str | None = None) -> dict[str, int]:
+    """Card → bytes that our engines hold there, or that one run of ours: what a switch gives back."""
+    return {
+        gpu.uuid: sum(p.bytes or 0 for p in gpu.processes or () if p.run_id and only in (None, p.run_id))
+        for gpu in gpus.gpus
+    }
 
 
 def _figures(gpus: Gpus, leaving_bytes: Mapping[str, int] | None) -> dict[str, int]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from app.core import control
 from app.core.errors import BadRequest
+from app.core.ledger import Ledger
 from app.core.options import Scalar
+from app.core.profile_set import at_start
 from app.core.profiles import Profile
 from app.core.seat import Wanted
 from app.core.settings import Settings
@@ -23,6 +27,7 @@ from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.library import Library
 from app.daemon.preparing import FindEngine, Preparation
+from app.daemon.routing import lent_sentence
 from app.daemon.runbook import RunBook
 from app.daemon.runs import Runs as Custody
 from app.daemon.supervisor import Supervisor
@@ -31,6 +36,8 @@ from app.engines.base import Command, Launch
 from app.engines.registry import FAMILIES
 
 log = logging.getLogger(__name__)
+
+MOST_MINUTES = 24 * 60
 
 
 class Seats:
@@ -68,7 +75,7 @@ class Seats:
             database=database,
             events=events,
             book=self._book,
-            runs_folder=runs_folder,
+            ledger=Ledger(),
             clock=clock,
         )
         began = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
@@ -77,6 +84,7 @@ class Seats:
             for number, name in enumerate(names)
         }
         self._tasks = Tasks(lambda _name, _error: self._lost())
+        gateway.on_use = lambda name, busy: self._seats[name].in_use(busy)
 
     # --- life ---
 
@@ -89,13 +97,16 @@ class Seats:
             self._tasks.start(seat.run(), f"seat {name}")
 
     async def restore(self) -> None:
-        for seat in self._seats.values():
-            await seat.restore()
+        """What was wanted before an unexpected end comes first, then what a profile wants loaded at start."""
+        for name, seat in self._seats.items():
+            if not await seat.restore():
+                first = at_start(name, self._parts.library.profiles.values())
+                if first is not None:
+                    await seat.begin(first)
 
     async def close(self) -> None:
         """Unloads everything and waits until nothing is left."""
-        for seat in self._seats.values():
-            await seat.close()
+        await asyncio.gather(*(seat.close() for seat in self._seats.values()))
         await self._book.close()
         await self._tasks.close()
 
@@ -111,8 +122,15 @@ class Seats:
             )
         return found
 
-    def all(self) -> tuple[Supervisor, ...]:
-        return tuple(self._seats.values())
+    def for_profile(self, profile_id: str, seat: str) -> Supervisor:
+        """The seat that is asked for, else the profile's own; raises UnknownProfile and BadRequest."""
+        return self.of(seat or self._parts.library.card(profile_id).profile.seat)
+
+    async def lend(self, wish: control.Lend) -> str:
+        """Frees a seat's memory for so many minutes; returns the sentence that says until when."""
+        if not 0 < wish.minutes <= MOST_MINUTES:
+            raise BadRequest(f"Memory can be lent for up to {MOST_MINUTES} minutes, not {wish.minutes:g}.")
+        return lent_sentence(await self.of(wish.seat).lend(wish.minutes * 60))
 
     # --- runs ---
 
@@ -127,8 +145,11 @@ class Seats:
         return self._book.secrets_of(run_id)
 
     def live_runs(self) -> tuple[RunView, ...]:
-        runs = (getattr(seat.state.phase, "run_id", "") for seat in self._seats.values())
-        return tuple(view for run in runs if (view := self._book.views.get(run)) is not None)
+        return tuple(view for run in self.runs_of_seats().values() if (view := self._book.views.get(run)) is not None)
+
+    def runs_of_seats(self) -> dict[str, str]:
+        """Seat → the run that is there now, "" where none is."""
+        return {name: getattr(seat.state.phase, "run_id", "") for name, seat in self._seats.items()}
 
     @property
     def anything_wanted(self) -> bool:
@@ -156,6 +177,10 @@ class Seats:
         self._settings = settings
         for seat in self._seats.values():
             seat.take_over()
+
+    def profiles_changed(self) -> None:
+        for seat in self._seats.values():
+            seat.look_again()
 
     def _run_changed(self) -> None:
         """A run's view is shown in its seat too."""

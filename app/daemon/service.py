@@ -21,7 +21,7 @@ from app.core.paths import Paths
 from app.core.redaction import masked_arguments, masked_environment, shown_profile
 from app.core.settings import Settings
 from app.core.settings_table import preset_named
-from app.core.settings_view import APPLIED_AT_ONCE
+from app.core.settings_view import APPLIED_AT_ONCE, NOT_AT_ONCE, without
 from app.core.snapshot import (
     API_VERSION,
     Engines,
@@ -113,7 +113,7 @@ class Service:
         )
         self._desk = ProfileDesk(paths, FAMILIES, self._library.card, self._library.rescan)
         self._seats = Seats(
-            names=("main",),
+            names=settings.supervision.seats,
             settings=settings,
             library=self._library,
             find_engine=lambda family: installations.find(family, paths, environment),
@@ -219,7 +219,7 @@ class Service:
     def _sampled(self, gpus: Gpus) -> None:
         self._board.publish("gpus", gpus)
         self._seats.note(gpus)
-        self._library.reprice(gpus)
+        self._library.reprice(gpus, runs_of_seats=self._seats.runs_of_seats())
 
     def _traffic(self, traffic: Traffic) -> None:
         self._board.publish("traffic", traffic)
@@ -228,6 +228,7 @@ class Service:
         """A profile may hold keys: the slice that everybody sees has them masked, the library's own cards do not (I18)."""
         shown = tuple(replace(card, profile=shown_profile(card.profile)) for card in library.profiles)
         self._board.publish("library", replace(library, profiles=shown))
+        self._seats.profiles_changed()
         self._publish_engines()  # one may have been installed or removed meanwhile
 
     def _storage_trouble(self, trouble: str) -> None:
@@ -301,7 +302,9 @@ class Service:
 
     async def want(self, wish: control.Want) -> control.Accepted:
         wish = self._with_preset(wish)
-        profile = await self._seats.of(wish.seat).want(wish.profile, wish.settings, wish.override)
+        profile = await self._seats.for_profile(wish.profile, wish.seat).want(
+            wish.profile, wish.settings, wish.override
+        )
         return control.Accepted(note=f"{profile} is loading.", profile=profile)
 
     async def unload(self, wish: control.Unload) -> control.Accepted:
@@ -312,9 +315,16 @@ class Service:
         await self._seats.of(wish.seat).restart()
         return control.Accepted(note="The model is being loaded again.")
 
+    async def lend(self, wish: control.Lend) -> control.Accepted:
+        return control.Accepted(note=await self._seats.lend(wish))
+
+    async def give_back(self, wish: control.Unload) -> control.Accepted:
+        profile = await self._seats.of(wish.seat).give_back()
+        return control.Accepted(note=f"{profile} comes back.", profile=profile)
+
     async def plan(self, wish: control.Want) -> MemoryPlan:
         wish = self._with_preset(wish)
-        return await self._seats.of(wish.seat).price(wish.profile, wish.settings)
+        return await self._seats.for_profile(wish.profile, wish.seat).price(wish.profile, wish.settings)
 
     async def command(self, wish: control.CommandOf) -> control.CommandView:
         wish = self._with_preset(wish)
@@ -356,7 +366,7 @@ class Service:
     def _take_over(self, settings: Settings) -> None:
         """What can change while running does; the rest waits for the next start and is shown as waiting."""
         groups = {prefix.rstrip("."): getattr(settings, prefix.rstrip(".")) for prefix in APPLIED_AT_ONCE}
-        self._settings = self._settings.model_copy(update=groups)
+        self._settings = without(NOT_AT_ONCE, self._settings.model_copy(update=groups), kept_from=self._settings)
         self._seats.take_over(self._settings)
         self._library.take_over(self._settings)
         self._publish()

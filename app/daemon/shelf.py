@@ -12,6 +12,7 @@ from app.core.catalog.gguf_facts import model_stem, read_gguf_facts, shards_of
 from app.core.catalog.safetensors import read_folder_facts
 from app.core.errors import ModelError, ProfileInvalid
 from app.core.paths import Paths
+from app.core.profile_set import problems_of
 from app.core.profiles import MAX_PROFILE_BYTES, Profile, parse_profile, profile_from_model, slug
 from app.core.resources import BUILTIN_MODELS, builtin_model, profiles_folder
 from app.core.settings import LibrarySettings, Settings
@@ -71,10 +72,11 @@ class Shelf:
         self._facts = {path: kept for path, kept in self._facts.items() if path in seen.models or path in named}
         cards, clashes = self._cards(profiles, models, named, available)
         found, unreadable = self._found(seen, cards, set(named), available, settings.memory.context_limit_tokens)
+        between = problems_of({card.profile.id: card.profile for card in (*cards.values(), *found)})
         self._last = state
         return Listing(
             cards=(*cards.values(), *found),
-            problems=(*problems, *broken, *clashes, *seen.problems, *unreadable)[:MAX_PROBLEMS],
+            problems=(*problems, *broken, *clashes, *between, *seen.problems, *unreadable)[:MAX_PROBLEMS],
             folders=tuple(str(folder) for folder in folders),
         )
 

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from app.core import seat as step
 from app.core.advance import advance, due
-from app.core.errors import DaemonUnreachable, DoesNotFit, EngineFailed, UnknownProfile
-from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled
+from app.core.errors import DaemonUnreachable, EngineFailed, EngineRoomError, ErrorReport, UnknownProfile, raised_from
+from app.core.lifecycle import (
+    Draining,
+    Failure,
+    Killing,
+    Loading,
+    Ready,
+    Reserving,
+    Spawning,
+    Stalled,
+    StopFailed,
+    Stopping,
+)
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
-from app.core.seat import Budgets, SeatState, Wanted
+from app.core.resting import rest_due
+from app.core.seat import Budgets, Resting, SeatState, Wanted
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, SeatView
 from app.daemon.effects import Effects, Parts
-from app.daemon.gateway import Route
+from app.daemon.routing import route_of
 from app.daemon.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -49,12 +63,13 @@ class Supervisor:
         self._changed = changed
         self._budgets = budgets_from(parts.settings())
         self._tasks = Tasks()
-        self._mailbox: asyncio.Queue[tuple[step.Event, asyncio.Future[Failure | None] | None]] = asyncio.Queue()
+        self._mailbox: asyncio.Queue[tuple[step.Event, asyncio.Future[Said] | None]] = asyncio.Queue()
         self._state = SeatState(run_prefix=run_prefix)
-        self._effects = Effects(parts, lambda: self._state, lambda: self._budgets, self._tell)
+        self._effects = Effects(seat, parts, lambda: self._state, lambda: self._budgets, self._tell)
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._idle_shown = (0.0, 0.0)
         self.view = SeatView(name=seat)
 
     # --- what callers ask ---
@@ -70,21 +85,39 @@ class Supervisor:
         DoesNotFit."""
         self._refuse_when_stopping()
         asked = Wanted(profile_id=profile_id, settings=dict(settings or {}), override=override, as_run=as_run)
-        prepared, plan = await self._effects.priced(asked)
-        wanted = replace(asked, profile_id=prepared.card.profile.id)  # an alias is only another way to say it
-        refusal = await self._ask(step.Want(wanted=wanted, plan=plan))
-        if refusal is not None:
-            raise DoesNotFit(refusal.summary, refusal.advice)
-        return wanted.profile_id
+        said = await self._ask(step.Want(choices=await self._effects.choices(asked)))
+        if said.refusal is not None:
+            raise _error_of(said.refusal)
+        return said.wanted
+
+    async def begin(self, profile_id: str) -> None:
+        """Wants the profile whatever stands in its way: that is then seen as the seat's failure."""
+        await self._ask(step.Want(choices=self._effects.unpriced(Wanted(profile_id=profile_id))))
 
     async def unload(self) -> None:
-        await self._ask(step.Want(wanted=None))
+        await self._ask(step.want(None))
 
     async def restart(self) -> None:
         self._refuse_when_stopping()
-        refusal = await self._ask(step.Restart())
-        if refusal is not None:
-            raise UnknownProfile(refusal.summary, refusal.advice)
+        self._raise(await self._ask(step.Restart()))
+
+    async def lend(self, seconds: float) -> float:
+        """Frees the memory for so long; returns until when (Unix seconds). Raises UnknownProfile when nothing is loaded."""
+        self._refuse_when_stopping()
+        until_unix = time.time() + seconds
+        self._raise(await self._ask(step.Lend(self._parts.clock() + seconds, until_unix)))
+        return until_unix
+
+    async def give_back(self) -> str:
+        """What rests comes back now; returns its profile. Raises UnknownProfile when nothing rests."""
+        self._refuse_when_stopping()
+        said = await self._ask(step.GiveBack())
+        self._raise(said)
+        return said.wanted
+
+    def _raise(self, said: Said) -> None:
+        if said.refusal is not None:
+            raise _error_of(said.refusal)
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping:
@@ -92,18 +125,25 @@ class Supervisor:
 
     async def price(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> MemoryPlan:
         """The plan of a load as it would be admitted now, with the leaving model credited; starts nothing."""
-        _, plan = await self._effects.priced(Wanted(profile_id=profile_id, settings=dict(settings or {})))
-        return plan
+        return await self._effects.price(Wanted(profile_id=profile_id, settings=dict(settings or {})))
 
-    async def restore(self) -> None:
-        """After an unexpected end of the daemon: wants again what was wanted."""
-        kept = await self._parts.database.recall(f"wanted:{self.seat}")
-        if kept is None or not self._parts.settings().supervision.restore_last_profile:
-            return
-        wanted = wanted_from(kept)
-        if wanted is not None:
+    async def restore(self) -> bool:
+        """After an unexpected end of the daemon: wants again what was wanted; what was lent before any end goes on being
+        lent, and the time that has passed counts. Returns whether there was something."""
+        text = await self._parts.database.recall(f"wanted:{self.seat}")
+        kept = kept_from(text) if text is not None else None
+        if kept is None or not (self._parts.settings().supervision.restore_last_profile or kept.resting == "lent"):
+            return False
+        wanted = Wanted(profile_id=kept.profile_id, settings=kept.settings, override=kept.override, as_run=kept.as_run)
+        if kept.resting:
+            log.info("%s goes on resting (%s)", wanted.profile_id, kept.resting)
+            left = (kept.until_unix or 0.0) - time.time()
+            until = None if kept.resting == "idle" else self._parts.clock() + max(0.0, left)
+            await self._ask(step.Rest(wanted, Resting(reason=kept.resting, until=until, until_unix=kept.until_unix)))
+        else:
             log.info("loading %s again: it was wanted when the service ended", wanted.profile_id)
-            await self._ask(step.Want(wanted=wanted))
+            await self._ask(step.Want(choices=self._effects.unpriced(wanted)))
+        return True
 
     @property
     def state(self) -> SeatState:
@@ -113,6 +153,15 @@ class Supervisor:
     def take_over(self) -> None:
         """Budgets and limits may change while running: the next decision uses them."""
         self._budgets = budgets_from(self._parts.settings())
+        self.look_again()
+
+    def look_again(self) -> None:
+        """What a profile or a setting says of idle models may have changed."""
+        self._tell(step.Tick())
+
+    def in_use(self, busy: bool) -> None:
+        """The gateway: a first request has come, or the last one is over."""
+        self._tell(step.InUse(busy))
 
     def note(self, gpus: Gpus) -> None:
         self._effects.note(gpus)
@@ -131,8 +180,8 @@ class Supervisor:
                 if reply is not None and not reply.done():
                     reply.set_exception(EngineFailed("Engine Room made a mistake.", "Its own log has the details."))
 
-    async def _next(self) -> tuple[step.Event, asyncio.Future[Failure | None] | None]:
-        at = due(self._state, self._budgets)
+    async def _next(self) -> tuple[step.Event, asyncio.Future[Said] | None]:
+        at = due(self._state, self._budgets_now())
         if at is None:
             return await self._mailbox.get()
         try:
@@ -140,9 +189,9 @@ class Supervisor:
         except TimeoutError:
             return step.Tick(), None
 
-    def _step(self, event: step.Event, reply: asyncio.Future[Failure | None] | None) -> None:
+    def _step(self, event: step.Event, reply: asyncio.Future[Said] | None) -> None:
         before = self._state
-        self._state, effects = advance(before, event, self._parts.clock(), self._budgets)
+        self._state, effects = advance(before, event, self._parts.clock(), self._budgets_now())
         moved = type(before.phase) is not type(self._state.phase)
         if moved:
             self._moved(before, event)
@@ -154,12 +203,18 @@ class Supervisor:
                 self._effects.do(effect)
         if moved:
             self._parts.events.done()
-        if self._state.wanted != before.wanted:
-            self._tasks.start(self._remember(self._state.wanted), f"remember what seat {self.seat} wants")
-        if self._state != before:
+        if (self._state.wanted, self._state.resting) != (before.wanted, before.resting):
+            self._tasks.start(self._remember(kept_json(self._state)), f"remember what seat {self.seat} wants")
+        phase = self._state.phase
+        self._parts.ledger.keep(self.seat, phase.run_id if isinstance(phase, MAY_TAKE_MEMORY) else None)
+        if self._state != before or isinstance(event, step.Tick):
             self.publish()
         if reply is not None and not reply.done():
-            reply.set_result(refusal)
+            wanted = self._state.wanted
+            reply.set_result(Said(refusal, wanted.profile_id if wanted is not None else ""))
+
+    def _budgets_now(self) -> Budgets:
+        return replace(self._budgets, idle_unload_seconds=self._effects.idle_unload_seconds())
 
     def _moved(self, before: SeatState, event: step.Event) -> None:
         source, target = type(before.phase).__name__, type(self._state.phase).__name__
@@ -167,18 +222,19 @@ class Supervisor:
         log.info("seat %s: %s → %s (%s) %s", self.seat, source, target, type(event).__name__, run_id)
         if isinstance(self._state.phase, Ready) and isinstance(before.phase, Loading):
             self._effects.became_ready(run_id)
+            self._parts.ledger.settle(self.seat, run_id, self._parts.clock())
         self._effects.stop_watching(run_id)
         self._parts.events.transition(self.seat, source, target, type(event).__name__, run_id)
 
-    async def _remember(self, wanted: Wanted | None) -> None:
+    async def _remember(self, kept: str | None) -> None:
         """What is wanted must be known after a crash. A full disk must not stop a switch: it is only not remembered."""
         try:
-            await self._parts.database.remember(f"wanted:{self.seat}", wanted_json(wanted) if wanted else None)
+            await self._parts.database.remember(f"wanted:{self.seat}", kept)
         except Exception as error:
             log.warning("what is wanted could not be remembered: %s", error)
 
-    async def _ask(self, event: step.Event) -> Failure | None:
-        reply: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
+    async def _ask(self, event: step.Event) -> Said:
+        reply: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
         self._mailbox.put_nowait((event, reply))
         return await reply
 
@@ -188,7 +244,7 @@ class Supervisor:
     # --- telling ---
 
     def publish(self) -> None:
-        state = self._state
+        state, resting = self._state, self._state.resting
         run_id = getattr(state.phase, "run_id", None)
         self.view = SeatView(
             name=self.seat,
@@ -198,51 +254,31 @@ class Supervisor:
             previous=state.previous.profile_id if state.previous else None,
             notice=state.notice,
             last_failure=state.last_failure,
+            lent_until_unix=resting.until_unix if resting is not None else None,
+            idle_unload_at_unix=self._idle_unload_at_unix(),
+            resting=resting.reason if resting is not None else "",
         )
-        self._parts.gateway.set_route(self._route())
+        self._parts.gateway.set_route(route_of(self.seat, state, self._parts))
         self._changed()
         if state.wanted is None and not run_id:
             self._idle.set()
         else:
             self._idle.clear()
 
-    def _route(self) -> Route:
-        """What the gateway may do with requests for this seat now; it routes only by (run, Ready)."""
-        state, phase = self._state, self._state.phase
-        wanted = state.wanted or state.serving
-        profile_id = wanted.profile_id if wanted else ""
-        if isinstance(phase, Ready | Stalled):
-            prepared = self._parts.book.prepared[phase.run_id]
-            return Route(
-                seat=self.seat,
-                state="ready",
-                profile_id=prepared.profile.id,
-                run_id=phase.run_id,
-                title=prepared.profile.title,
-                aliases=prepared.profile.aliases,
-                endpoint=phase.endpoint,
-                traits=prepared.family.traits,
-                api_key=prepared.launch.api_key if prepared.launch else "",
-            )
-        run_id = getattr(phase, "run_id", "")
-        if state.wanted is not None:
-            eta = phase.eta_seconds if isinstance(phase, Loading) else None
-            reason = f"{profile_id} is loading."
-            return Route(
-                seat=self.seat,
-                state="draining" if isinstance(phase, Draining) else "loading",
-                profile_id=profile_id,
-                run_id=run_id,
-                reason=reason,
-                eta_seconds=eta,
-            )
-        failure = state.last_failure
-        reason = failure.summary if failure else "No model is loaded."
-        return Route(seat=self.seat, state="none", profile_id="", run_id=run_id, reason=reason)
+    def _idle_unload_at_unix(self) -> float | None:
+        """The wall clock's time of it, the same one for as long as the moment is the same."""
+        at = rest_due(self._state, self._budgets_now()) if isinstance(self._state.phase, Ready) else None
+        if at is None:
+            return None
+        if self._idle_shown[0] != at:
+            self._idle_shown = (at, time.time() + at - self._parts.clock())
+        return self._idle_shown[1]
 
     async def close(self) -> None:
         """Unloads and waits until nothing is left; the wish is forgotten, for this end is asked for."""
         self._stopping = True
+        lent = self._state.resting is not None and self._state.resting.reason == "lent"
+        kept = kept_json(self._state) if lent else None  # a lending is a promise: its model comes back after any end
         budgets = self._budgets
         seconds = (
             budgets.drain_seconds + budgets.stop_grace_seconds + budgets.kill_seconds + budgets.vram_return_seconds
@@ -251,7 +287,7 @@ class Supervisor:
             async with asyncio.timeout(seconds + 5):
                 await self.unload()
                 await self._idle.wait()
-        await self._remember(None)
+        await self._remember(kept)
         await self._tasks.settle()
         await self._effects.close()
         await self._tasks.close()
@@ -259,13 +295,40 @@ class Supervisor:
 
 # --- small decisions -------------------------------------------------------------------------------------------------
 
-
-def wanted_json(wanted: Wanted) -> str:
-    return msgspec.json.encode(wanted).decode()
+MAY_TAKE_MEMORY = (Reserving, Spawning, Loading, Ready, Stalled, Draining, Stopping, Killing, StopFailed)
 
 
-def wanted_from(text: str) -> Wanted | None:
+class Said(NamedTuple):
+    """What the seat says to an event: why not, and what it wants now."""
+
+    refusal: Failure | None
+    wanted: str
+
+
+class Kept(Wanted, frozen=True, kw_only=True):
+    """What is wanted, as it is kept for the next start."""
+
+    resting: Literal["", "idle", "lent", "memory"] = ""
+    until_unix: float | None = None
+
+
+def kept_json(state: SeatState) -> str | None:
+    if state.wanted is None:
+        return None
+    kept = Kept(**msgspec.structs.asdict(state.wanted))
+    if state.resting is not None:
+        kept = replace(kept, resting=state.resting.reason, until_unix=state.resting.until_unix)
+    return msgspec.json.encode(kept).decode()
+
+
+def kept_from(text: str) -> Kept | None:
     try:
-        return msgspec.json.decode(text, type=Wanted)
+        return msgspec.json.decode(text, type=Kept)
     except msgspec.DecodeError:
         return None
+
+
+def _error_of(refusal: Failure) -> EngineRoomError:
+    if refusal.kind == "nothing_loaded":
+        return UnknownProfile(refusal.summary, refusal.advice)
+    return raised_from(ErrorReport(kind=refusal.kind, summary=refusal.summary, advice=refusal.advice))

@@ -48,7 +48,7 @@ class Seat:
         return getattr(self.state.phase, "run_id", "")
 
     def want(self, wanted: Wanted | None, plan: MemoryPlan | None = None) -> Seat:
-        return self(step.Want(wanted=wanted, plan=plan))
+        return self(step.want(wanted, plan))
 
     def loading(self, wanted: Wanted) -> Seat:
         self.want(wanted)
@@ -246,11 +246,11 @@ def test_every_phase_that_can_last_has_a_wake() -> None:
     seat = Seat()
     seen = {}
     for event in (
-        lambda: step.Want(wanted=A),
+        lambda: step.want(A),
         lambda: step.Admitted(seat.run),
         lambda: step.Spawned(seat.run),
         lambda: step.Answered(seat.run, AT),
-        lambda: step.Want(wanted=B),
+        lambda: step.want(B),
         lambda: step.Drained(seat.run),
         lambda: step.Tick(),
         lambda: step.Ended(seat.run),

@@ -65,7 +65,7 @@ class SeatWalk(RuleBasedStateMachine):
 
     @rule(wanted=st.none() | PROFILES)
     def somebody_wants(self, wanted: Wanted | None) -> None:
-        self.play(step.Want(wanted=wanted))
+        self.play(step.want(wanted))
 
     @rule()
     def somebody_restarts(self) -> None:

@@ -46,6 +46,10 @@ class Admission:
     def granted(self) -> int:
         return len(self._state.granted)
 
+    @property
+    def in_use(self) -> bool:
+        return scheduling.in_use(self._state)
+
     def in_flight(self, run_id: str) -> int:
         return scheduling.in_flight(self._state, run_id)
 
@@ -121,6 +125,11 @@ class Admission:
             case Why.NO_MODEL:
                 what = reason or "No model is loaded."
                 message, kind = f"{what} Load one in Engine Room, or with `engine-room load NAME`.", "no_model_loaded"
+            case Why.LENT:
+                message, kind = (
+                    f"{reason} Ask again then, or take it back with `engine-room lend --return`.",
+                    "memory_lent",
+                )
             case Why.LOADING:
                 what = reason or "The model is still loading."
                 message = f"{what} The request waited {limits.loading_wait_seconds:.0f} s for it; try again later."

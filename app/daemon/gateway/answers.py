@@ -86,3 +86,13 @@ def model_list(names: list[str]) -> web.Response:
     """OpenAI's list. With no model it is empty and 200: a client's connection test shall succeed, as it does with
     other local servers, and its menu show that there is nothing to choose."""
     return from_json({"object": "list", "data": [model_object(name) for name in names]})
+
+
+def models_in(body: bytes) -> list[dict[str, object]]:
+    """The entries of an engine's list; none when it is no such list."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    data = value.get("data") if isinstance(value, dict) else None
+    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []

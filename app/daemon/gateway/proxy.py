@@ -16,10 +16,11 @@ from aiohttp import web
 from app.core.counting import Counts, StreamCounter, whole_answer
 from app.core.settings import GatewaySettings
 from app.core.snapshot import RequestView
-from app.daemon.gateway.admission import Admission, Ticket
+from app.daemon.gateway.admission import Ticket
 from app.daemon.gateway.answers import NO_STORE, Refused
 from app.daemon.gateway.asks import Ask, Holding, Share, read_body, read_json
 from app.daemon.gateway.assemble import Assembly
+from app.daemon.gateway.lanes import Lanes
 from app.daemon.gateway.paths import ASSEMBLED, EnginePath
 from app.daemon.gateway.traffic import Ledger
 from app.daemon.gateway.upstream import Upstream, returned_headers
@@ -99,15 +100,13 @@ class Proxy:
         self,
         settings: GatewaySettings,
         clock: Callable[[], float],
-        admission: Admission,
+        lanes: Lanes,
         ledger: Ledger,
-        upstream_of: Callable[[str], Upstream | None],
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._admission = admission
+        self._lanes = lanes
         self._ledger = ledger
-        self._upstream_of = upstream_of
         self._holding = Holding(4 * settings.max_body_bytes)
         self._numbers = itertools.count(1)
         self._progress_told: dict[str, float] = {}
@@ -149,12 +148,13 @@ class Proxy:
     async def _admitted(self, exchange: Exchange, ask: Ask, where: EnginePath) -> Upstream:
         """Waits for a place at a ready engine; a stream that waits long is kept open by comments."""
         while True:
-            ticket = exchange.ticket = self._admission.arrive()
+            lane = self._lanes.of(ask.values.get("model") if ask.values is not None else None)
+            ticket = exchange.ticket = lane.admission.arrive()
             if not ticket.granted.done() and ask.stream and where.generates:
                 while not (await asyncio.wait({ticket.granted}, timeout=self._settings.keepalive_after_seconds))[0]:
                     await self._keep_open(exchange)
             run_id = await ticket.granted
-            upstream = self._upstream_of(run_id)
+            upstream = self._lanes.upstream(run_id)
             if upstream is not None:
                 exchange.run_id, exchange.model = run_id, upstream.route.profile_id
                 exchange.headers["X-Engine-Room-Run"] = run_id  # whose manifest says what made the answer

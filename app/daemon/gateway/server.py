@@ -10,21 +10,22 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import msgspec
 from aiohttp import web
 
-from app.core.scheduling import Limits, Phase, RouteChanged
+from app.core.scheduling import Limits
 from app.core.settings import GatewaySettings
 from app.core.snapshot import RequestView, Traffic
 from app.daemon.gateway import answers
-from app.daemon.gateway.admission import Admission
 from app.daemon.gateway.answers import Refused
 from app.daemon.gateway.checks import Rules, bad_framing, cors_headers, not_found, other_account, preflight_headers
 from app.daemon.gateway.connections import HEAD_SECONDS, Connection, Connections
+from app.daemon.gateway.lanes import Lane, Lanes
 from app.daemon.gateway.paths import OWN, POSTS, methods_of, model_asked, split_target
 from app.daemon.gateway.proxy import Proxy
 from app.daemon.gateway.traffic import Ledger
-from app.daemon.gateway.upstream import Route, Upstream, returned_headers
+from app.daemon.gateway.upstream import Route, returned_headers
 from app.daemon.processes import listener_owner
 from app.daemon.tasks import Tasks
 
@@ -57,21 +58,16 @@ class Gateway:
         self._clock = clock
         self._head_seconds = head_seconds
         self._ledger = Ledger(clock, publish, on_finished)
-        self._admission = Admission(
-            Limits(
-                concurrency=settings.concurrency,
-                queue_length=settings.queue_length,
-                loading_wait_seconds=settings.loading_wait_seconds,
-                queue_wait_seconds=settings.loading_wait_seconds + settings.request_timeout_seconds,
-            ),
-            clock,
-            self._changed,
-        )
-        self._ledger.watch(lambda: (self._admission.granted, self._admission.queued))
-        self._proxy = Proxy(settings, clock, self._admission, self._ledger, self._ready_upstream)
-        self._route = Route()
-        self._upstreams: dict[str, Upstream] = {}
         self._tasks = Tasks()
+        limits = Limits(
+            concurrency=settings.concurrency,
+            queue_length=settings.queue_length,
+            loading_wait_seconds=settings.loading_wait_seconds,
+            queue_wait_seconds=settings.loading_wait_seconds + settings.request_timeout_seconds,
+        )
+        self._lanes = Lanes(limits, clock, self._ledger.changed, self._tasks)
+        self._ledger.watch(lambda: (self._lanes.granted, self._lanes.queued))
+        self._proxy = Proxy(settings, clock, self._lanes, self._ledger)
         self._rules: Rules | None = None
         self._connections: Connections | None = None
         self._listener: asyncio.Server | None = None
@@ -79,44 +75,31 @@ class Gateway:
     # --- what the supervisor says and asks ---------------------------------------------------------------------------
 
     def set_route(self, route: Route) -> None:
-        """What stands behind the endpoint from now on; called at each change, with everything."""
-        if route == self._route:
-            return
-        self._route = route
-        ready = route.state == "ready" and route.endpoint is not None
-        if ready and route.endpoint is not None:
-            known = self._upstreams.get(route.run_id)
-            if known is None or known.route.endpoint != route.endpoint:
-                if known is not None:
-                    self._tasks.start(known.close(), "close upstream")
-                self._upstreams[route.run_id] = Upstream(route, route.endpoint)
-            else:
-                known.route = route
-        phase = Phase(route.state) if ready or route.state != "ready" else Phase.NONE
-        self._admission.route_changed(
-            RouteChanged(
-                phase=phase,
-                run_id=route.run_id,
-                concurrency=route.traits.concurrency,
-                reason=route.reason,
-                eta_seconds=route.eta_seconds,
-            )
-        )
-        self._drop_upstreams()
+        """What stands behind a seat from now on; called at each change, with everything."""
+        self._lanes.set_route(route)
+
+    @property
+    def on_use(self) -> Callable[[str, bool], None]:
+        """Called with a seat's name when a first request comes to it (True) and when its last one is over (False)."""
+        return self._lanes.on_use
+
+    @on_use.setter
+    def on_use(self, told: Callable[[str, bool], None]) -> None:
+        self._lanes.on_use = told
 
     def in_flight(self, run_id: str) -> int:
-        return self._admission.in_flight(run_id)
+        return self._lanes.in_flight(run_id)
 
     async def drained(self, run_id: str) -> None:
         """Returns when nothing is in flight to that run."""
-        await self._admission.drained(run_id)
+        await self._lanes.drained(run_id)
 
     async def cut(self, run_id: str, reason: str = "The model was unloaded before the answer was complete.") -> None:
         """Ends all that is in flight to that run: streams by an error event, others by an error. Returns when none is."""
         for exchange in [one for one in self._proxy.exchanges if one.run_id == run_id]:
             exchange.cut(reason)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._admission.drained(run_id), CUT_SECONDS)
+            await asyncio.wait_for(self._lanes.drained(run_id), CUT_SECONDS)
 
     def quiet_seconds(self, run_id: str) -> float | None:
         """The longest time since the last token among running answers that had one; None when there is no such answer."""
@@ -169,7 +152,7 @@ class Gateway:
         """Stops listening, refuses who waits, ends what runs with a reason, and lets the connections go."""
         if self._listener is not None:
             self._listener.close()
-        self._admission.close()
+        self._lanes.refuse_all()
         for run_id in {exchange.run_id for exchange in self._proxy.exchanges if exchange.run_id}:
             await self.cut(run_id, "Engine Room is shutting down.")
         if self._connections is not None:
@@ -177,9 +160,7 @@ class Gateway:
             await self._connections.shutdown(1.0)
         if self._listener is not None:
             await self._listener.wait_closed()
-        for upstream in self._upstreams.values():
-            await upstream.close()
-        self._upstreams.clear()
+        await self._lanes.close()
         await self._tasks.close()
         self._ledger.close()
 
@@ -239,44 +220,59 @@ class Gateway:
                 text=self._ledger.metrics(),
                 headers={**answers.NO_STORE, "Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
             )
-        route = self._route
-        names = route.names if route.state != "none" else []
         if path in OWN:
-            return await self._models(request, names)
+            return await self._models(request)
         asked = model_asked(path)
-        if asked in names:
+        if asked is not None and any(asked in lane.route.names for lane in self._lanes.shown()):
             return answers.from_json(answers.model_object(asked))
         raise Refused(404, "That model is not loaded.", code="model_not_found", kind="not_found_error")
 
-    async def _models(self, request: web.BaseRequest, names: list[str]) -> web.StreamResponse:
-        """The engine's own list while it is ready; ours while it is not, or where asking would disturb an answer."""
-        route = self._route
-        upstream = self._ready_upstream(route.run_id)
-        if upstream is None or route.traits.concurrency is not None:
-            return answers.model_list(names[:1])
-        ticket = self._admission.arrive(light=True)
+    async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The engine's own list where one engine is there, byte for byte; of several seats their lists as one."""
+        lanes = self._lanes.shown()
+        if len(lanes) > 1:
+            lists = [await self._list_of(lane, request) for lane in lanes]
+            entries = [answers.models_in(found[1]) if found is not None else [] for found in lists]
+            own = [[answers.model_object(name) for name in lane.route.names[:1]] for lane in lanes]
+            whole = [entry for found, names in zip(entries, own, strict=True) for entry in found or names]
+            return answers.from_json({"object": "list", "data": whole})
+        found = await self._list_of(lanes[0], request) if lanes else None
+        if found is None:
+            return answers.model_list(lanes[0].route.names[:1] if lanes else [])
+        answer, body = found
+        return web.Response(status=answer.status, body=body, headers=returned_headers(answer.headers))
+
+    async def _list_of(self, lane: Lane, request: web.BaseRequest) -> tuple[aiohttp.ClientResponse, bytes] | None:
+        """The engine's own list while it is ready; None while it is not, or where asking would disturb an answer."""
+        upstream = self._lanes.upstream(lane.route.run_id)
+        if upstream is None or lane.route.traits.concurrency is not None:
+            return None
+        ticket = lane.admission.arrive(light=True)
         try:
             await ticket.granted
             async with asyncio.timeout(10):
                 answer = await upstream.ask("GET", "/v1/models", "", request.headers, None)
                 async with answer:
-                    body = await answer.read()
-            return web.Response(status=answer.status, body=body, headers=returned_headers(answer.headers))
+                    return answer, await answer.read()
         except (Refused, TimeoutError, OSError):
-            return answers.model_list(names[:1])
+            return None
         finally:
             ticket.leave()
 
     def _health(self) -> web.Response:
-        """200 only when a request would be answered now, with the same word for the state that the window shows."""
-        route = self._route
-        ready = route.state == "ready"
-        value = {
-            "status": "ok" if ready else route.state,
+        """200 only when a request would be answered now, with the same word for the state that the window shows. A model
+        that rests until somebody asks for it would be: it is loaded then."""
+        lanes = self._lanes.shown()
+        route = next((lane.route for lane in lanes if lane.route.state == "ready"), self._lanes.main.route)
+        answered = route.state in ("ready", "resting")
+        value: dict[str, object] = {
+            "status": "ok" if route.state == "ready" else route.state,
             "model": route.title or route.profile_id or None,
-            "reason": "" if ready else route.reason or "No model is loaded.",
+            "reason": "" if answered else route.reason or "No model is loaded.",
         }
-        return answers.from_json(value, 200 if ready else 503)
+        if len(lanes) > 1:
+            value["seats"] = {lane.route.seat: lane.route.state for lane in lanes}
+        return answers.from_json(value, 200 if answered else 503)
 
     # --- own affairs ---------------------------------------------------------------------------------------------
 
@@ -287,22 +283,6 @@ class Gateway:
             raise other_account()
         if connection.framed_too_much:
             raise bad_framing()
-
-    def _ready_upstream(self, run_id: str) -> Upstream | None:
-        """The pool to that run, only while the route says that it is ready."""
-        route = self._route
-        return self._upstreams.get(run_id) if route.state == "ready" and route.run_id == run_id else None
-
-    def _changed(self) -> None:
-        self._ledger.changed()
-        if len(self._upstreams) > 1 or self._route.state != "ready":
-            self._drop_upstreams()
-
-    def _drop_upstreams(self) -> None:
-        """Connections of a run that is not ready are closed as soon as nothing is in flight on them."""
-        for run_id in list(self._upstreams):
-            if self._ready_upstream(run_id) is None and not self._admission.in_flight(run_id):
-                self._tasks.start(self._upstreams.pop(run_id).close(), "close upstream")
 
 
 def _listen(port: int) -> socket.socket | None:

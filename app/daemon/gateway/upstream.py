@@ -34,7 +34,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """What stands behind the endpoint, whole, as the supervisor says it at each change."""
 
     seat: str = "main"
-    state: Literal["ready", "loading", "draining", "none"] = "none"
+    state: Literal["ready", "loading", "draining", "resting", "lent", "none"] = "none"  # resting: a request wakes it
     profile_id: str = ""
     run_id: str = ""
     title: str = ""
@@ -43,6 +43,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     traits: Traits = Traits()
     reason: str = ""  # a sentence: why nothing is there
     eta_seconds: float | None = None
+    until: float | None = None  # monotonic seconds: when what is lent comes back
     api_key: str = ""  # of the engine, when it was launched with one
 
     @property
