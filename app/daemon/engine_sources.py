@@ -46,6 +46,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     build: tuple[Build, ...]
     extras: tuple[str, ...] = ()
+    smoke: str = "token"  # how it is proved: "token" (the demo model answers) or "import" (it cannot read that model)
     archive_sha256: str = ""  # of the source archive of this version
     cmake_folder: str = ""  # in the archive: where its CMakeLists.txt is
     cmake_targets: tuple[str, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,9 @@ from app.core.paths import Paths
 from app.core.profiles import Profile
 from app.core.snapshot import Gpus, Offer, ProfileCard, Seats
 from app.daemon import processes
+from app.daemon.board import Board
 from app.daemon.caches import cache_folder, caches
-from app.daemon.engine_sources import accelerators_here, offers, source_for, sources
+from app.daemon.engine_sources import Source, accelerators_here, offers, source_for, sources
 from app.daemon.installations import installed
 from app.daemon.job_program import Clearing, Installing, Removing, Trying, known_sources_file
 from app.daemon.jobs import Jobs
@@ -49,19 +51,29 @@ class EngineWork:
         *,
         finder: Finder,
         shelf: Shelf,
-        seats: Callable[[], Seats],
-        gpus: Callable[[], Gpus],
+        board: Board,
     ) -> None:
         self._jobs = jobs
         self._paths, self._environment = paths, environment
         self._finder, self._shelf = finder, shelf
-        self._seats, self._gpus = seats, gpus
+        self._board = board
+
+    def _seats(self) -> Seats:
+        seats = self._board.get("seats")
+        assert isinstance(seats, Seats)
+        return seats
+
+    def _gpus(self) -> Gpus:
+        gpus = self._board.get("gpus")
+        assert isinstance(gpus, Gpus)
+        return gpus
 
     # --- engines
 
     async def install(self, wish: control.Install) -> control.JobStarted:
         """Raises SettingInvalid for what there is not, EngineBusy when an installation of that engine is under way."""
-        source = source_for(wish.family, sources(known_sources_file()), wish.version)
+        file = known_sources_file()
+        source = source_for(wish.family, _sources_of(file, file.stat().st_mtime_ns), wish.version)
         there = tuple(dict.fromkeys(build.accelerator for build in source.build))
         if wish.accelerator and wish.accelerator not in there:
             raise SettingInvalid(
@@ -109,12 +121,6 @@ class EngineWork:
             if run is not None and run.ended_at_unix is None and run.argv and Path(run.argv[0]).is_relative_to(folder):
                 return run.title
         return ""
-
-    def offers(self, _: object = None) -> dict[str, tuple[Offer, ...]]:
-        """What could be installed here, by family."""
-        known = sources(known_sources_file())
-        names = [folder.name for folder, _ in installed(self._paths.engines)]
-        return {family: offers(family, known, accelerators_here(), names) for family in known}
 
     # --- the canary
 
@@ -199,3 +205,17 @@ class EngineWork:
     def _refuse_while(self, kind: str, sentence: str) -> None:
         if self._jobs.running(kind):
             raise EngineBusy(sentence, "Wait until that is over.")
+
+
+def offered(rows: Sequence[Installation]) -> dict[str, tuple[Offer, ...]]:
+    """What could be installed here, by family; `rows` are the installations that there are."""
+    file = known_sources_file()
+    known = _sources_of(file, file.stat().st_mtime_ns)
+    names = [row.id for row in rows if row.source == "ours"]
+    return {family: offers(family, known, accelerators_here(), names) for family in known}
+
+
+@lru_cache(maxsize=2)
+def _sources_of(file: Path, stamp: int) -> dict[str, Source]:
+    """Read again only when the table has changed; the slice is made anew far more often."""
+    return sources(file)

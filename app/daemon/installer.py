@@ -262,7 +262,7 @@ class _Installation:
             why = ended.said[-1].rstrip(".") if ended.said else f"it ended with {ended.exit_code}"
             raise EngineFailed(f"{self._title} does not start here: {why}.")
         for family in record.families:
-            if family in FAMILIES:
+            if family in FAMILIES and self._source.smoke == "token":
                 work.say(f"Asking {self._title} for a token ({FAMILIES[family].title}) …", progress=0.5)
                 smoke_test(installation_of(record, folder, family), self._title, work)
 

@@ -8,8 +8,12 @@ import sys
 import tarfile
 from pathlib import Path
 
+import msgspec
+import tomli_w
+
 from app.daemon.engine_sources import Build, Source
 from tests.rig.engines import PROGRAM
+from tests.rig.home import Home
 from tests.rig.wheels import sha256_of, write_wheel
 
 INTERPRETER = str(Path(sys.executable).resolve())
@@ -77,16 +81,16 @@ def write_standin_wheel(folder: Path, files: dict[str, str] = WORKS, version: st
 CMAKE = """
 cmake_minimum_required(VERSION 3.15)
 project(standin LANGUAGES CXX)
-{more}
 set(out ${{CMAKE_BINARY_DIR}}/bin)
 set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${{out}})
 add_library(standin SHARED standin.cpp)
 add_custom_command(OUTPUT ${{out}}/llama-server
     COMMAND ${{CMAKE_COMMAND}} -E make_directory ${{out}}
-    COMMAND ${{CMAKE_COMMAND}} -E copy ${{CMAKE_SOURCE_DIR}}/llama-server ${{out}}/llama-server
-    DEPENDS llama-server standin)
-add_custom_target(program DEPENDS ${{out}}/llama-server)
-add_custom_target(llama-server DEPENDS program standin)
+    COMMAND ${{CMAKE_COMMAND}} -E copy ${{CMAKE_SOURCE_DIR}}/program.sh ${{out}}/llama-server
+    DEPENDS program.sh)
+add_custom_target(llama-server DEPENDS ${{out}}/llama-server)
+add_dependencies(llama-server standin)
+{more}
 """
 PROGRAM_SCRIPT = f'#!/bin/sh\nexec "{INTERPRETER}" -S -I "{PROGRAM}" --face llama-server "$@"\n'
 BINDING = f"""
@@ -134,7 +138,7 @@ def write_archive(
     files = {
         "engine/CMakeLists.txt": CMAKE.format(more=more_cmake),
         "engine/standin.cpp": cxx,
-        "engine/llama-server": PROGRAM_SCRIPT,
+        "engine/program.sh": PROGRAM_SCRIPT,
         "backend.py": BACKEND.format(version=version, binding=BINDING),
         "pyproject.toml": PYPROJECT.format(version=version),
     }
@@ -163,3 +167,20 @@ def archive_source(archive: Path | None = None, version: str = "0.1", **build_fi
         library_folder="native",
         build=(Build(accelerator="cpu", how="source", needs="a compiler", **build_fields),),  # type: ignore[arg-type]
     )
+
+
+# --- for a daemon ----------------------------------------------------------------------------------------------------
+
+
+def write_table(home: Home, *sources: Source) -> None:
+    """The home's table of engine sources: its daemon, its jobs and its commands install from there."""
+    file = home.folder / "engines.toml"
+    file.write_text(tomli_w.dumps({"engine": [msgspec.to_builtins(source) for source in sources]}), "utf-8")
+    home.environment["ENGINE_ROOM_ENGINE_SOURCES"] = str(file)
+
+
+def pip_finds(home: Home, folder: Path) -> None:
+    """pip of this home is configured with that folder and no index."""
+    settings = home.folder / "config" / "pip" / "pip.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(f"[global]\nno-index = true\nfind-links = {folder}\n", "utf-8")
