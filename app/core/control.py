@@ -24,6 +24,7 @@ POST /control/engines/install Install   → JobStarted | 409 when one runs alrea
 POST /control/engines/remove  EngineOf  → JobStarted | 409 while a run uses it
 POST /control/engines/pin     Pin       → Accepted
 POST /control/engines/add     AddEngine → Accepted (a file or an environment anywhere)
+POST /control/engines/refresh Refresh → Engines, when everything was looked at
 POST /control/engines/canary  Canary    → JobStarted
 POST /control/jobs/cancel     JobOf     → Accepted
 GET  /control/jobs/{id}/log             → text
@@ -157,7 +158,14 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddEngine(msgspec.Struct, frozen=True, kw_only=True):
+    """An absolute path, or one that begins with "~/"; `forget` takes it away again."""
+
     path: str
+    forget: bool = False
+
+
+class Refresh(msgspec.Struct, frozen=True, kw_only=True):
+    """Look for engines now, and ask again those that gave no good answer."""
 
 
 class Canary(msgspec.Struct, frozen=True, kw_only=True):

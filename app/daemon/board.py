@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
@@ -17,6 +17,7 @@ class Board:
         self._values: dict[str, msgspec.Struct] = {name: kind() for name, kind in SLICES.items()}
         self._versions: dict[str, int] = dict.fromkeys(SLICES, 1)
         self._listeners: set[asyncio.Event] = set()
+        self._followers: dict[str, list[Callable[[msgspec.Struct], None]]] = {}
 
     def publish(self, name: str, value: msgspec.Struct) -> None:
         if self._values[name] == value:
@@ -25,6 +26,13 @@ class Board:
         self._versions[name] += 1
         for listener in self._listeners:
             listener.set()
+
+        for follower in self._followers.get(name, ()):
+            follower(value)
+
+    def follow(self, name: str, follower: Callable[[msgspec.Struct], None]) -> None:
+        """`follower` is told each new value of a slice, at once; for parts of the service, which never fall behind."""
+        self._followers.setdefault(name, []).append(follower)
 
     def get(self, name: str) -> msgspec.Struct:
         return self._values[name]

@@ -108,7 +108,17 @@ def _gpus(gpus: Gpus) -> Check:
 
 
 def _engine(view: EngineView) -> Check:
-    summary = f"{view.title} {view.build} at {view.path}" if view.available else f"{view.title} is not installed."
-    return Check(
-        name=f"engine {view.family}", ok=True, summary=summary, advice="" if view.available else view.how_to_get
-    )
+    """Only a pin that leads nowhere is wrong; nobody needs every engine."""
+    name = f"engine {view.family}"
+    if not view.available:
+        return Check(
+            name=name,
+            ok=not view.pinned,
+            summary=f"{view.title} cannot be used." if view.installations else f"{view.title} is not installed.",
+            advice=view.how_to_get,
+        )
+    others = [row for row in view.installations if not row.chosen]
+    broken = next((f"{row.path}: {row.problem}" for row in others if row.problem and row.source != "docker"), "")
+    notes = [f"{len(others)} more beside it." if others else "", broken, view.installations[0].note]
+    advice = " ".join(part for part in notes if part)
+    return Check(name=name, ok=True, summary=f"{view.title} {view.build} at {view.path}.", advice=advice)

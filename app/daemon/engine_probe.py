@@ -28,7 +28,7 @@ from app.daemon.settings_file import write_whole
 from app.engines.base import Installation
 from app.engines.llama_cpp import HOST_SCRIPT
 
-FACTS_FORM = 1  # of the remembered facts: another one is not read
+FACTS_FORM = 2  # of the remembered facts: another one is not read
 PACKAGES = {"llama.cpp": "xllamacpp", "llama-cpp-python": "llama-cpp-python", "vllm": "vllm"}  # family → package
 ANSWER_BYTES = 1024**2  # a real help has 60 KB
 ANSWER_SECONDS = 20.0  # a Python engine imports for seconds on a busy machine, a driver with many cards wakes up slowly
@@ -53,7 +53,7 @@ _HOSTED_DEVICES = (
     "import xllamacpp\n"
     "print('Available devices:')\n"
     "for one in xllamacpp.get_device_info():\n"
-    "    if 'CPU' not in str(one['type']): print(f\"  {one['name']}: {one['description']} (0 MiB)\")\n"
+    "    if 'TYPE_CPU' not in repr(one['type']): print(f\"  {one['name']}: {one['description']} (0 MiB)\")\n"
 )
 
 
@@ -267,7 +267,8 @@ def learn(
             return _of_native(answer("--version"), answer("--help"), lambda: answer("--list-devices"))
         case "llama.cpp":
             started = answer("-I", "-c", _HOSTED_DEVICES)
-            return _of_python(started, answer("-I", str(HOST_SCRIPT), "--help"))
+            facts = _of_python(started, answer("-I", str(HOST_SCRIPT), "--help"))
+            return replace(facts, features=("metrics", "slots", *facts.features))  # our host turns them on
         case "llama-cpp-python":
             libraries = {"LLAMA_CPP_LIB_PATH": installation.library_folder} if installation.library_folder else {}
             started = answer("-I", "-m", "llama_cpp.server", "--help", **libraries)

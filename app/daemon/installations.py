@@ -16,9 +16,10 @@ import msgspec
 from msgspec.structs import replace
 
 from app.core.paths import Paths
+from app.core.profiles import Profile
 from app.core.snapshot import EngineView
 from app.core.values import from_json
-from app.daemon.choosing import choose, effective_pin, engine_views
+from app.daemon.choosing import choose, effective_pin, engine_views, why_none
 from app.daemon.engine_choices import choices_or_none
 from app.daemon.engine_places import builds_in, environments, interpreter_of, is_program, kind_of_environment, on_path
 from app.engines.base import Installation
@@ -72,6 +73,17 @@ def find(family_id: str, paths: Paths, environ: Mapping[str, str], pin: str = ""
             break
     pin = effective_pin(rows, pin, pinned)
     return choose([*rows, *pinned_elsewhere(family_id, pin, environ)], pin)
+
+
+def need(profile: Profile, paths: Paths, environ: Mapping[str, str]) -> Installation:
+    """The installation that a profile is launched with; raises EngineNotInstalled with what to do."""
+    found = find(profile.engine, paths, environ, profile.installation)
+    if found is not None:
+        return found
+    rows = tuple(listed(paths, environ))
+    family_pin = choices_or_none(paths.engine_choices).pins.get(profile.engine, "")
+    pin = effective_pin([row for row in rows if row.family == profile.engine], profile.installation, family_pin)
+    raise why_none(profile.engine, rows, pin, profile.id if profile.installation else "")
 
 
 def pinned_elsewhere(family_id: str, pin: str, environ: Mapping[str, str]) -> tuple[Installation, ...]:

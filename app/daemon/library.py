@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 import msgspec
 
-from app.core.errors import SettingInvalid, UnknownProfile, UnknownRun
+from app.core.errors import EngineNotInstalled, SettingInvalid, UnknownProfile, UnknownRun
 from app.core.memory import plan
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar, problem_with
@@ -35,7 +35,7 @@ FIRST_SCAN_SECONDS = 10.0  # a drive that hangs must not keep the service from s
 MATERIAL_BYTES = 64 * 1024**2  # smaller changes of memory do not make plans worth computing again
 SHOWN_BYTES = 256 * 1024**2  # and smaller changes of a plan's room are not worth sending
 
-FindEngine = Callable[[str], Installation | None]
+FindEngine = Callable[[Profile], Installation]  # raises EngineNotInstalled with what to do
 
 
 class Library:
@@ -52,7 +52,7 @@ class Library:
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._publish = publish
-        self._find_engine = find_engine or (lambda family: installations.find(family, paths, os.environ))
+        self._find_engine = find_engine or (lambda profile: installations.need(profile, paths, os.environ))
         self._settings = settings
         self._shelf = shelf or Shelf(paths, self._find_engine)
         self._poll_seconds = poll_seconds
@@ -186,10 +186,16 @@ class Library:
         leaving = self._leaving
         if leaving is None and self._runs_of_seats is not None:
             leaving = held_by_engines(self._gpus, only=self._runs_of_seats.get(card.profile.seat, ""))
-        now = plan_of(card, self._gpus, self._settings.memory, self._find_engine(card.profile.engine), leaving)
+        now = plan_of(card, self._gpus, self._settings.memory, self._installation_of(card.profile), leaving)
         if card.plan is not None and not _differs(card.plan, now):
             return card
         return msgspec.structs.replace(card, plan=now)
+
+    def _installation_of(self, profile: Profile) -> Installation | None:
+        try:
+            return self._find_engine(profile)
+        except EngineNotInstalled:
+            return None
 
     def _show(self, library: LibrarySlice) -> None:
         self._cards = {card.profile.id: card for card in library.profiles}

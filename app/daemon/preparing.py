@@ -56,7 +56,7 @@ class Prepared:
         return FAMILIES[self.profile.engine]
 
 
-FindEngine = Callable[[str], Installation | None]
+FindEngine = Callable[[Profile], Installation]  # raises EngineNotInstalled with what to do
 
 
 class Preparation:
@@ -81,10 +81,12 @@ class Preparation:
                 problem.summary if problem else f"The model of {profile.id} is not on this machine.",
                 problem.advice if problem else "Put the file there, or choose another profile.",
             )
-        family = FAMILIES[profile.engine]
-        installation = self._find_engine(family.id)
-        if installation is None:
-            raise EngineNotInstalled(f"{family.title} is not installed.", family.how_to_get())
+        installation = self._find_engine(profile)
+        if not os.access(installation.executable, os.X_OK):
+            family = FAMILIES[profile.engine]
+            raise EngineNotInstalled(
+                f"{family.title} was at {installation.executable}, and is not there any more.", family.how_to_get()
+            )
         return card, profile, installation
 
     def plan(

@@ -10,7 +10,7 @@ import msgspec
 from app.core.catalog.facts import ModelFacts
 from app.core.catalog.gguf_facts import model_stem, read_gguf_facts, shards_of
 from app.core.catalog.safetensors import read_folder_facts
-from app.core.errors import ModelError, ProfileInvalid
+from app.core.errors import EngineNotInstalled, ModelError, ProfileInvalid
 from app.core.paths import Paths
 from app.core.profile_set import problems_of
 from app.core.profiles import MAX_PROFILE_BYTES, Profile, parse_profile, profile_from_model, slug
@@ -40,7 +40,7 @@ class Shelf:
     def __init__(
         self,
         paths: Paths,
-        find_engine: Callable[[str], Installation | None],
+        find_engine: Callable[[Profile], Installation],
         shipped: Path | None = None,
         builtin: Callable[[str], Path | None] = builtin_model,
     ) -> None:
@@ -65,13 +65,15 @@ class Shelf:
         for profile in profiles:
             models.setdefault(profile.id, self._model_path(profile))
         named = {path: tuple(stamp_of(part) for part in shards_of(path)) for path in models.values()}
-        available = {family: self._find_engine(family) is not None for family in FAMILIES}
-        state = (files, seen, named, available, settings.library, settings.memory.context_limit_tokens)
+        lacking = {
+            (profile.id, profile.source): self._lacking(profile) for profile in (*profiles, *map(_plain, FAMILIES))
+        }
+        state = (files, seen, named, lacking, settings.library, settings.memory.context_limit_tokens)
         if state == self._last:
             return None
         self._facts = {path: kept for path, kept in self._facts.items() if path in seen.models or path in named}
-        cards, clashes = self._cards(profiles, models, named, available)
-        found, unreadable = self._found(seen, cards, set(named), available, settings.memory.context_limit_tokens)
+        cards, clashes = self._cards(profiles, models, named, lacking)
+        found, unreadable = self._found(seen, cards, set(named), lacking, settings.memory.context_limit_tokens)
         between = problems_of({card.profile.id: card.profile for card in (*cards.values(), *found)})
         self._last = state
         return Listing(
@@ -79,6 +81,13 @@ class Shelf:
             problems=(*problems, *broken, *clashes, *between, *seen.problems, *unreadable)[:MAX_PROBLEMS],
             folders=tuple(str(folder) for folder in folders),
         )
+
+    def _lacking(self, profile: Profile) -> Problem | None:
+        try:
+            self._find_engine(profile)
+        except EngineNotInstalled as error:
+            return Problem(where=profile.source, summary=error.summary, advice=error.advice)
+        return None
 
     # --- profiles ---
 
@@ -141,7 +150,7 @@ class Shelf:
         profiles: Iterable[Profile],
         models: Mapping[str, Path],
         named: Mapping[Path, Stamps],
-        available: Mapping[str, bool],
+        lacking: Mapping[tuple[str, str], Problem | None],
     ) -> tuple[dict[str, ProfileCard], list[Problem]]:
         cards: dict[str, ProfileCard] = {}
         problems = []
@@ -164,7 +173,7 @@ class Shelf:
                 facts = _problem(path, f"There is no model {profile.model!r}.", f"Use {known}, or a file's path.")
             if facts is None:
                 facts = _problem(path, f"{path} is not a model but belongs to one.", "Name the model's own file.")
-            cards[profile.id] = _card(profile, path, facts, available[profile.engine])
+            cards[profile.id] = _card(profile, path, facts, lacking[profile.id, profile.source])
         return cards, problems
 
     # --- models in folders ---
@@ -174,11 +183,11 @@ class Shelf:
         seen: Seen,
         cards: Mapping[str, ProfileCard],
         named: set[Path],
-        available: Mapping[str, bool],
+        lacking: Mapping[tuple[str, str], Problem | None],
         context_limit_tokens: int,
     ) -> tuple[list[ProfileCard], list[Problem]]:
         """A card for each model that no profile names yet; a file that cannot be read is a problem of its own."""
-        engine = next((family for family, there in available.items() if there), DEFAULT_FAMILY)
+        engine = next((family for family in FAMILIES if lacking[family, ENGINE_ITSELF] is None), DEFAULT_FAMILY)
         taken = {name for card in cards.values() for name in (card.profile.id, *card.profile.aliases)}
         used = {_real(path) for path in named}
         found, problems = [], []
@@ -194,7 +203,7 @@ class Shelf:
                 profile = profile_from_model(
                     path, facts, profile_id=profile_id, engine=engine, context_limit_tokens=context_limit_tokens
                 )
-                found.append(_card(profile, path, facts, available[engine]))
+                found.append(_card(profile, path, facts, lacking[engine, ENGINE_ITSELF]))
         return found, problems
 
     def _facts_of(self, path: Path, stamps: Stamps) -> Facts:
@@ -212,15 +221,24 @@ class Shelf:
         return facts
 
 
-def _card(profile: Profile, path: Path, facts: ModelFacts | Problem, engine_available: bool) -> ProfileCard:
+ENGINE_ITSELF = "engine"  # in place of a profile's source
+
+
+def _plain(family: str) -> Profile:
+    """A profile that asks for nothing but an engine."""
+    return Profile(id=family, title=family, engine=family, model="", source=ENGINE_ITSELF)
+
+
+def _card(profile: Profile, path: Path, facts: ModelFacts | Problem, lacking: Problem | None) -> ProfileCard:
+    """`lacking`: why no engine can load it. A model that cannot be read is told first."""
     readable = isinstance(facts, ModelFacts)
     return ProfileCard(
         profile=profile,
         facts=facts if isinstance(facts, ModelFacts) else None,
         model_path=str(path),
         available=readable,
-        engine_available=engine_available,
-        problem=facts if isinstance(facts, Problem) else None,
+        engine_available=lacking is None,
+        problem=facts if isinstance(facts, Problem) else lacking,
     )
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from app.core.errors import SettingInvalid, UnknownProfile
+from app.core.errors import EngineNotInstalled, SettingInvalid, UnknownProfile
 from app.core.memory.plan_types import Verdict
 from app.core.paths import Paths
+from app.core.profiles import Profile
 from app.core.settings import LibrarySettings, Settings
 from app.core.snapshot import DriverState, GpuProcess, Gpus, GpuSample, HostSample, ProfileCard, from_json, to_json
 from app.core.snapshot import Library as LibrarySlice
@@ -55,10 +56,15 @@ class Place:
             self.paths,
             self.settings,
             self.published.append,
-            find_engine=lambda _: self.engine,
-            shelf=Shelf(self.paths, lambda _: self.engine, self.shipped, {"builtin:demo": self.builtin}.get),
+            find_engine=self.find_engine,
+            shelf=Shelf(self.paths, self.find_engine, self.shipped, {"builtin:demo": self.builtin}.get),
             poll_seconds=0.01,
         )
+
+    def find_engine(self, profile: Profile) -> Installation:
+        if self.engine is None:
+            raise EngineNotInstalled("llama.cpp is not installed.", "Install it.")
+        return self.engine
 
     def profile(self, name: str, text: str = "", *, folder: Path | None = None, model: str = "tiny.gguf") -> Path:
         path = (folder or self.paths.profiles) / f"{name}.toml"
@@ -259,6 +265,9 @@ async def test_an_engine_that_is_installed_later_is_noticed(place: Place) -> Non
     place.engine = None
     await place.look()
     assert not place.card("tiny").engine_available
+    problem = place.card("tiny").problem
+    assert problem is not None
+    assert (problem.summary, problem.advice) == ("llama.cpp is not installed.", "Install it.")
     place.engine = ENGINE
     await place.look()
     assert place.card("tiny").engine_available

@@ -15,6 +15,19 @@ from standin.faces import FACES
 from standin.knobs import crash, journal, knob, leave, sleep_for_ever, start_child, write_out
 from standin.web import Connection
 
+# Flags that the help names beside those that the stand-in minds.
+HELP = (
+    "--help",
+    "--version",
+    "--list-devices",
+    "--slots",
+    "--lora",
+    "--mmproj",
+    "--embeddings",
+    "--reranking",
+    "--grammar",
+)
+
 
 class Options:
     """The command line, read as the face's engine would."""
@@ -248,6 +261,14 @@ def main():
         write_out(
             "version: 7000 (standin)\nbuilt with a text editor for x86_64-linux-gnu\n",
             2 if this.face.name == "llama-server" else 1,
+        )
+        return
+    if "--help" in sys.argv:
+        write_out(
+            "".join(
+                f"{flag:<39} as its model has it\n" for flag in sorted({*Options.ALIASES, *Options.SWITCHES, *HELP})
+            ),
+            1,
         )
         return
     if "--list-devices" in sys.argv:
