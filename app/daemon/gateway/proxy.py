@@ -27,8 +27,17 @@ from app.daemon.gateway.upstream import Upstream, returned_headers
 
 WHOLE_BYTES = 1024 * 1024  # an answer up to this size is taken whole, so that a broken one can still become a 502
 EVENT_STREAM = "text/event-stream"
+CHANGED = "X-Engine-Room-Changed"  # says what of a request's body was changed for the engine
 LAST_WORD_SECONDS = 1.0  # how long a client may take to accept the last event of an answer that was cut
 PROGRESS_SECONDS = 0.25
+
+
+def renamed(values: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, str]:
+    """Name → the engine's name for it, of what a body says; a body that says it in the engine's way stays as it is."""
+    if values is None or any(wanted in values for wanted in names.values()):
+        return {}
+    given = next((name for name in names if name in values), None)
+    return {} if given is None else {given: names[given]}
 
 
 class Exchange:
@@ -180,6 +189,10 @@ class Proxy:
         if assembled:
             body = json.dumps({**(ask.values or {}), "stream": True}, ensure_ascii=False).encode()
         path = traits.paths.get(exchange.path, where.engine_path)
+        renames = renamed(ask.values, traits.renames.get(exchange.path, {}))
+        if renames and ask.values is not None:
+            body = json.dumps({renames.get(name, name): value for name, value in ask.values.items()}).encode()
+            exchange.headers[CHANGED] = ", ".join(f"{name} as {wanted}" for name, wanted in renames.items())
         answer = exchange.answer = await upstream.ask("POST", path, query, exchange.request.headers, body)
         if answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
             if assembled:

@@ -297,6 +297,28 @@ async def test_tokenize_is_asked_where_the_engine_has_it(open_gateway) -> None:
         assert [call.target for call in desk.engine.calls] == ["/tokenize", "/extras/tokenize"]
 
 
+@pytest.mark.parametrize(
+    ("renames", "body", "sent", "told"),
+    [
+        ({"content": "input"}, b'{"content":"a","model":"m"}', b'{"input": "a", "model": "m"}', b"content as input"),
+        ({"input": "content", "prompt": "content"}, b'{"prompt":"a"}', b'{"content": "a"}', b"prompt as content"),
+        ({"content": "input"}, b'{ "input":"a" }', b'{ "input":"a" }', b""),
+        ({"content": "input"}, b'{"content":"a", "input":"b"}', b'{"content":"a", "input":"b"}', b""),
+        ({}, b'{ "content":"a" }', b'{ "content":"a" }', b""),
+    ],
+)
+async def test_the_text_to_count_is_called_as_the_engine_calls_it_and_the_answer_says_so(
+    renames, body, sent, told, open_gateway
+) -> None:
+    """One form for all engines; whoever knows the engine's own is let through byte for byte."""
+    async with open_gateway(says(whole(b'{"tokens":[1]}'))) as desk:
+        desk.ready("r2", Traits(renames={"/v1/tokenize": renames}))
+        answer = await ask(desk.port, post("/v1/tokenize", body, desk.port))
+        assert desk.engine.calls[0].body == sent
+        assert answer[1].get("x-engine-room-changed", "").encode() == told
+        assert answer[2] == b'{"tokens":[1]}', "the answer's bytes are the engine's"
+
+
 async def test_an_engine_that_must_stream_is_asked_to_and_its_answer_put_together(open_gateway) -> None:
     """Cancel works with llama-cpp-python only while it streams; the client gets the JSON that it asked for."""
     role = token("").replace(b'"content":""', b'"role":"assistant"')
