@@ -38,15 +38,17 @@ from app.core.snapshot import (
 from app.core.snapshot import (
     Service as ServiceSlice,
 )
-from app.daemon import exporting, installations, processes
+from app.daemon import exporting, processes
 from app.daemon.board import Board
 from app.daemon.control_server import ControlServer
 from app.daemon.database import Database
 from app.daemon.doctor import checks
+from app.daemon.engine_registry import EngineRegistry
 from app.daemon.events import EventLog
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
+from app.daemon.installer import accelerators_here
 from app.daemon.instance import InstanceLock
 from app.daemon.library import Library
 from app.daemon.manifests import Manifests
@@ -105,18 +107,25 @@ class Service:
             self._sampled, self._custody.pids_of_runs, clock, resident_bytes=processes.resident_bytes
         )
         self._gateway = Gateway(settings.gateway, clock, self._traffic)
+        self._engines = EngineRegistry(
+            paths,
+            environment,
+            lambda engines: self._board.publish("engines", engines),
+            accelerators=accelerators_here(),
+        )
+        self._board.follow("seats", self._engines.seats_changed)
         self._library = Library(
             paths,
             settings,
             self._listed,
-            find_engine=lambda family: installations.find(family, paths, environment),
+            find_engine=self._engines.need,
         )
         self._desk = ProfileDesk(paths, FAMILIES, self._library.card, self._library.rescan)
         self._seats = Seats(
             names=settings.supervision.seats,
             settings=settings,
             library=self._library,
-            find_engine=lambda family: installations.find(family, paths, environment),
+            find_engine=self._engines.need,
             sampler=self._sampler,
             custody=self._custody,
             gateway=self._gateway,
@@ -130,7 +139,7 @@ class Service:
         self._manifests = Manifests(
             self._database,
             self._library,
-            find_engine=lambda profile: installations.find(profile.engine, paths, environment),
+            find_engine=self._engines.need,
         )
         self._seats.book.on_kept = self._manifests.note
         self._server = ControlServer(paths.socket, self)
@@ -154,6 +163,7 @@ class Service:
         for leftover in await self._custody.end_leftovers():
             level = logging.INFO if leftover.outcome in ("left_alone", "gone") else logging.WARNING
             log.log(level, "%s", leftover.sentence)
+        await self._engines.start()
         await self._library.start()
         self._tasks.start(self._sampler.run(), "gpu sampler")
         await self._seats.start()
@@ -193,6 +203,7 @@ class Service:
             self._gateway,
             self._server,
             self._library,
+            self._engines,
             self._sampler,
             self._custody,
             self._manifests,
@@ -229,7 +240,6 @@ class Service:
         shown = tuple(replace(card, profile=shown_profile(card.profile)) for card in library.profiles)
         self._board.publish("library", replace(library, profiles=shown))
         self._seats.profiles_changed()
-        self._publish_engines()  # one may have been installed or removed meanwhile
 
     def _storage_trouble(self, trouble: str) -> None:
         if trouble:
@@ -251,10 +261,6 @@ class Service:
                 settings=self._settings.model_dump(),
             ),
         )
-
-    def _publish_engines(self) -> None:
-        families = installations.views(self._paths, self._environment)
-        self._board.publish("engines", Engines(families=families))
 
     async def _remember(self) -> None:
         while True:
@@ -347,6 +353,15 @@ class Service:
         profile = await self._seats.of(card.profile.seat).want(card.profile.id, as_run=run.id)
         return control.Accepted(note=f"{profile} is loading as it was in {run.id}.", profile=profile)
 
+    async def pin_engine(self, wish: control.Pin) -> control.Accepted:
+        return await self._engines.pin(wish)
+
+    async def add_engine(self, wish: control.AddEngine) -> control.Accepted:
+        return await self._engines.add(wish)
+
+    async def refresh_engines(self, _: control.Refresh) -> Engines:
+        return await self._engines.refresh()
+
     def history(self) -> History:
         return self._history.view()
 
@@ -398,7 +413,7 @@ class Service:
             checks,
             self._paths,
             gpus,
-            installations.views(self._paths, self._environment),
+            self._engines.slice().families,
             self._gateway_url,
         )
         return control.Report(checks=found)
