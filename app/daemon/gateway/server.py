@@ -21,6 +21,7 @@ from app.daemon.gateway import answers
 from app.daemon.gateway.answers import Refused
 from app.daemon.gateway.checks import Rules, bad_framing, cors_headers, not_found, other_account, preflight_headers
 from app.daemon.gateway.connections import HEAD_SECONDS, Connection, Connections
+from app.daemon.gateway.gauges import watch_kv_cache
 from app.daemon.gateway.lanes import Lane, Lanes
 from app.daemon.gateway.paths import OWN, POSTS, methods_of, model_asked, split_target
 from app.daemon.gateway.proxy import Proxy
@@ -144,6 +145,7 @@ class Gateway:
             notice = f"Port {port} is held by {holder}; the endpoint uses {listening.getsockname()[1]}."
         used = int(listening.getsockname()[1])
         self._rules = Rules(used, self._settings.allowed_origins)
+        self._tasks.start(watch_kv_cache(self._lanes, self._ledger), "kv cache")
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._connections, sock=listening, backlog=256)
         return Bound(url=f"http://{HOST}:{used}/v1", port=used, notice=notice)

@@ -103,6 +103,12 @@ class Ledger:
         if self._on_finished is not None:
             self._on_finished(view)
 
+    def kv_cache(self, usage: float | None) -> None:
+        """How full the engine's cache is (0..1), as it says itself."""
+        if usage != self._traffic.kv_cache_usage:
+            self._traffic = msgspec.structs.replace(self._traffic, kv_cache_usage=usage)
+            self.changed()
+
     def turned_away(self, code: str) -> None:
         """A request was not even looked at; `code` is one of our own error codes."""
         self._turned_away[code] = self._turned_away.get(code, 0) + 1
@@ -143,7 +149,10 @@ class Ledger:
             ("gauge", "generation_tokens_per_second", view.generation_tokens_per_second),
             ("gauge", "requests_running", view.in_flight),
             ("gauge", "requests_waiting", view.queued),
+            ("gauge", "kv_cache_usage", view.kv_cache_usage),
         ):
+            if value is None:
+                continue
             lines += [f"# TYPE engine_room_{name} {kind}", f"engine_room_{name} {value}"]
         lines += self._first_token.lines("engine_room_first_token_seconds")
         lines += self._duration.lines("engine_room_request_duration_seconds")
