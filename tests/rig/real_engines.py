@@ -38,8 +38,9 @@ class RealEngine:
         return write_profile(self.home, name, self.family, self.model, **settings)
 
 
-def write_profile(home: Home, name: str, family: str, model: Path, **settings: object) -> str:
-    profile = {"title": f"The {name} model", "engine": family, "model": str(model), "settings": settings}
+def write_profile(home: Home, name: str, family: str, model: Path, *, seat: str = "main", **settings: object) -> str:
+    title = f"The {name} model"
+    profile = {"title": title, "engine": family, "model": str(model), "seat": seat, "settings": settings}
     (home.paths.profiles / f"{name}.toml").write_text(tomli_w.dumps(profile), "utf-8")
     return name
 
