@@ -178,7 +178,7 @@ def installation_of(record: EngineRecord, folder: Path, family_id: str) -> Insta
 def installed(engines: Path) -> tuple[tuple[Path, EngineRecord], ...]:
     """The finished engine folders, newest first."""
     rows = []
-    for file in engines.glob(f"*/{RECORD}"):
+    for file in engines.glob(f"[!.]*/{RECORD}"):  # one that begins with a dot is still being made, or going
         try:
             rows.append((file.parent, from_json(EngineRecord, file.read_bytes())))
         except (OSError, msgspec.DecodeError):

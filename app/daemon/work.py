@@ -79,9 +79,10 @@ class Work:
     def say(self, detail: str, *, kept: bool = False, progress: float | None = None, **figures: float | None) -> None:
         """Tells at once what is new, and figures of the same thing at most ten times a second."""
         now = time.monotonic()
-        if detail == self._last[0] and now - self._last[1] < SECONDS_BETWEEN_FIGURES and progress != 1.0:
+        what = f"{detail} {bool(figures)}"
+        if what == self._last[0] and now - self._last[1] < SECONDS_BETWEEN_FIGURES and progress != 1.0:
             return
-        self._last = (detail, now)
+        self._last = (what, now)
         share = self._low if progress is None else self._low + (self._high - self._low) * min(1.0, progress)
         news = {"detail": detail, "kept": kept, "progress": round(share, 4), **figures}
         self._tell(msgspec.convert(news, News, strict=False))

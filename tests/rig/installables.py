@@ -4,6 +4,7 @@ What they install is the stand-in engine, so that an installation's last step, a
 """
 
 import io
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -78,20 +79,9 @@ def write_standin_wheel(folder: Path, files: dict[str, str] = WORKS, version: st
 
 # --- from source -----------------------------------------------------------------------------------------------------
 
-CMAKE = """
-cmake_minimum_required(VERSION 3.15)
-project(standin LANGUAGES CXX)
-set(out ${{CMAKE_BINARY_DIR}}/bin)
-set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${{out}})
-add_library(standin SHARED standin.cpp)
-add_custom_command(OUTPUT ${{out}}/llama-server
-    COMMAND ${{CMAKE_COMMAND}} -E make_directory ${{out}}
-    COMMAND ${{CMAKE_COMMAND}} -E copy ${{CMAKE_SOURCE_DIR}}/program.sh ${{out}}/llama-server
-    DEPENDS program.sh)
-add_custom_target(llama-server DEPENDS ${{out}}/llama-server)
-add_dependencies(llama-server standin)
-{more}
-"""
+STEPS = ("compile one", "compile two", "link")
+FAKE_CMAKE = Path(__file__).with_name("fake_cmake.py")
+BASIC_PROGRAMS = ("sh", "nice", "timeout", "env")  # what every machine has
 PROGRAM_SCRIPT = f'#!/bin/sh\nexec "{INTERPRETER}" -S -I "{PROGRAM}" --face llama-server "$@"\n'
 BINDING = f"""
 import os, subprocess, sys
@@ -131,13 +121,10 @@ server = []
 """
 
 
-def write_archive(
-    folder: Path, *, version: str = "0.1", cxx: str = "int standin() { return 1; }\n", more_cmake: str = ""
-) -> Path:
-    """`llama_cpp_python-VERSION.tar.gz` in `folder`; `cxx` is what is compiled."""
+def write_archive(folder: Path, *steps: str, version: str = "0.1") -> Path:
+    """`llama_cpp_python-VERSION.tar.gz` in `folder`; the stand-in CMake does these steps."""
     files = {
-        "engine/CMakeLists.txt": CMAKE.format(more=more_cmake),
-        "engine/standin.cpp": cxx,
+        "engine/steps.txt": "\n".join(steps or STEPS) + "\n",
         "engine/program.sh": PROGRAM_SCRIPT,
         "backend.py": BACKEND.format(version=version, binding=BINDING),
         "pyproject.toml": PYPROJECT.format(version=version),
@@ -150,6 +137,31 @@ def write_archive(
             entry.size, entry.mode = len(text.encode()), 0o755
             opened.addfile(entry, io.BytesIO(text.encode()))
     return archive
+
+
+def put_tools(home: Home, *names: str) -> None:
+    """The home's PATH has the programs of every machine and, of the tools for compiling, exactly these stand-ins."""
+    for file in home.bin.glob("*"):
+        if file.name in ("c++", "cmake", "ninja"):
+            file.unlink()
+    for name in BASIC_PROGRAMS:
+        found = shutil.which(name)
+        assert found is not None
+        if not (home.bin / name).exists():
+            (home.bin / name).symlink_to(found)
+    for name in names:
+        (home.bin / name).write_text(tool_script(name))
+        (home.bin / name).chmod(0o755)
+    home.environment["PATH"] = str(home.bin)
+
+
+def tool_script(name: str) -> str:
+    return f'#!/bin/sh\nexec "{INTERPRETER}" -S -I "{FAKE_CMAKE}" "$@"\n' if name == "cmake" else "#!/bin/sh\nexit 0\n"
+
+
+def write_tool_wheel(folder: Path, name: str) -> Path:
+    """CMake and Ninja as the package index has them: a package with a program."""
+    return write_wheel(folder, name, "4.0", {f"{name}-4.0.data/scripts/{name}": tool_script(name)})
 
 
 def archive_source(archive: Path | None = None, version: str = "0.1", **build_fields: object) -> Source:
