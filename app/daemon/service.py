@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from app import PRODUCT_NAME, __version__
 from app.core import control
-from app.core.errors import NotWritable, UnknownRun
+from app.core.errors import EngineRoomError, NotWritable, UnknownRun
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
 from app.core.redaction import masked_arguments, masked_environment, shown_profile
@@ -45,6 +45,7 @@ from app.daemon.database import Database
 from app.daemon.doctor import checks
 from app.daemon.engine_registry import EngineRegistry
 from app.daemon.events import EventLog
+from app.daemon.flag_check import unknown_to, warning_for, warning_of
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
@@ -120,6 +121,7 @@ class Service:
             self._listed,
             find_engine=self._engines.need,
         )
+        self._board.follow("engines", lambda _: self._show_library(self._library.current))  # what they know has changed
         self._desk = ProfileDesk(paths, FAMILIES, self._library.card, self._library.rescan)
         self._seats = Seats(
             names=settings.supervision.seats,
@@ -237,9 +239,20 @@ class Service:
 
     def _listed(self, library: LibrarySlice) -> None:
         """A profile may hold keys: the slice that everybody sees has them masked, the library's own cards do not (I18)."""
-        shown = tuple(replace(card, profile=shown_profile(card.profile)) for card in library.profiles)
-        self._board.publish("library", replace(library, profiles=shown))
+        self._show_library(library)
         self._seats.profiles_changed()
+
+    def _show_library(self, library: LibrarySlice) -> None:
+        engines = self._engines
+        shown = tuple(
+            replace(
+                card,
+                profile=shown_profile(card.profile),
+                warning=warning_for(card, engines.need, engines.known_flags),
+            )
+            for card in library.profiles
+        )
+        self._board.publish("library", replace(library, profiles=shown))
 
     def _storage_trouble(self, trouble: str) -> None:
         if trouble:
@@ -311,7 +324,8 @@ class Service:
         profile = await self._seats.for_profile(wish.profile, wish.seat).want(
             wish.profile, wish.settings, wish.override
         )
-        return control.Accepted(note=f"{profile} is loading.", profile=profile)
+        warning = warning_of(self._unknown_flags(wish), "The engine")
+        return control.Accepted(note=f"{profile} is loading.", profile=profile, warnings=(warning,) if warning else ())
 
     async def unload(self, wish: control.Unload) -> control.Accepted:
         await self._seats.of(wish.seat).unload()
@@ -337,7 +351,15 @@ class Service:
         command, profile = self._seats.command_of(wish.profile, wish.settings)
         shown = masked_environment(command.environment | profile.environment)
         argv = tuple(masked_arguments(command.argv, command.secrets))
-        return control.CommandView(argv=argv, environment=shown)
+        return control.CommandView(argv=argv, environment=shown, unknown_flags=self._unknown_flags(wish))
+
+    def _unknown_flags(self, wish: control.Want | control.CommandOf) -> tuple[str, ...]:
+        """The flags of a launch that its engine's own help does not know; none where nobody can tell."""
+        try:
+            launch = self._seats.launch_of(wish.profile, wish.settings)
+        except EngineRoomError:
+            return ()
+        return unknown_to(launch.installation, launch.profile, self._engines.known_flags)
 
     async def export(self, wish: control.ExportOf) -> control.Export:
         return exporting.export(self._seats.launch_of(wish.profile, wish.settings), wish.kind, wish.port)

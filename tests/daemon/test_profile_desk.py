@@ -189,3 +189,23 @@ def test_the_form_s_data_has_every_engine_s_table(daemon: Daemon) -> None:
     slots = next(option for option in view.families["llama.cpp"] if option.name == "slots")
     assert (slots.label, slots.group, slots.minimum, slots.default) == ("Answers at once", "Context and memory", 1, 4)
     assert {preset.name for preset in view.presets["llama-server"]} == {"low-latency", "high-throughput"}
+
+
+def test_flags_that_the_engine_s_own_help_does_not_know_are_told_before_a_launch(
+    fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    """Told, not refused: a person may know an engine better than its help does."""
+    fake_engine.profile("odd", table={"extra_arguments": ["--metrics", "--no-such-flag", "-1", "--other=3"]})
+    fake_engine.profile("plain", table={"extra_arguments": ["--metrics"]})
+    daemon.start()
+    library = daemon.wait_slice(
+        "library", lambda value: any(card.profile.id == "odd" and card.warning for card in value.profiles)
+    )
+    warnings = {card.profile.id: card.warning for card in library.profiles}
+    assert "does not name --no-such-flag, --other in its help" in warnings["odd"]
+    assert warnings["plain"] == ""
+    view = from_json(CommandView, daemon.post("/control/command", {"profile": "odd"}).content)
+    assert view.unknown_flags == ("--no-such-flag", "--other")
+    assert view.argv[-4:] == ("--metrics", "--no-such-flag", "-1", "--other=3"), "said word for word all the same"
+    assert "--no-such-flag" in daemon.want("odd").warnings[0]
+    assert daemon.want("plain").warnings == ()
