@@ -29,6 +29,7 @@ from app.core.lifecycle import (
 )
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
+from app.core.profiles import launches_alike
 from app.core.resting import rest_due
 from app.core.seat import Budgets, Resting, SeatState, Wanted
 from app.core.settings import Settings
@@ -255,6 +256,7 @@ class Supervisor:
             notice=state.notice,
             last_failure=state.last_failure,
             lent_until_unix=resting.until_unix if resting is not None else None,
+            outdated=self._outdated(run_id),
             idle_unload_at_unix=self._idle_unload_at_unix(),
             resting=resting.reason if resting is not None else "",
         )
@@ -264,6 +266,15 @@ class Supervisor:
             self._idle.set()
         else:
             self._idle.clear()
+
+    def _outdated(self, run_id: str | None) -> bool:
+        """Whether the profile would start the engine otherwise now; a run that repeats an earlier one is as it was meant."""
+        prepared = self._parts.book.prepared.get(run_id) if run_id else None
+        wanted = self._state.wanted
+        if prepared is None or wanted is None or wanted.as_run:
+            return False
+        now = self._parts.library.profiles.get(prepared.profile.id)
+        return now is not None and not launches_alike(prepared.card.profile, now)
 
     def _idle_unload_at_unix(self) -> float | None:
         """The wall clock's time of it, the same one for as long as the moment is the same."""
