@@ -21,6 +21,7 @@ from app.core.settings import MemorySettings, Settings
 from app.core.snapshot import Gpus, ProfileCard
 from app.core.snapshot import Library as LibrarySlice
 from app.daemon import installations
+from app.daemon.companions import companions_of
 from app.daemon.shelf import Shelf
 from app.daemon.tasks import Tasks
 from app.engines.base import Installation
@@ -233,6 +234,7 @@ def plan_of(
         leaving_bytes=held_by_engines(gpus) if leaving_bytes is None else leaving_bytes,
         our_run_ids={process.run_id for gpu in gpus.gpus for process in gpu.processes or () if process.run_id},
         gpu_uuids=profile.gpus,
+        companions=companions_of(profile),
     )
 
 

@@ -14,6 +14,7 @@ from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
 from app.core.lifecycle import Failure
 from app.core.memory import plan as plan_memory
 from app.core.memory.plan_types import MemoryPlan
+from app.core.memory.usable import total_bytes, usable_bytes
 from app.core.profiles import Profile
 from app.core.redaction import masked_arguments, masked_environment
 from app.core.release import Expected
@@ -21,6 +22,7 @@ from app.core.seat import Wanted
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, ProfileCard, RunView
 from app.daemon import processes
+from app.daemon.companions import companions_of
 from app.daemon.library import Library
 from app.daemon.runs import RunHandle, RunSpec
 from app.daemon.setting_files import with_setting_files
@@ -111,6 +113,7 @@ class Preparation:
             leaving_bytes=dict(leaving_bytes),
             our_run_ids=our_run_ids,
             gpu_uuids=profile.gpus,
+            companions=companions_of(profile),
         )
 
     def launch(
@@ -135,6 +138,12 @@ class Preparation:
             gpu_uuids=profile.gpus or tuple(gpu.uuid for gpu in gpus.gpus),
             physical_cores=processes.physical_cores(),
             api_key=api_key,
+            usable_bytes=usable_bytes(
+                gpus,
+                headroom_bytes=self._settings().memory.headroom_bytes,
+                host_headroom_bytes=self._settings().memory.host_headroom_bytes,
+            ),
+            total_bytes=total_bytes(gpus),
         )
 
     def spec(self, run_id: str, prepared: Prepared, gpus: Gpus, api_key: str) -> RunSpec:

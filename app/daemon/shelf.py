@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts
 from app.core.catalog.gguf_facts import model_stem, read_gguf_facts, shards_of
+from app.core.catalog.hub_cache import HUB_NAME, cached_snapshot, hub_cache_folder, name_of_folder
 from app.core.catalog.safetensors import read_folder_facts
 from app.core.errors import EngineNotInstalled, ModelError, ProfileInvalid
 from app.core.paths import Paths
@@ -17,7 +19,8 @@ from app.core.profiles import MAX_PROFILE_BYTES, Profile, parse_profile, profile
 from app.core.resources import BUILTIN_MODELS, builtin_model, profiles_folder
 from app.core.settings import LibrarySettings, Settings
 from app.core.snapshot import Problem, ProfileCard
-from app.daemon.folders import Seen, Stamp, expanded, stamp_of, walk
+from app.daemon.companions import companions_of
+from app.daemon.folders import Seen, Stamp, expanded, parts_of, stamp_of, walk
 from app.engines.base import Installation
 from app.engines.registry import DEFAULT_FAMILY, FAMILIES
 
@@ -64,7 +67,7 @@ class Shelf:
         models: dict[str, Path] = {}
         for profile in profiles:
             models.setdefault(profile.id, self._model_path(profile))
-        named = {path: tuple(stamp_of(part) for part in shards_of(path)) for path in models.values()}
+        named = {path: tuple(stamp_of(part) for part in parts_of(path)) for path in models.values()}
         lacking = {
             (profile.id, profile.source): self._lacking(profile) for profile in (*profiles, *map(_plain, FAMILIES))
         }
@@ -76,6 +79,8 @@ class Shelf:
         found, unreadable = self._found(seen, cards, set(named), lacking, settings.memory.context_limit_tokens)
         between = problems_of({card.profile.id: card.profile for card in (*cards.values(), *found)})
         self._last = state
+        for card in cards.values():
+            companions_of(card.profile)  # read here, off the loop; whoever prices the card finds them read
         return Listing(
             cards=(*cards.values(), *found),
             problems=(*problems, *broken, *clashes, *between, *seen.problems, *unreadable)[:MAX_PROBLEMS],
@@ -143,6 +148,8 @@ class Shelf:
         folder = self._shipped if profile.source == "shipped" else Path(profile.source).parent
         path = expanded(profile.model)
         path = path if path.is_absolute() else folder / path
+        if not path.exists() and (cached := cached_snapshot(hub_cache_folder(os.environ), profile.model)) is not None:
+            return cached
         return shards_of(path)[0]
 
     def _cards(
@@ -171,6 +178,8 @@ class Shelf:
             if profile.model.startswith("builtin:") and profile.model not in BUILTIN_MODELS:
                 known = ", ".join(BUILTIN_MODELS)
                 facts = _problem(path, f"There is no model {profile.model!r}.", f"Use {known}, or a file's path.")
+            if isinstance(facts, Problem) and HUB_NAME.fullmatch(profile.model) and not path.exists():
+                facts = _problem(path, f"{profile.model} is not on this machine.", "Download it first; an engine never does.")
             if facts is None:
                 facts = _problem(path, f"{path} is not a model but belongs to one.", "Name the model's own file.")
             cards[profile.id] = _card(profile, path, facts, lacking[profile.id, profile.source])
@@ -187,7 +196,7 @@ class Shelf:
         context_limit_tokens: int,
     ) -> tuple[list[ProfileCard], list[Problem]]:
         """A card for each model that no profile names yet; a file that cannot be read is a problem of its own."""
-        engine = next((family for family in FAMILIES if lacking[family, ENGINE_ITSELF] is None), DEFAULT_FAMILY)
+        of_files = next((family for family in FAMILIES if lacking[family, ENGINE_ITSELF] is None), DEFAULT_FAMILY)
         taken = {name for card in cards.values() for name in (card.profile.id, *card.profile.aliases)}
         used = {_real(path) for path in named}
         found, problems = [], []
@@ -197,7 +206,8 @@ class Shelf:
             facts = self._facts_of(path, stamps)
             if isinstance(facts, Problem):
                 problems.append(facts)
-            elif facts is not None:
+            elif facts is not None and not (facts.format == "safetensors" and facts.architecture == "unknown"):
+                engine = ENGINE_OF_FOLDERS if facts.format == "safetensors" else of_files
                 profile_id = next(name for name in _ids(path) if name not in taken)
                 taken.add(profile_id)
                 profile = profile_from_model(
@@ -221,6 +231,7 @@ class Shelf:
         return facts
 
 
+ENGINE_OF_FOLDERS = "vllm"
 ENGINE_ITSELF = "engine"  # in place of a profile's source
 
 
@@ -244,9 +255,9 @@ def _card(profile: Profile, path: Path, facts: ModelFacts | Problem, lacking: Pr
 
 def _ids(path: Path) -> Iterator[str]:
     """Names for a found model, best first: its own, with its folder's, then counted."""
-    stem = slug(model_stem(path))
-    yield stem
-    yield (longer := slug(f"{path.parent.name}-{model_stem(path)}"))
+    own = name_of_folder(path) if path.is_dir() else model_stem(path)
+    yield slug(own)
+    yield (longer := slug(f"{path.parent.name}-{own}"))
     number = 2
     while True:
         yield f"{longer}-{number}"

@@ -21,6 +21,8 @@ from app.daemon.library import Library
 from app.daemon.shelf import Shelf
 from app.engines.base import Installation
 from tests.core.catalog.ggufs import write_gguf
+from tests.rig.gguf_file import F16
+from tests.rig.gguf_file import write_gguf as write_whole_gguf
 
 GIB = 1024**3
 
@@ -355,6 +357,24 @@ async def test_a_context_larger_than_the_machine_is_refused_with_numbers_on_the_
     assert plan is not None
     assert "of main memory, but only 0.50 GiB" in plan.summary
     assert plan.remedies
+
+
+async def test_what_a_profile_loads_beside_its_model_is_part_of_the_plan(place: Place) -> None:
+    """A projector named beside the profile weighs too, and only what is read of it counts (I4)."""
+    write_gguf(place.models / "tiny.gguf")
+    clip = {"general.architecture": "clip", "clip.vision.image_size": 336, "clip.vision.patch_size": 14}
+    write_whole_gguf(place.paths.profiles / "eye.gguf", clip, {"v.weight": ((1024, 1024 * 1024), F16)})
+    model = place.models / "tiny.gguf"
+    place.profile("tiny", f'engine = "llama.cpp"\nmodel = "{model}"\n[settings]\nmmproj = "eye.gguf"\n')
+    place.engine = Installation(family="llama.cpp", executable="/bin/true", accelerator="cuda")
+    await place.library.start()
+    place.library.reprice(sample(20))
+    await priced(place, Verdict.FITS)
+    plan = place.card("tiny").plan
+    assert plan is not None
+    assert {part.name: part.bytes for part in plan.devices[0].parts}["vision"] == 2 * GIB
+    place.library.reprice(sample(3))
+    await priced(place, Verdict.DOES_NOT_FIT)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
