@@ -32,7 +32,7 @@ from app.core.options import Scalar
 from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Traffic
 from app.outcomes import Cancelled, wait_loaded, wait_unloaded
 from app.speaking import Json, gib, show, spoken
-from app.verbs_engines import engines
+from app.verbs_installing import engines
 from app.verbs_runs import add_runs
 from app.verbs_profiles import profiles
 from app.verbs_settings import add_settings

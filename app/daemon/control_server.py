@@ -18,6 +18,7 @@ from app.core.errors import BadRequest, EngineRoomError, NotWritable, SocketPath
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import SOCKET_PATH_LIMIT
 from app.core.snapshot import Engines, Hello, History, RunView, slice_event, to_json
+from app.daemon.engine_work import EngineWork
 from app.daemon.logpiece import readable_end, redacted_piece
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class Controls(Protocol):
     async def pin_engine(self, wish: control.Pin) -> control.Accepted: ...
     async def add_engine(self, wish: control.AddEngine) -> control.Accepted: ...
     async def refresh_engines(self, wish: control.Refresh) -> Engines: ...
+    @property
+    def engine_work(self) -> EngineWork: ...
     def history(self) -> History: ...
     def run_of(self, run_id: str) -> RunView | None: ...
     def run_secrets(self, run_id: str) -> tuple[str, ...]: ...
@@ -93,6 +96,13 @@ class ControlServer:
         app.router.add_post("/control/engines/pin", self._call(control.Pin, c.pin_engine))
         app.router.add_post("/control/engines/add", self._call(control.AddEngine, c.add_engine))
         app.router.add_post("/control/engines/refresh", self._call(control.Refresh, c.refresh_engines))
+        app.router.add_post("/control/engines/install", self._call(control.Install, c.engine_work.install))
+        app.router.add_post("/control/engines/remove", self._call(control.EngineOf, c.engine_work.remove))
+        app.router.add_post("/control/engines/canary", self._call(control.Canary, c.engine_work.canary))
+        app.router.add_post("/control/jobs/cancel", self._call(control.JobOf, c.engine_work.cancel))
+        app.router.add_get("/control/jobs/{id}/log", self._job_log)
+        app.router.add_get("/control/caches", self._ask(c.engine_work.caches))
+        app.router.add_post("/control/caches/clear", self._call(control.CacheOf, c.engine_work.clear))
         app.router.add_get("/control/history", self._value(c.history))
         app.router.add_get("/control/runs/{id}", self._run)
         app.router.add_get("/control/runs/{id}/log", self._log)
@@ -232,6 +242,9 @@ class ControlServer:
 
     async def _profile(self, request: web.Request) -> web.StreamResponse:
         return _answer(await self._controls.profile_text(request.match_info["id"]))
+
+    async def _job_log(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(text=await self._controls.engine_work.log_text(request.match_info["id"]))
 
     async def _run(self, request: web.Request) -> web.StreamResponse:
         return _answer(self._known_run(request))

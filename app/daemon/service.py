@@ -44,6 +44,7 @@ from app.daemon.control_server import ControlServer
 from app.daemon.database import Database
 from app.daemon.doctor import checks
 from app.daemon.engine_registry import EngineRegistry
+from app.daemon.engine_work import EngineWork, offered
 from app.daemon.events import EventLog
 from app.daemon.flag_check import unknown_to, warning_for, warning_of
 from app.daemon.gateway import Gateway
@@ -51,6 +52,7 @@ from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
 from app.daemon.installer import accelerators_here
 from app.daemon.instance import InstanceLock
+from app.daemon.jobs import Jobs
 from app.daemon.library import Library
 from app.daemon.manifests import Manifests
 from app.daemon.profile_desk import ProfileDesk
@@ -112,6 +114,7 @@ class Service:
             paths,
             environment,
             lambda engines: self._board.publish("engines", engines),
+            offers=offered,
             accelerators=accelerators_here(),
         )
         self._board.follow("seats", self._engines.seats_changed)
@@ -144,6 +147,16 @@ class Service:
             find_engine=self._engines.need,
         )
         self._seats.book.on_kept = self._manifests.note
+        self._jobs = Jobs(
+            paths.state / "jobs",
+            paths.engines,
+            environment,
+            lambda jobs: self._board.publish("jobs", jobs),
+            settled=self._engines.look_again,
+        )
+        self.engine_work = EngineWork(
+            self._jobs, paths, environment, finder=self._engines, shelf=self._library, board=self._board
+        )
         self._server = ControlServer(paths.socket, self)
 
     # --- life ---
@@ -165,6 +178,7 @@ class Service:
         for leftover in await self._custody.end_leftovers():
             level = logging.INFO if leftover.outcome in ("left_alone", "gone") else logging.WARNING
             log.log(level, "%s", leftover.sentence)
+        await self._jobs.start()  # first: what an installation left unfinished is removed before anybody looks
         await self._engines.start()
         await self._library.start()
         self._tasks.start(self._sampler.run(), "gpu sampler")
@@ -205,6 +219,7 @@ class Service:
             self._gateway,
             self._server,
             self._library,
+            self._jobs,
             self._engines,
             self._sampler,
             self._custody,

@@ -1,0 +1,232 @@
+"""Jobs do their work in programs of their own: told as they go, cancelled without a trace, ended with the daemon (E7, I1, I3)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.core import control, snapshot
+from app.core.errors import BadRequest, EngineBusy, EngineNotInstalled, EngineRoomError, SettingInvalid
+from app.core.snapshot import Engines, Job, Jobs
+from tests.rig.custody import processes_of
+from tests.rig.daemon import Daemon, kill_verified
+from tests.rig.engines import FakeEngine
+from tests.rig.home import Home
+from tests.rig.installables import (
+    LACKS_A_LIBRARY,
+    archive_source,
+    pip_finds,
+    put_tools,
+    wheel_source,
+    write_archive,
+    write_standin_wheel,
+    write_table,
+)
+from tests.rig.waiting import eventually
+
+JOB_SECONDS = 60.0
+
+
+class Desk:
+    """What a person does to engines, through the daemon's control API."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+
+    def begin(self, path: str, wish: object) -> str:
+        return snapshot.from_json(control.JobStarted, self.daemon.post(path, wish).content).job
+
+    def install(self, family: str = "llama.cpp", **more: object) -> str:
+        return self.begin("/control/engines/install", control.Install(family=family, **more))  # type: ignore[arg-type]
+
+    def remove(self, installation: str) -> str:
+        return self.begin("/control/engines/remove", control.EngineOf(installation=installation))
+
+    def cancel(self, job: str) -> None:
+        self.daemon.post("/control/jobs/cancel", control.JobOf(job=job))
+
+    def log(self, job: str) -> str:
+        return self.daemon.get(f"/control/jobs/{job}/log").text
+
+    def wait(self, job_id: str, condition: Callable[[Job], object], what: str = "") -> Job:
+        def found(jobs: Jobs) -> Job | None:
+            return next((job for job in jobs.jobs if job.id == job_id and condition(job)), None)
+
+        found_in = self.daemon.wait_slice("jobs", found, JOB_SECONDS, what or f"job {job_id}")
+        job = found(found_in)
+        assert job is not None
+        return job
+
+    def over(self, job_id: str) -> Job:
+        return self.wait(job_id, lambda job: job.state != "running", "the job's end")
+
+    def done(self, job_id: str) -> Job:
+        job = self.over(job_id)
+        assert job.state == "done", (job.error, job.advice, self.log(job_id)[-2000:])
+        return job
+
+    def rows(self, family: str = "llama.cpp") -> list[str]:
+        engines: Engines = self.daemon.slices()["engines"]
+        return [row.id for view in engines.families if view.family == family for row in view.installations]
+
+
+@pytest.fixture
+def wheels(home: Home, tmp_path: Path) -> Path:
+    """A folder that has the processor build; the table names it."""
+    write_standin_wheel(tmp_path / "cpu")
+    write_table(home, wheel_source(tmp_path / "cuda", tmp_path / "cpu"))
+    return tmp_path / "cpu"
+
+
+@pytest.fixture
+def slow_build(home: Home, tmp_path: Path) -> Path:
+    """An engine that is compiled until a file appears."""
+    go_on = tmp_path / "go-on"
+    put_tools(home, "c++", "cmake", "ninja")
+    archive = write_archive(tmp_path / "archives", "compile one", f"wait {go_on}", "link")
+    write_table(home, archive_source(archive))
+    pip_finds(home, tmp_path / "archives")
+    return go_on
+
+
+@pytest.fixture
+def desk(daemon: Daemon, home: Home) -> Desk:
+    return Desk(daemon)
+
+
+def test_an_installation_says_what_it_takes_and_is_there_when_it_is_done(desk: Desk, home: Home, wheels: Path) -> None:
+    desk.daemon.start()
+    job = desk.done(desk.install(accelerator="cpu"))
+    assert job.result == {"installation": "llama.cpp-1.0-cpu"}
+    assert job.notes[0].startswith("This machine computes on: "), "the accelerator is said first"
+    assert job.notes[-1] == "Installed standin 1.0 for CPU."
+    assert (job.progress, job.log_path) == (1.0, "")
+    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" in desk.rows(), 10, "the new engine in the list")
+    assert sorted(path.name for path in (home.paths.state / "jobs").iterdir()) == [], (
+        "nothing is kept of what went well"
+    )
+
+
+def test_what_failed_keeps_its_log_and_names_the_cause(desk: Desk, home: Home, wheels: Path) -> None:
+    write_standin_wheel(wheels, LACKS_A_LIBRARY)
+    desk.daemon.start()
+    job = desk.over(desk.install(accelerator="cpu"))
+    assert job.state == "failed"
+    assert "libnowhere.so.9" in job.error
+    assert Path(job.log_path).read_text().count("libnowhere.so.9")
+    assert "libnowhere.so.9" in desk.log(job.id)
+    assert Path(job.log_path).stat().st_mode & 0o077 == 0
+
+
+def test_two_installations_of_one_engine_are_one_too_many(
+    desk: Desk, home: Home, slow_build: Path, tmp_path: Path
+) -> None:
+    """Bad input: the second is refused with a sentence; a job of another engine waits its turn and both are done."""
+    desk.daemon.start()
+    first = desk.install("llama-server")
+    with pytest.raises(EngineBusy, match=r"Installing llama-cpp-python 0\.1 is under way"):
+        desk.install("llama-cpp-python")
+    slow_build.touch()
+    assert desk.done(first).result == {"installation": "llama-cpp-python-0.1-cpu"}
+    again = desk.done(desk.install("llama-server"))
+    assert "is installed" in again.notes[-1]
+
+
+def test_a_cancelled_build_leaves_no_process_and_no_folder(desk: Desk, home: Home, slow_build: Path) -> None:
+    desk.daemon.start()
+    job = desk.install("llama-server")
+    desk.wait(job, lambda job: job.steps_total, "build steps with their number")
+    eventually(Path(f"{slow_build}.begun").exists, 20, "the compiler at work")
+    desk.cancel(job)
+    ended = desk.over(job)
+    assert ended.state == "cancelled"
+    assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
+    jobs = [process for process in processes_of(home) if "job_program" in process.command or "ninja" in process.command]
+    assert jobs == []
+    desk.cancel(job)  # a job that is over stays as it is
+    assert desk.over(job).state == "cancelled"
+
+
+def test_a_daemon_that_is_killed_takes_the_job_with_it_and_the_next_one_goes_on(
+    desk: Desk, home: Home, slow_build: Path
+) -> None:
+    desk.daemon.start()
+    desk.install("llama-server")
+    eventually(Path(f"{slow_build}.begun").exists, 30, "the compiler at work")
+    desk.daemon.kill()
+    eventually(lambda: not processes_of(home), 20, "nothing of the job is left (I1)")
+    desk.daemon.start()
+    [job] = desk.daemon.wait_slice("jobs", lambda jobs: jobs.jobs).jobs
+    assert (job.state, job.title) == ("failed", "Installing llama-cpp-python 0.1")
+    assert "goes on from there" in job.advice
+    slow_build.touch()
+    assert desk.done(desk.install("llama-server")).result == {"installation": "llama-cpp-python-0.1-cpu"}
+    assert "Unpacking" not in desk.log(job.id)
+
+
+def test_a_job_whose_program_is_killed_is_told_and_cleaned(desk: Desk, home: Home, slow_build: Path) -> None:
+    desk.daemon.start()
+    job = desk.install("llama-server")
+    eventually(Path(f"{slow_build}.begun").exists, 30, "the compiler at work")
+    [program] = [process for process in processes_of(home) if "app.daemon.job_program" in process.command]
+    kill_verified(program.pid, home)
+    ended = desk.over(job)
+    assert ended.state == "failed"
+    assert "ended from outside" in ended.error
+    assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
+
+
+def test_what_cannot_be_installed_is_refused_at_once(desk: Desk, wheels: Path) -> None:
+    desk.daemon.start()
+    with pytest.raises(SettingInvalid, match="cannot install 'nonsense'"):
+        desk.install("nonsense")
+    with pytest.raises(SettingInvalid, match="no build of standin for 'tpu'"):
+        desk.install(accelerator="tpu")
+    with pytest.raises(SettingInvalid, match="no version"):
+        desk.install(version="1.0; rm")
+    with pytest.raises(EngineRoomError, match="no job"):
+        desk.cancel("nonsense")
+
+
+def test_an_engine_is_removed_only_when_it_is_ours_and_at_rest(
+    desk: Desk, home: Home, wheels: Path, fake_engine: FakeEngine
+) -> None:
+    (home.paths.profiles / "mine.toml").write_text(
+        f'engine = "llama.cpp"\ntitle = "Mine"\nmodel = "{fake_engine.model()}"\n', "utf-8"
+    )
+    desk.daemon.start()
+    desk.done(desk.install(accelerator="cpu"))
+    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" in desk.rows(), 10)
+    desk.daemon.load("mine")
+    with pytest.raises(EngineBusy, match="Mine"):
+        desk.remove("llama.cpp-1.0-cpu")
+    desk.daemon.unload()
+    desk.daemon.wait_idle()
+    foreign = next(row for row in desk.rows("llama-server"))
+    with pytest.raises(BadRequest, match="was not installed by Engine Room"):
+        desk.remove(foreign)
+    with pytest.raises(EngineNotInstalled, match="no installation"):
+        desk.remove("../../etc")
+    desk.done(desk.remove("llama.cpp-1.0-cpu"))
+    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" not in desk.rows(), 10)
+    assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
+
+
+def test_offers_say_what_suits_and_what_is_there(desk: Desk, wheels: Path) -> None:
+    desk.daemon.start()
+    desk.done(desk.install(accelerator="cpu"))
+
+    def offer_of_cpu(engines: Engines) -> bool:
+        offers = [offer for view in engines.families if view.family == "llama.cpp" for offer in view.offers]
+        return [(offer.accelerator, offer.installed) for offer in offers][:1] == [("cpu", "llama.cpp-1.0-cpu")]
+
+    desk.daemon.wait_slice("engines", offer_of_cpu, 10, "the offer knows that it is installed")
+
+
+def test_a_job_that_fails_says_so_as_its_callers_error(desk: Desk, home: Home, wheels: Path) -> None:
+    """No stack trace, no exit code: the sentence and what to do. Asked for by name, no other build is taken instead."""
+    desk.daemon.start()
+    job = desk.over(desk.install(accelerator="cuda"))
+    assert (job.state, job.kind, job.subject) == ("failed", "install", "llama.cpp")
+    assert "standin 1.0 for CUDA cannot be had" in job.error
+    assert "install again" in job.advice
