@@ -41,6 +41,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     flag_off: str = ""  # of a switch that is said in both positions: what says "off"
     environment: str = ""  # environment variable, when that is the way
     several: bool = False  # the text is a list with commas between; of paths, each may end in `:number`, its scale
+    folder: bool = False  # of a path: a folder is meant, or is as good as a file
     suggestions: tuple[str, ...] = ()  # values that a form offers for a text; others are allowed
 
     @property

@@ -85,7 +85,8 @@ def takes(option: Option) -> str:
         case OptionKind.CHOICE:
             return f"one of {', '.join(option.choices)}"
         case OptionKind.PATH:
-            return "files, with commas between" if option.several else "a file"
+            one, more = ("a folder", "folders") if option.folder else ("a file", "files")
+            return f"{more}, with commas between" if option.several else one
         case OptionKind.TEXT:
             names = f", for example {', '.join(option.suggestions[:4])}" if option.suggestions else ""
             return ("a list, with commas between" if option.several else "text") + names

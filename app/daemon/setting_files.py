@@ -51,6 +51,8 @@ def _check(profile: Profile, option: Option, path: Path, folder: Path) -> None:
     where = f"{profile.id}: settings.{option.name}"
     try:
         if path.is_dir():
+            if option.folder:
+                return
             raise SettingInvalid(f"{where} names {path}, which is a folder.", "Name a file in it.")
         if not path.is_file():
             raise SettingInvalid(
