@@ -90,10 +90,21 @@ class Presenter(QObject):
                 return ModelsPage(*given)
 
     def go(self, key: str, what: object = None) -> None:
-        """Opens a page; `what` is what it shall show there, an `Evidence` for the logs."""
+        """Opens a page; `what` is what it shall show there: an `Evidence` for the logs, a profile's id for its editor, with
+        "copy:" in front for another one made of it."""
+        if key == "profile" and isinstance(what, str):
+            self.edit(what.removeprefix("copy:"), copy=what.startswith("copy:"))
+            return
         page = self.window.open_page(key)
         if isinstance(what, phases.Evidence) and page is not None and hasattr(page, "show_run"):
             page.show_run(what.run_id, what.log_offset)
+
+    def edit(self, profile_id: str, copy: bool = False) -> None:
+        from app.ui.profiles.editor import ProfileEditor
+
+        editor = ProfileEditor(self.store, self.link, self.theme, profile_id, copy)
+        editor.closed.connect(lambda: self.window.take_off("models"))
+        self.window.lay_over("models", editor)
 
     # --- commands ----------------------------------------------------------------------------------------------------
 

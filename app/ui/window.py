@@ -37,6 +37,7 @@ class Window(QMainWindow):
         self._remembered = remembered
         self._makers: Callable[[str], QWidget] | None = None
         self._pages: dict[str, QWidget] = {}
+        self._over: dict[str, QWidget] = {}
         self._sheet: Sheet | None = None
         self._was_painted = False
         self._may_close = False
@@ -78,10 +79,29 @@ class Window(QMainWindow):
         if page is None:
             page = self._pages[key] = self._makers(key)
             self.stack.addWidget(page)
-        self.stack.setCurrentWidget(page)
+        self.stack.setCurrentWidget(self._over.get(key, page))
         self._remembered.keep(page=key)
         self.page_opened.emit()
         return page
+
+    def lay_over(self, key: str, widget: QWidget) -> None:
+        """Shows `widget` in the place of a page until it is taken off: coming back to that page comes back to it."""
+        self.take_off(key)
+        self._over[key] = widget
+        self.stack.addWidget(widget)
+        self.open_page(key)
+
+    def take_off(self, key: str) -> None:
+        old = self._over.pop(key, None)
+        if old is not None:
+            self.stack.removeWidget(old)
+            old.hide()
+            old.deleteLater()
+            if self.page_key == key:
+                self.open_page(key)
+
+    def over(self, key: str) -> QWidget | None:
+        return self._over.get(key)
 
     # --- closing -----------------------------------------------------------------------------------------------------
 

@@ -126,6 +126,7 @@ class ModelsPage(PageColumn):
         tile.deed_wanted.connect(self._do)
         tile.remedy_wanted.connect(self._remedy)
         tile.command_wanted.connect(self._copy_command)
+        tile.edit_wanted.connect(lambda name, copy: self.page_wanted.emit("profile", f"copy:{name}" if copy else name))
         tile.pointed.connect(self._point)
         return tile
 

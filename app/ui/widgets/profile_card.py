@@ -61,6 +61,7 @@ class ProfileTile(Card):
     deed_wanted = Signal(str, object)
     remedy_wanted = Signal(str, object)
     command_wanted = Signal(str)
+    edit_wanted = Signal(str, bool)  # profile id, whether a copy of it
     pointed = Signal(str)
 
     def __init__(self, theme: Theme, profile_id: str) -> None:
@@ -81,17 +82,20 @@ class ProfileTile(Card):
         self._progress.setAccessibleName(f"Progress of loading {profile_id}")
         self.button = Button(theme, "Load", "", "")
         self.button.clicked.connect(lambda: self.deed_wanted.emit(self.profile_id, self._deed))
+        self._edit = Button(theme, "", "icon", "edit", f"Edit {profile_id}")
+        self._edit.clicked.connect(lambda: self.edit_wanted.emit(self.profile_id, False))
         self._more = Button(theme, "", "icon", "more", f"More for {profile_id}")
         self._more.clicked.connect(self._open_menu)
         self._cures = QVBoxLayout()
         self._cures.setSpacing(4)
         self._arrange()
-        for watched in (self.button, self._more):
+        for watched in (self.button, self._edit, self._more):
             watched.installEventFilter(self)
 
     def _arrange(self) -> None:
-        head = row(spacing=Space.small)
+        head = row(spacing=2)
         head.addWidget(self._title, 1)
+        head.addWidget(self._edit)
         head.addWidget(self._more)
         self.column.addLayout(head)
         self.column.addWidget(self._facts)
@@ -159,6 +163,10 @@ class ProfileTile(Card):
     def _open_menu(self) -> None:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for text, copy in (("Edit …", False), ("Duplicate …", True)):
+            edit = QAction(text, menu)
+            edit.triggered.connect(lambda _=False, copy=copy: self.edit_wanted.emit(self.profile_id, copy))
+            menu.addAction(edit)
         command = QAction("Copy command line", menu)
         command.triggered.connect(lambda: self.command_wanted.emit(self.profile_id))
         menu.addAction(command)

@@ -1,0 +1,370 @@
+"""The page on which one profile is edited: form, text and command over one draft, its price, and saving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
+
+from app.core.control import (
+    Accepted,
+    CommandOf,
+    CommandView,
+    Export,
+    ExportOf,
+    OptionsView,
+    ProfileOf,
+    ProfileText,
+    Want,
+)
+from app.core.errors import EngineRoomError
+from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.core.options import Preset
+from app.core.profiles import Profile
+from app.ui import wording
+from app.ui.link import Link
+from app.ui.profiles.draft import Draft
+from app.ui.profiles.form import Form
+from app.ui.profiles.text_tab import TextTab
+from app.ui.store import Store
+from app.ui.theme import Space, Theme
+from app.ui.widgets.controls import Button, Segments
+from app.ui.widgets.layout import PageColumn, row
+from app.ui.widgets.memory_bar import MemoryBar, Segment
+from app.ui.widgets.notice import NoticeBar
+from app.ui.widgets.pill import Pill
+from app.ui.widgets.sheet import Sheet
+from app.ui.widgets.text import ElidedLabel, Label
+
+PRICE_MS = 250
+
+
+class ProfileEditor(QWidget):
+    """`closed` when it has done its work; what was not saved has been asked about before."""
+
+    closed = Signal()
+
+    def __init__(self, store: Store, link: Link, theme: Theme, profile_id: str, copy: bool = False) -> None:
+        """`copy`: another profile shall be made of this one."""
+        super().__init__()
+        self._store, self._link, self._theme = store, link, theme
+        self._id, self._copying = profile_id, copy
+        self.draft: Draft | None = None
+        self._asked = 0  # which question about the price or the command is the current one
+        self._build()
+        self._price_timer = QTimer(self, singleShot=True, interval=PRICE_MS)
+        self._price_timer.timeout.connect(self._ask)
+        store.connection_changed.connect(self._show_state)
+        save = QShortcut(QKeySequence(QKeySequence.StandardKey.Save), self)
+        save.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        save.activated.connect(self.save)
+        self.read()
+
+    # --- building ----------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        theme = self._theme
+        self._back = Button(theme, "Models", "quiet", "chevron-left", "Back to Models")
+        self._back.clicked.connect(self.leave)
+        self._title = ElidedLabel(theme, "", "heading")
+        self._tabs = Segments(
+            theme,
+            "View",
+            (("form", "Form", ""), ("text", "Text", ""), ("command", "Command", "")),
+            "form",
+        )
+        self._tabs.chosen.connect(self.show_tab)
+        self._delete = Button(theme, "", "icon", "trash", "Delete this profile")
+        self._delete.clicked.connect(self._ask_delete)
+        self._save = Button(theme, "Save", "primary", "check", "Save the profile")
+        self._save.clicked.connect(self.save)
+        head = row(spacing=Space.small)
+        head.setContentsMargins(Space.huge - Space.small, Space.large, Space.huge, Space.medium)
+        head.addWidget(self._back)
+        head.addWidget(self._title, 1)
+        for widget in (self._tabs, self._delete, self._save):
+            head.addWidget(widget)
+        self._pill = Pill(theme, "Size not known", "muted")
+        self._bar = MemoryBar(theme, 10, "Memory this profile needs")
+        self._need = ElidedLabel(theme, "", "small", "muted")
+        price = row(spacing=Space.medium)
+        price.setContentsMargins(Space.huge, 0, Space.huge, Space.medium)
+        price.addWidget(self._pill)
+        price.addWidget(self._bar, 2)
+        price.addWidget(self._need, 1)
+        self._price = QWidget()
+        self._price.setLayout(price)
+        self.notice = NoticeBar(theme)
+        self.notice.closed.connect(lambda: self.notice.say(""))
+        notices = QVBoxLayout()
+        notices.setContentsMargins(Space.huge, 0, Space.huge, Space.hair)
+        notices.addWidget(self.notice)
+        self._places = QStackedWidget()
+        self._waiting = Label(theme, "Reading the profile …", "body", "muted", wrap=True)
+        self._waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._places.addWidget(self._waiting)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addLayout(head)
+        column.addWidget(self._price)
+        column.addLayout(notices)
+        column.addWidget(self._places, 1)
+        self._show_state()
+
+    def read(self) -> None:
+        """Fetches the profile's text and the settings tables, then shows the form."""
+
+        async def run() -> None:
+            try:
+                options = await self._link.get("/control/engines/options", OptionsView)
+                text = await self._link.get(f"/control/profiles/{self._id}", ProfileText)
+            except EngineRoomError as error:
+                self._waiting.say(str(error))
+                return
+            self._take(text, options)
+
+        self._link.tasks.start(run(), f"edit {self._id}")
+
+    def _take(self, text: ProfileText, options: OptionsView) -> None:
+        if self._copying:
+            text = ProfileText(profile=self._free_name(text.profile), text=text.text, own=True)
+        self.draft = draft = Draft(text, options)
+        self.form = Form(self._theme, self._store, draft)
+        self.form.tuned.connect(self._tell_preset)
+        self.form.grown.connect(self._show_state)
+        self._form_page = PageColumn(widest=1200)
+        self._form_page.column.addWidget(self.form)
+        self._form_page.column.addStretch(1)
+        self.text_tab = TextTab(self._theme, draft)
+        text_page = PageColumn(widest=1200)
+        text_page.column.addWidget(self.text_tab, 1)
+        for page in (self._form_page, text_page):
+            self._places.addWidget(page)
+        self._pages: dict[str, QWidget] = {"form": self._form_page, "text": text_page}
+        draft.changed.connect(self._changed)
+        if self._copying:
+            draft.set("title", f"{draft.value('title') or self._id} (copy)")
+            draft.set("aliases", None)
+        elif not draft.own:
+            where = (
+                "comes with Engine Room"
+                if (card := self._store.card(self._id)) and card.profile.source == "shipped"
+                else "was made from the model file"
+            )
+            self.notice.say(f"This profile {where}. Saving makes your own copy, which is used from then on.", "info")
+        self.show_tab("form")
+        self._changed()
+
+    def _free_name(self, name: str) -> str:
+        taken = {card.profile.id for card in self._store.library.profiles}
+        return next(free for n in range(2, 1000) if (free := f"{name}-{n}") not in taken)
+
+    # --- showing -----------------------------------------------------------------------------------------------------
+
+    def show_tab(self, key: str) -> None:
+        if self.draft is None:
+            return
+        if key == "command" and "command" not in self._pages:
+            from app.ui.profiles.command_tab import CommandTab
+
+            self.command = CommandTab(self._theme)
+            self.command.export_wanted.connect(self._export)
+            page = self._pages["command"] = PageColumn(widest=1200)
+            page.column.addWidget(self.command)
+            self._places.addWidget(page)
+        self._tabs.choose(key)
+        self._places.setCurrentWidget(self._pages[key])
+        self._show_state()
+        self._ask()
+
+    def _changed(self) -> None:
+        self._price_timer.start()
+        self._show_state()
+
+    def _show_state(self) -> None:
+        draft, connected = self.draft, self._store.connected
+        self._tabs.setEnabled(draft is not None)
+        self._price.setVisible(draft is not None)
+        if draft is None:
+            self._title.say(self._store.title_of(self._id))
+            self._save.setEnabled(False)
+            self._delete.hide()
+            return
+        title = draft.value("title")
+        self._title.say(title if isinstance(title, str) and title else draft.id)
+        can = connected and not draft.problems and (draft.is_changed or not draft.own or self._copying)
+        self._save.setEnabled(can)
+        self._save.setToolTip(
+            "" if can else next(iter(draft.problems.values()), "Nothing has changed." if connected else "")
+        )
+        self._save.shape("Save" if draft.own else "Save as my own", "primary", "check", "Save the profile")
+        self._delete.setVisible(draft.own and not self._copying)
+        self._delete.setEnabled(connected)
+        hidden = [
+            f"{key}: {problem}" if key else problem
+            for key, problem in draft.problems.items()
+            if key not in self.form.shown_problems()
+        ]
+        if hidden and self._places.currentWidget() is self._form_page:
+            self.notice.say(f"The text has a problem: {hidden[0]}", "danger")
+        elif self.notice.property("tone") == "danger" and not hidden:
+            self.notice.say("")
+
+    def _show_price(self, plan: MemoryPlan | None) -> None:
+        if plan is None or plan.verdict is Verdict.UNKNOWN or not plan.devices:
+            self._pill.say("Size not known", "muted")
+            self._bar.show_memory((), 1)
+            self._need.say(plan.summary if plan is not None else "")
+            return
+        spare = wording.spare_bytes(plan)
+        words, tone = {
+            Verdict.FITS: ("Fits" if spare is None else f"Fits · {wording.size(spare)} spare", "good"),
+            Verdict.TIGHT: ("Tight", "warning"),
+        }.get(plan.verdict, ("Does not fit", "danger"))
+        self._pill.say(words, tone)
+        total = sum(device.total_bytes or 0 for device in plan.devices)
+        others = sum(device.others_bytes for device in plan.devices)
+        need = sum(device.likely_bytes for device in plan.devices)
+        self._bar.show_memory((Segment("others", others), Segment(tone, need)), max(total, 1), words=plan.summary)
+        self._need.say(wording.need(plan) if plan.is_admitted else plan.summary)
+
+    def _ask(self) -> None:
+        """The price, and the command where it is shown, of what stands in the draft now."""
+        draft = self.draft
+        if draft is None or not self._store.connected:
+            return
+        self._asked += 1
+        asked = self._asked
+        if draft.problems:
+            if "command" in self._pages:
+                self.command.say("There is a problem in the profile: mend it, and the command is shown.")
+            return
+        command = "command" in self._pages and self._places.currentWidget() is self._pages["command"]
+
+        card = self._store.card(self._id)
+        settings = draft.effective(card.profile.settings if card is not None else {})
+
+        async def run() -> None:
+            wish = Want(profile=self._id, settings=settings)
+            try:
+                plan = await self._link.post("/control/plan", wish, MemoryPlan)
+            except EngineRoomError:
+                plan = None
+            if asked == self._asked:
+                self._show_price(plan)
+
+        async def run_command() -> None:
+            try:
+                ask = CommandOf(profile=self._id, settings=settings)
+                view = await self._link.post("/control/command", ask, CommandView)
+            except EngineRoomError as error:
+                if asked == self._asked:
+                    self.command.say(str(error))
+                return
+            if asked == self._asked:
+                self.command.show_command(view)
+
+        self._link.tasks.start(run(), "price a profile")
+        if command:
+            self.command.show_stale(_unsaved(draft, card.profile if card is not None else None))
+            self.command.show_can_export(not draft.is_changed, "Save first: the file is made from the saved profile.")
+            self._link.tasks.start(run_command(), "command of a profile")
+
+    def _tell_preset(self, preset: Preset | None) -> None:
+        self.notice.say(
+            f"{preset.title}: {preset.sentence} Whatever is set below goes before it." if preset else "", "info"
+        )
+
+    # --- doing -------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        draft = self.draft
+        if draft is None or not self._save.isEnabled():
+            return
+
+        async def run() -> None:
+            based_on = None if self._copying else draft.based_on
+            wish = ProfileText(profile=draft.id, text=draft.text, own=True, based_on=based_on)
+            try:
+                saved = await self._link.post("/control/profiles", wish, ProfileText)
+            except EngineRoomError as error:
+                draft.refuse({one.key: f"{one.summary} {one.advice}".strip() for one in error.details})
+                self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
+                return
+            self._copying = False
+            self._id = saved.profile
+            draft.saved_as(saved)
+            loaded = any(getattr(seat.phase, "profile_id", None) == saved.profile for seat in self._store.seats.seats)
+            when = " It counts from the next load on." if loaded else ""
+            self.notice.say(f"Saved.{when}", "good")
+
+        self._link.tasks.start(run(), "save a profile")
+
+    def leave(self) -> None:
+        """Goes back; asks first when something would be lost."""
+        draft = self.draft
+        if draft is None or not draft.is_changed:
+            self.closed.emit()
+            return
+        buttons = (("lose", "Discard", "danger"), ("", "Go on editing", ""), ("save", "Save", "primary"))
+        sheet = Sheet(
+            self._theme, self.window(), "Save the changes?", "You have changed this profile and not saved it.", buttons
+        )
+        sheet.answered.connect(lambda key, _: self._left(key))
+
+    def _left(self, key: str) -> None:
+        if key == "lose":
+            self.closed.emit()
+        elif key == "save":
+            self.save()
+            if self.draft is not None and not self.draft.is_changed:
+                self.closed.emit()
+
+    def _ask_delete(self) -> None:
+        buttons = (("", "Cancel", ""), ("yes", "Delete", "danger"))
+        text = "Its file goes to the trash. The model stays where it is."
+        sheet = Sheet(self._theme, self.window(), f"Delete {self._title.text()}?", text, buttons)
+        sheet.answered.connect(lambda key, _: self._remove() if key else None)
+
+    def _remove(self) -> None:
+        self._sending("/control/profiles/remove", ProfileOf(profile=self._id), self.closed.emit)
+
+    def _sending(self, path: str, value: ProfileOf, then: Callable[[], None]) -> None:
+        async def run() -> None:
+            try:
+                await self._link.post(path, value, Accepted)
+            except EngineRoomError as error:
+                self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
+                return
+            then()
+
+        self._link.tasks.start(run(), path)
+
+    def _export(self, kind: str) -> None:
+        async def run() -> None:
+            try:
+                export = await self._link.post("/control/export", ExportOf(profile=self._id, kind=kind), Export)
+            except EngineRoomError as error:
+                self.command.notice.say(str(error), "danger")
+                return
+            self.command.save(export)
+
+        self._link.tasks.start(run(), "export")
+
+
+def _unsaved(draft: Draft, saved: Profile | None) -> str:
+    """What the service cannot know of a draft when it is asked for the command."""
+    new = draft.profile
+    if new is None or saved is None:
+        return ""
+    parts = (
+        ("extra arguments", new.extra_arguments != saved.extra_arguments),
+        ("environment", new.environment != saved.environment),
+        ("version of the engine", (new.engine, new.installation) != (saved.engine, saved.installation)),
+        ("model", new.model != saved.model and draft.is_changed),
+    )
+    names = [name for name, other in parts if other]
+    return f"Shown with the {' and the '.join(names)} as last saved." if names else ""
