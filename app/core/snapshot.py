@@ -64,9 +64,7 @@ class SeatView(msgspec.Struct, frozen=True, kw_only=True):
     lent_until_unix: float | None = None  # the card is lent: `wanted` comes back then
     outdated: bool = False  # its profile was changed since it was loaded: restart to apply
     idle_unload_at_unix: float | None = None  # set only while nobody asks anything and an idle policy holds
-    resting: str = (
-        ""  # why `wanted` is away and what brings it back: idle (a request) · lent (the time) · memory (room)
-    )
+    resting: str = ""  # why `wanted` is away: idle (a request brings it back) · lent (the time) · memory (room)
 
 
 class Seats(msgspec.Struct, frozen=True, kw_only=True):
