@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.catalog.gguf_facts import shards_of
+from app.core.catalog.safetensors import is_model_folder, parts_of_folder
 from app.core.snapshot import Problem
 
 MAX_DEPTH = 8
@@ -19,7 +20,7 @@ Stamp = tuple[int, int]  # modification time in nanoseconds, size in bytes
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """The GGUF models below some folders: first file → stamps of all its parts (None = a part that is not there)."""
+    """The models below some folders: first GGUF file, or Hugging Face folder → stamps of all its parts (None = not there)."""
 
     models: dict[Path, tuple[Stamp | None, ...]]
     problems: tuple[Problem, ...]
@@ -42,13 +43,18 @@ def stamp_of(path: Path) -> Stamp | None:
     return status.st_mtime_ns, status.st_size
 
 
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """All files of the model at `path`."""
+    return parts_of_folder(path) if path.is_dir() else shards_of(path)
+
+
 def walk(folders: Iterable[Path], quiet_when_missing: Iterable[Path] = (), max_entries: int = MAX_ENTRIES) -> Seen:
-    """Every GGUF file, in the order of names. Hidden entries and projector files are passed over, links are followed once."""
+    """Every model, in the order of names. Hidden entries and projector files are passed over, links are followed once."""
     walker = _Walker(frozenset(quiet_when_missing), max_entries)
     for folder in folders:
         walker.search(folder, 0)
     return Seen(
-        models={first: tuple(stamp_of(part) for part in shards_of(first)) for first in sorted(walker.models)},
+        models={first: tuple(stamp_of(part) for part in parts_of(first)) for first in sorted(walker.models)},
         problems=tuple(walker.problems),
     )
 
@@ -79,6 +85,8 @@ class _Walker:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._problem(folder, f"The folder {folder} cannot be read: {reason}.", "Check its permissions.")
             return
+        if is_model_folder({entry.name for entry in entries}):
+            self.models.add(folder)
         for entry in entries:
             if not entry.name.startswith("."):
                 self._look_at(entry, depth)

@@ -31,7 +31,7 @@ RECORD = "engine.json"  # in each folder that the installer has finished; a fold
 PYTHON_PACKAGES = {
     "llama.cpp": ("xllamacpp", "ENGINE_ROOM_EMBEDDED_PYTHON"),
     "llama-cpp-python": ("llama-cpp-python", "ENGINE_ROOM_LLAMA_CPP_PYTHON"),
-    "vllm": ("vllm", "ENGINE_ROOM_VLLM_PYTHON"),
+    "vllm": ("vllm", "ENGINE_ROOM_VLLM"),
 }
 BINARY_VARIABLE = "ENGINE_ROOM_LLAMA_SERVER"
 CANNOT_LAUNCH = "This version of Engine Room cannot launch it yet."

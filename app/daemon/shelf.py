@@ -179,7 +179,9 @@ class Shelf:
                 known = ", ".join(BUILTIN_MODELS)
                 facts = _problem(path, f"There is no model {profile.model!r}.", f"Use {known}, or a file's path.")
             if isinstance(facts, Problem) and HUB_NAME.fullmatch(profile.model) and not path.exists():
-                facts = _problem(path, f"{profile.model} is not on this machine.", "Download it first; an engine never does.")
+                facts = _problem(
+                    path, f"{profile.model} is not on this machine.", "Download it first; an engine never does."
+                )
             if facts is None:
                 facts = _problem(path, f"{path} is not a model but belongs to one.", "Name the model's own file.")
             cards[profile.id] = _card(profile, path, facts, lacking[profile.id, profile.source])

@@ -47,6 +47,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     gpu_uuids: tuple[str, ...] = ()  # the cards to use; empty on a machine without
     physical_cores: int = 1
     api_key: str = ""  # given by environment or file, never in argv
+    usable_bytes: dict[str, int] = {}  # free now less the headroom, by card's uuid or "host"; empty = not known
+    total_bytes: dict[str, int] = {}  # by card's uuid
     host: str = "127.0.0.1"
 
 
@@ -96,6 +98,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     paths: dict[str, str] = {}
     # the gateway's path → names in a body that the engine knows by another name: {"/v1/tokenize": {"input": "content"}}
     renames: dict[str, dict[str, str]] = {}
+    structured_outputs: bool = False  # old `guided_*` names of a request are said by its current ones
     slots_path: str | None = None  # tells how full the KV cache is; see `kv_cache_usage`
 
 

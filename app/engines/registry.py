@@ -9,8 +9,11 @@ from app.engines.base import EngineFamily
 from app.engines.llama_cpp import LlamaCpp
 from app.engines.llama_cpp_python import LlamaCppPython
 from app.engines.llama_server import LlamaServer
+from app.engines.vllm import Vllm
 
-FAMILIES: dict[str, EngineFamily] = {family.id: family for family in (LlamaCpp(), LlamaServer(), LlamaCppPython())}
+FAMILIES: dict[str, EngineFamily] = {
+    family.id: family for family in (LlamaCpp(), LlamaServer(), LlamaCppPython(), Vllm())
+}
 
 DEFAULT_FAMILY = LlamaCpp.id
 

@@ -6,11 +6,13 @@ A safetensors header is eight bytes of length and that much JSON: name → dtype
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
+from app.core.catalog.hub_cache import name_of_folder
 from app.core.errors import ModelMissing, ModelUnreadable
 from app.core.values import from_json
 
@@ -25,6 +27,7 @@ class _Config(msgspec.Struct):
     """The keys that facts need; a model with a vision part nests its text part's in `text_config`."""
 
     model_type: str = "unknown"
+    architectures: list[str] | None = None
     num_hidden_layers: int | None = None
     hidden_size: int | None = None
     intermediate_size: int | None = None
@@ -65,7 +68,7 @@ def read_folder_facts(folder: Path) -> ModelFacts:
     return ModelFacts(
         path=folder,
         format="safetensors",
-        name=folder.name,
+        name=name_of_folder(folder),
         architecture=text.model_type,
         file_bytes=sum(file.stat().st_size for file in files),
         weights_bytes=sum(sums.values()),
@@ -83,10 +86,28 @@ def read_folder_facts(folder: Path) -> ModelFacts:
         vocabulary=text.vocab_size,
         context_max=text.max_position_embeddings,
         tied_embeddings=bool(text.tie_word_embeddings),
-        capabilities=("vision",) if config.vision_config else (),
+        capabilities=_capabilities(config),
         modified_ns=max(file.stat().st_mtime_ns for file in files),
         files=files,
     )
+
+
+def is_model_folder(names: Collection[str]) -> bool:
+    """Whether a folder with entries of these names holds a model."""
+    return "config.json" in names and any(name.endswith(".safetensors") for name in names)
+
+
+def parts_of_folder(folder: Path) -> tuple[Path, ...]:
+    """The files on which the facts of a folder depend."""
+    return (folder / "config.json", *sorted(folder.glob("*.safetensors"))[:MAX_FILES])
+
+
+def _capabilities(config: _Config) -> tuple[str, ...]:
+    """A class without a purpose in its name (BertModel, Qwen3Model) gives vectors, not text."""
+    classes = config.architectures or []
+    if classes and all(name.endswith("Model") for name in classes):
+        return ("embeddings",)
+    return ("vision",) if config.vision_config else ()
 
 
 def _role(name: str) -> tuple[str, int | None]:

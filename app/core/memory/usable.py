@@ -1,0 +1,20 @@
+"""Decides how much memory a launch may plan with now, per device: what is free less what has to stay free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the snapshot imports our package
+    from app.core.snapshot import Gpus
+
+
+def usable_bytes(gpus: Gpus, *, headroom_bytes: int, host_headroom_bytes: int) -> dict[str, int]:
+    """Bytes by card's uuid and "host"; may be negative; a device that does not tell is not there."""
+    found = {card.uuid: card.free_bytes - headroom_bytes for card in gpus.gpus if card.free_bytes is not None}
+    if gpus.host is not None:
+        found["host"] = gpus.host.available_bytes - host_headroom_bytes
+    return found
+
+
+def total_bytes(gpus: Gpus) -> dict[str, int]:
+    return {card.uuid: card.total_bytes for card in gpus.gpus if card.total_bytes is not None}
