@@ -184,6 +184,9 @@ class EngineRegistry:
                     facts = await self._in_thread(partial(self._facts_file.learn, row, self._stop))
                     if facts is None:
                         return
+                    if facts.problem and not is_program(Path(row.executable)):
+                        self._wake.set()  # it was removed meanwhile: that is all there is to say of it
+                        continue
                     self._facts[key] = facts
                     self._show()
             await self._in_thread(self._measure)
