@@ -65,4 +65,4 @@ class LlamaCpp:
         return native.served_context(health, models)
 
     def how_to_get(self) -> str:
-        return "Run ./packaging/run again, or `python -m app.daemon.installer`: it installs the prebuilt engine in seconds."
+        return "`engine-room engines install llama.cpp` installs the prebuilt engine in seconds."

@@ -266,9 +266,9 @@ class LlamaCppPython:
 
     def how_to_get(self) -> str:
         return (
-            "It has no prebuilt package for Linux: `pip install 'llama-cpp-python[server]'` in an environment of its own "
-            "builds it (about ten minutes; cmake and a C++ compiler; CMAKE_ARGS=-DGGML_CUDA=on for an NVIDIA card); "
-            "ENGINE_ROOM_LLAMA_CPP_PYTHON then names that environment's Python."
+            "`engine-room engines install llama-cpp-python` compiles it for this machine, together with llama-server "
+            "(about ten minutes; it needs a C++ compiler, and the CUDA toolkit for an NVIDIA card); one that you have is "
+            "found in the usual environments, or by ENGINE_ROOM_LLAMA_CPP_PYTHON, which names its Python."
         )
 
 

@@ -111,6 +111,6 @@ class LlamaServer:
 
     def how_to_get(self) -> str:
         return (
-            "Build llama.cpp or unpack one of its releases, and put llama-server on PATH; "
-            "the built-in llama.cpp engine needs none of this."
+            "`engine-room engines install llama-server` compiles it for this machine (about ten minutes; it needs a C++ "
+            "compiler, and the CUDA toolkit for an NVIDIA card); one that you have is found on PATH or can be added."
         )
