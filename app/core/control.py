@@ -256,6 +256,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     model_modified_unix: float | None = None
     model_fingerprint: str = ""  # over head, tail and size: cheap enough for each launch
     installation: InstallationView | None = None
+    engine_fingerprint: str = ""  # over its program and the libraries beside it
     driver_version: str | None = None
     gpus: tuple[str, ...] = ()  # names and uuids
     product_version: str = ""

@@ -25,6 +25,7 @@ _PATTERNS = (
 )
 _SECRET_FLAG = re.compile(r"^(--?[\w-]*(?:key|token|password|secret))(?:=.*)?$", re.IGNORECASE | re.DOTALL)
 _HARMLESS = re.compile(r"(?i)true|false|none|null|[\d.]+")  # TOKENIZERS_PARALLELISM=false is no secret
+_SWITCH = re.compile(r"(?i)true|false|none|null")
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|credential)")
 
 
@@ -40,8 +41,14 @@ def masked(data: bytes, secrets: Iterable[str] = ()) -> bytes:
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Values whose names speak of a secret are shown as asterisks."""
-    return {name: HIDDEN if _SECRET_NAME.search(name) and value else value for name, value in environment.items()}
+    """Values whose names speak of a secret are shown as asterisks, unless they are a switch or a count of tokens."""
+    return {name: HIDDEN if _speaks_of_secret(name, value) else value for name, value in environment.items()}
+
+
+def _speaks_of_secret(name: str, value: str) -> bool:
+    if not value or not _SECRET_NAME.search(name) or _SWITCH.fullmatch(value):
+        return False
+    return not ("tokens" in name.lower() and _HARMLESS.fullmatch(value))
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from app.engines.base import Installation
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 1024**2  # of each end of each file that a fingerprint is made of
+FORCED = "+forced"
 LIVE = 16  # manifests kept at hand: of the present runs and of those that are repeated
 
 T = TypeVar("T")
@@ -74,16 +75,18 @@ class Manifests:
             driver_version=gpus.driver_version if gpus is not None else None,
             gpus=tuple(f"{gpu.name} {gpu.uuid}" for gpu in cards),
             product_version=__version__,
-            as_run=next(again, ""),
+            as_run=next(again, "").removesuffix(FORCED),
         )
         self._keep(manifest)
-        self._tasks.start(self._identify(run.id, Path(manifest.model_path)), f"fingerprint for {run.id}")
+        work = self._identify(run.id, Path(manifest.model_path), prepared.installation)
+        self._tasks.start(work, f"fingerprints for {run.id}")
 
-    async def _identify(self, run_id: str, path: Path) -> None:
+    async def _identify(self, run_id: str, path: Path, installation: Installation) -> None:
         try:
             found = await asyncio.to_thread(identity, path)
+            engine = await asyncio.to_thread(engine_fingerprint, installation)
         except OSError as error:
-            log.info("the model of %s could not be fingerprinted: %s", run_id, error)
+            log.info("the files of %s could not be fingerprinted: %s", run_id, error)
             return
         manifest = self._live.get(run_id)
         if manifest is not None:
@@ -93,6 +96,7 @@ class Manifests:
                     model_bytes=found.bytes,
                     model_modified_unix=found.modified_unix,
                     model_fingerprint=found.fingerprint,
+                    engine_fingerprint=engine,
                 )
             )
 
@@ -128,13 +132,13 @@ class Manifests:
         profile = with_secrets(manifest.profile, self._present(manifest.profile.id))
         facts = await asyncio.to_thread(_checked_model, manifest, force)
         card = ProfileCard(
-            profile=self._with_engine(profile, manifest.installation, force),
+            profile=await self._with_engine(profile, manifest, force),
             facts=facts,
             model_path=manifest.model_path,
             available=True,
             engine_available=True,
         )
-        _put(self._library.recalled, run.id, card)
+        _put(self._library.recalled, recall_key(run.id, force), card)
         return card
 
     async def recall_wanted(self) -> None:
@@ -142,9 +146,9 @@ class Manifests:
         for text in await self._database.recall_all("wanted:"):
             try:
                 wanted = msgspec.json.decode(text, type=Wanted)
-                run = await self._database.run(wanted.as_run) if wanted.as_run else None
+                run = await self._database.run(wanted.as_run.removesuffix(FORCED)) if wanted.as_run else None
                 if run is not None:
-                    await self.recall(run)
+                    await self.recall(run, force=wanted.as_run.endswith(FORCED))
             except (msgspec.DecodeError, EngineRoomError) as error:
                 log.warning("what was wanted cannot be prepared: %s", error)
 
@@ -154,7 +158,8 @@ class Manifests:
         except EngineRoomError:
             return None
 
-    def _with_engine(self, profile: Profile, then: InstallationView | None, force: bool) -> Profile:
+    async def _with_engine(self, profile: Profile, manifest: Manifest, force: bool) -> Profile:
+        then = manifest.installation
         if then is None:
             return profile
         pinned = replace(profile, installation=then.id)
@@ -162,12 +167,12 @@ class Manifests:
             found = self._find_engine(pinned)
         except EngineNotInstalled:
             found = None
-        if found is not None and (found.build, found.accelerator) == (then.build, then.accelerator):
+        if found is not None and await asyncio.to_thread(_is_the_same, found, manifest):
             return pinned
         if force:
             return profile
-        build = " ".join(part for part in (then.build or then.family, then.accelerator.upper()) if part)
-        now = f"; there is {found.build or found.executable} now" if found is not None else ""
+        build = " ".join(part for part in (manifest.run.engine_build or then.family, then.accelerator.upper()) if part)
+        now = "; another build is there now" if found is not None else ""
         raise EngineNotInstalled(
             f"The engine of that run, {build}, is not at {then.path} any more{now}.",
             "Install it again, or run with the engine that is there (--force).",
@@ -176,6 +181,11 @@ class Manifests:
     async def close(self) -> None:
         """Waits until what was kept is written."""
         await self._tasks.settle()
+
+
+def recall_key(run_id: str, force: bool) -> str:
+    """The name of a recalled profile in a wish: by force it may be another load than without."""
+    return run_id + FORCED if force else run_id
 
 
 def _put(shelf: dict[str, T], key: str, value: T) -> None:
@@ -216,9 +226,41 @@ def identity(path: Path) -> Identity:
     return Identity(bytes=total, modified_unix=modified, fingerprint=digest.hexdigest())
 
 
-def _checked_model(manifest: Manifest, force: bool) -> ModelFacts:
-    """The model's facts, when it is still the one of that run; raises ModelMissing, ModelUnreadable or ModelChanged."""
+def engine_fingerprint(installation: Installation) -> str:
+    """Over the program as far as `identity` reads it, and name, size and age of the libraries beside it. Raises OSError.
+
+    Of a Python package: over its interpreter and its version. A program's version says nothing here, because it is a
+    guess until the program has been asked.
+    """
+    program = Path(installation.executable).resolve()
+    digest = hashlib.blake2b(identity(program).fingerprint.encode(), digest_size=16)
+    for library in sorted(program.parent.glob("lib*.so*")):
+        about = library.stat()
+        digest.update(f"{library.name} {about.st_size} {about.st_mtime_ns}\n".encode())
+    if program.name.startswith("python"):
+        digest.update(installation.version.encode())
+    return digest.hexdigest()
+
+
+def _is_the_same(found: Installation, manifest: Manifest) -> bool:
+    then = manifest.installation
+    assert then is not None
+    if found.accelerator != then.accelerator:
+        return False
+    try:
+        return not manifest.engine_fingerprint or engine_fingerprint(found) == manifest.engine_fingerprint
+    except OSError:
+        return False
+
+
+def _checked_model(manifest: Manifest, force: bool) -> ModelFacts | None:
+    """The model's facts, when it is still the one of that run; raises ModelMissing, ModelUnreadable or ModelChanged.
+
+    None for a name of a hub: what lies behind it is the engine's to find.
+    """
     path = Path(manifest.model_path)
+    if not path.is_absolute():
+        return None
     try:
         now = identity(path)
     except OSError as error:

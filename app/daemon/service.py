@@ -54,7 +54,7 @@ from app.daemon.installer import accelerators_here
 from app.daemon.instance import InstanceLock
 from app.daemon.jobs import Jobs
 from app.daemon.library import Library
-from app.daemon.manifests import Manifests
+from app.daemon.manifests import Manifests, recall_key
 from app.daemon.profile_desk import ProfileDesk
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
@@ -387,7 +387,8 @@ class Service:
         if run is None:
             raise UnknownRun(f"There is no run {wish.run}.", "`engine-room runs` names them.")
         card = await self._manifests.recall(run, force=wish.force)
-        profile = await self._seats.of(card.profile.seat).want(card.profile.id, as_run=run.id)
+        key = recall_key(run.id, wish.force)
+        profile = await self._seats.of(card.profile.seat).want(card.profile.id, as_run=key)
         return control.Accepted(note=f"{profile} is loading as it was in {run.id}.", profile=profile)
 
     async def pin_engine(self, wish: control.Pin) -> control.Accepted:
