@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -164,3 +165,22 @@ def _view(
 
 def build_words(row: Installation) -> str:
     return ", ".join(part for part in (row.build, row.accelerator.upper()) if part)
+
+
+def note_of(row: Installation, asked: bool, tried: str) -> str:
+    """What to say of a version that is not known here; such an engine is used all the same."""
+    if row.problem:
+        return ""
+    if not row.version:
+        return "It does not say which version it is; it should work." if asked else ""
+    if tried and _newer(row.version, tried):
+        return f"{row.version} is newer than {tried}, the newest that was tried with Engine Room; it should work."
+    return ""
+
+
+def _newer(version: str, than: str) -> bool:
+    """Compares dotted numbers; anything else is not comparable and counts as known."""
+    one, other = (re.match(r"v?(\d+(?:\.\d+)+)", text) for text in (version, than))
+    if one is None or other is None:
+        return False
+    return [int(part) for part in one[1].split(".")] > [int(part) for part in other[1].split(".")]

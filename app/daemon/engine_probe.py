@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,30 +19,14 @@ import msgspec
 from msgspec.structs import replace
 
 from app.core.errors import StorageError
+from app.daemon.asking import ANSWER_SECONDS, Answer, ask
 from app.daemon.settings_file import write_whole
 from app.engines.base import Installation
 from app.engines.llama_cpp import HOST_SCRIPT
 
 FACTS_FORM = 2  # of the remembered facts: another one is not read
 PACKAGES = {"llama.cpp": "xllamacpp", "llama-cpp-python": "llama-cpp-python", "vllm": "vllm"}  # family → package
-ANSWER_BYTES = 1024**2  # a real help has 60 KB
-ANSWER_SECONDS = 20.0  # a Python engine imports for seconds on a busy machine, a driver with many cards wakes up slowly
 FACTS_KEPT = 200
-_LOOK_SECONDS = 0.1
-
-# What an engine needs to start; nothing that could hold a secret or change what it says.
-_PASSED = frozenset(
-    ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "DOCKER_HOST", "DOCKER_CONFIG"]
-)
-
-# The child asks the kernel to end it when the thread that waits for it ends, then becomes the engine.
-_START = (
-    "import ctypes, os, sys\n"
-    "ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
-    "if os.getppid() != int(sys.argv[1]): os._exit(125)\n"
-    "try: os.execv(sys.argv[2], sys.argv[2:])\n"
-    "except OSError as error: print(f'it cannot be executed: {error.strerror}', flush=True); os._exit(127)\n"
-)
 
 _HOSTED_DEVICES = (
     "import xllamacpp\n"
@@ -55,18 +34,6 @@ _HOSTED_DEVICES = (
     "for one in xllamacpp.get_device_info():\n"
     "    if 'TYPE_CPU' not in repr(one['type']): print(f\"  {one['name']}: {one['description']} (0 MiB)\")\n"
 )
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program said, stdout and stderr as they came. `code` is None when it had to be killed, and `why` says so."""
-
-    text: str
-    code: int | None
-    why: str = ""
-
-
-class Stopped(Exception):
-    """The asking was ended from outside; nothing was learnt."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,71 +47,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     note: str = ""
     lasting: bool = True
-
-
-def ask(
-    argv: Iterable[str],
-    environment: Mapping[str, str],
-    *,
-    seconds: float = ANSWER_SECONDS,
-    limit_bytes: int = ANSWER_BYTES,
-    stop: threading.Event | None = None,
-) -> Answer:
-    """Runs a program to its end, or to the deadline, or to the bound; then nothing of its session is left.
-
-    Raises Stopped when `stop` is set meanwhile.
-    """
-    wrapped = [sys.executable, "-I", "-S", "-c", _START, str(os.getpid()), *argv]
-    process = subprocess.Popen(
-        wrapped,
-        env={name: value for name, value in environment.items() if name in _PASSED}
-        | {"GGML_NO_BACKTRACE": "1", "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
-        | {name: value for name, value in environment.items() if name == "LLAMA_CPP_LIB_PATH"},
-        cwd=tempfile.gettempdir(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    output, ended = process.stdout.fileno(), os.pidfd_open(process.pid)
-    os.set_blocking(output, False)
-    said = bytearray()
-    why = ""
-    listened = [output, ended]
-    deadline = time.monotonic() + seconds
-    try:
-        while not why:
-            ready = select.select(listened, [], [], _LOOK_SECONDS)[0]
-            if output in ready and not _took(output, said):
-                listened.remove(output)  # it may close its output before it ends
-            elif ended in ready and output not in ready:
-                break  # whoever still holds the pipe is not the program that was asked
-            if len(said) > limit_bytes:
-                why = f"it printed more than {limit_bytes // 1024} KiB"
-            elif time.monotonic() > deadline:
-                why = f"it did not answer within {seconds:.0f} seconds"
-            elif stop is not None and stop.is_set():
-                raise Stopped
-    finally:
-        # Its number cannot be another's yet: nobody has waited for it. What it may have left in its session goes too.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        os.close(ended)
-    text = bytes(said[:limit_bytes]).decode("utf-8", "replace")
-    return Answer(text=text, code=None if why else process.returncode, why=why)
-
-
-def _took(output: int, said: bytearray) -> bool:
-    """Whether there was something to read, and there may be more."""
-    try:
-        piece = os.read(output, 65_536)
-    except BlockingIOError:
-        return True
-    said += piece
-    return bool(piece)
 
 
 # --- what the answers mean -------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +21,12 @@ from app.core.paths import Paths
 from app.core.profiles import Profile
 from app.core.snapshot import Engines, Offer, Seats
 from app.daemon import outside_engines
-from app.daemon.choosing import choose, effective_pin, engine_views, named, title_of, why_none
+from app.daemon.asking import ANSWER_SECONDS, Stopped
+from app.daemon.caches import disk_bytes
+from app.daemon.choosing import choose, effective_pin, engine_views, named, note_of, title_of, why_none
 from app.daemon.engine_choices import Choices, change_choices, choices_or_none
 from app.daemon.engine_places import is_program
-from app.daemon.engine_probe import ANSWER_SECONDS, Facts, FactsFile, Stopped, learn, with_facts
+from app.daemon.engine_probe import Facts, FactsFile, learn, with_facts
 from app.daemon.installations import at, expanded_path, installed, listed, pinned_elsewhere
 from app.daemon.tasks import Tasks
 from app.engines.base import Installation
@@ -211,7 +212,7 @@ class EngineRegistry:
         """What the installer's folders take on the disk; they do not change once they are finished."""
         for name, at_unix in self._look.installed_at_unix.items():
             if (name, at_unix) not in self._disk_bytes:
-                self._disk_bytes[name, at_unix] = _disk_bytes(self._paths.engines / name)
+                self._disk_bytes[name, at_unix] = disk_bytes(self._paths.engines / name)
 
     # --- telling ---
 
@@ -369,25 +370,6 @@ class EngineRegistry:
         return found
 
 
-def note_of(row: Installation, asked: bool, tried: str) -> str:
-    """What to say of a version that is not known here; such an engine is used all the same."""
-    if row.problem:
-        return ""
-    if not row.version:
-        return "It does not say which version it is; it should work." if asked else ""
-    if tried and _newer(row.version, tried):
-        return f"{row.version} is newer than {tried}, the newest that was tried with Engine Room; it should work."
-    return ""
-
-
-def _newer(version: str, than: str) -> bool:
-    """Compares dotted numbers; anything else is not comparable and counts as known."""
-    one, other = (re.match(r"v?(\d+(?:\.\d+)+)", text) for text in (version, than))
-    if one is None or other is None:
-        return False
-    return [int(part) for part in one[1].split(".")] > [int(part) for part in other[1].split(".")]
-
-
 def normal(path: Path) -> str:
     """Without "..", but with links as they are named: where they lead may change."""
     return os.path.normpath(path)
@@ -398,19 +380,3 @@ def _modified(path: Path) -> object:
         return path.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _disk_bytes(folder: Path) -> int:
-    """What a folder takes on the disk; a file with several names counts once."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                found = os.lstat(Path(parent, name))
-            except OSError:
-                continue
-            if (found.st_dev, found.st_ino) not in seen:
-                seen.add((found.st_dev, found.st_ino))
-                total += found.st_blocks * 512
-    return total

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from app.daemon.asking import ask
 from app.daemon.engine_places import on_path
-from app.daemon.engine_probe import ask
 from app.daemon.installations import accelerator_in, id_of
 from app.engines.base import Installation
 

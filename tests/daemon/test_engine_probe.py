@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from app.daemon.asking import Answer, Stopped, ask
 from app.daemon.engine_probe import (
-    Answer,
     FactsFile,
-    Stopped,
-    ask,
     devices_of,
     flags_of,
     known_flags,

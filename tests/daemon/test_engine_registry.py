@@ -10,7 +10,8 @@ from app.core import control
 from app.core.errors import BadRequest, EngineNotInstalled, SettingInvalid
 from app.core.profiles import Profile
 from app.core.snapshot import Engines, EngineView, RunView, Seats, SeatView
-from app.daemon.engine_registry import EngineRegistry, note_of
+from app.daemon.choosing import note_of
+from app.daemon.engine_registry import EngineRegistry
 from app.engines.base import Installation
 from tests.rig.home import Home
 from tests.rig.programs import asked, write_llama_server
