@@ -96,7 +96,7 @@ def test_a_draft_model_alone_is_not_enough_for_a_current_program() -> None:
     assert "LLAMA_ARG_SPEC_TYPE" not in command_of(launch("llama-server")).environment
 
 
-@pytest.mark.parametrize("family", (*NATIVE, "llama-cpp-python"))
+@pytest.mark.parametrize("family", [*NATIVE, "llama-cpp-python"])
 def test_what_proves_that_it_works_is_what_it_serves(family: str) -> None:
     def trial(settings: dict[str, Scalar], **more: object) -> Trial:
         return FAMILIES[family].trial(launch(family, settings, **more))  # type: ignore[arg-type]
