@@ -1,73 +1,25 @@
 """Jobs do their work in programs of their own: told as they go, cancelled without a trace, ended with the daemon (E7, I1, I3)."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.core import control, snapshot
 from app.core.errors import BadRequest, EngineBusy, EngineNotInstalled, EngineRoomError, SettingInvalid
-from app.core.snapshot import Engines, Job, Jobs
+from app.core.snapshot import Engines
+from tests.daemon.desk import Desk, slow_build
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, kill_verified
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.installables import (
     LACKS_A_LIBRARY,
-    archive_source,
-    pip_finds,
-    put_tools,
     wheel_source,
-    write_archive,
     write_standin_wheel,
     write_table,
 )
 from tests.rig.waiting import eventually
 
-JOB_SECONDS = 60.0
-
-
-class Desk:
-    """What a person does to engines, through the daemon's control API."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self.daemon = daemon
-
-    def begin(self, path: str, wish: object) -> str:
-        return snapshot.from_json(control.JobStarted, self.daemon.post(path, wish).content).job
-
-    def install(self, family: str = "llama.cpp", **more: object) -> str:
-        return self.begin("/control/engines/install", control.Install(family=family, **more))  # type: ignore[arg-type]
-
-    def remove(self, installation: str) -> str:
-        return self.begin("/control/engines/remove", control.EngineOf(installation=installation))
-
-    def cancel(self, job: str) -> None:
-        self.daemon.post("/control/jobs/cancel", control.JobOf(job=job))
-
-    def log(self, job: str) -> str:
-        return self.daemon.get(f"/control/jobs/{job}/log").text
-
-    def wait(self, job_id: str, condition: Callable[[Job], object], what: str = "") -> Job:
-        def found(jobs: Jobs) -> Job | None:
-            return next((job for job in jobs.jobs if job.id == job_id and condition(job)), None)
-
-        found_in = self.daemon.wait_slice("jobs", found, JOB_SECONDS, what or f"job {job_id}")
-        job = found(found_in)
-        assert job is not None
-        return job
-
-    def over(self, job_id: str) -> Job:
-        return self.wait(job_id, lambda job: job.state != "running", "the job's end")
-
-    def done(self, job_id: str) -> Job:
-        job = self.over(job_id)
-        assert job.state == "done", (job.error, job.advice, self.log(job_id)[-2000:])
-        return job
-
-    def rows(self, family: str = "llama.cpp") -> list[str]:
-        engines: Engines = self.daemon.slices()["engines"]
-        return [row.id for view in engines.families if view.family == family for row in view.installations]
+__all__ = ["slow_build"]  # a fixture
 
 
 @pytest.fixture
@@ -76,17 +28,6 @@ def wheels(home: Home, tmp_path: Path) -> Path:
     write_standin_wheel(tmp_path / "cpu")
     write_table(home, wheel_source(tmp_path / "cuda", tmp_path / "cpu"))
     return tmp_path / "cpu"
-
-
-@pytest.fixture
-def slow_build(home: Home, tmp_path: Path) -> Path:
-    """An engine that is compiled until a file appears."""
-    go_on = tmp_path / "go-on"
-    put_tools(home, "c++", "cmake", "ninja")
-    archive = write_archive(tmp_path / "archives", "compile one", f"wait {go_on}", "link")
-    write_table(home, archive_source(archive))
-    pip_finds(home, tmp_path / "archives")
-    return go_on
 
 
 @pytest.fixture
