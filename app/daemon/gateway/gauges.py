@@ -19,16 +19,15 @@ ANSWER_SECONDS = 5.0  # an engine answers between two steps; a long prompt's ste
 async def watch_kv_cache(lanes: Lanes, ledger: Ledger, look_seconds: float = LOOK_SECONDS) -> None:
     """Tells the ledger the fullest cache of all seats; None while no engine tells of its own."""
     told: dict[str, float | None] = {}  # run → the last answer
-    answering: set[str] = set()
+    finished = 0
     while True:
         await asyncio.sleep(look_seconds)
+        before, finished = finished, ledger.requests_total
         ready = {lane.route.run_id: lane for lane in lanes.shown() if lane.route.state == "ready"}
         told = {run_id: usage for run_id, usage in told.items() if run_id in ready}
         for run_id, lane in ready.items():
-            busy = lanes.in_flight(run_id) > 0
-            if busy or run_id in answering or run_id not in told:
+            if lanes.in_flight(run_id) or finished != before or run_id not in told:
                 told[run_id] = await kv_cache_usage(lanes, lane)
-            answering = answering | {run_id} if busy else answering - {run_id}
         ledger.kv_cache(max((usage for usage in told.values() if usage is not None), default=None))
 
 

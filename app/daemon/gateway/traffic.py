@@ -103,6 +103,10 @@ class Ledger:
         if self._on_finished is not None:
             self._on_finished(view)
 
+    @property
+    def requests_total(self) -> int:
+        return self._traffic.requests_total
+
     def kv_cache(self, usage: float | None) -> None:
         """How full the engine's cache is (0..1), as it says itself."""
         if usage != self._traffic.kv_cache_usage:
