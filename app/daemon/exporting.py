@@ -20,7 +20,7 @@ from app.core.export import (
     shell_script,
     systemd_unit,
 )
-from app.core.redaction import masked, masked_arguments, secrets_of
+from app.core.redaction import HIDDEN, masked, masked_arguments, secrets_of
 from app.engines.base import Command, Launch
 from app.engines.containers import container_side
 from app.engines.registry import FAMILIES
@@ -48,16 +48,18 @@ def launchable(launch: Launch, port: int) -> Launchable:
     command, other = (_command(launch, port=number) for number in (port, port % 65_535 + 1))
     with_key = _command(launch, port=port, api_key=_SOME_KEY).environment
     environment = command.environment | profile.environment
+    argv, told = _arguments(command, other, secrets_of(profile.environment))
     secret = [name for name, value in environment.items() if secrets_of({name: value}) or _hides(value)]
     return Launchable(
         id=profile.id,
         title=profile.title,
-        argv=_arguments(command, other, secrets_of(profile.environment)),
+        argv=argv,
         port=port,
         environment={name: value for name, value in environment.items() if name not in secret},
         secrets=tuple(secret),
         key_name=next((name for name, value in with_key.items() if value == _SOME_KEY), ""),
         scrub=command.scrub,
+        notes=told,
     )
 
 
@@ -70,18 +72,24 @@ def _hides(value: str) -> bool:
     return masked(data) != data
 
 
-def _arguments(command: Command, other: Command, hidden: tuple[str, ...]) -> tuple[Argument, ...]:
+def _arguments(
+    command: Command, other: Command, hidden: tuple[str, ...]
+) -> tuple[tuple[Argument, ...], tuple[str, ...]]:
+    """The command line with a variable for the port and for each secret, and what each secret's variable stands for."""
     shown = masked_arguments((text.encode("utf-8", "replace").decode() for text in command.argv), hidden)
     arguments: list[Argument] = []
+    told: list[str] = []
     for argument, elsewhere, mask in zip(command.argv, other.argv, shown, strict=True):
         if argument != elsewhere:
             arguments.append(Variable(name=PORT, default=argument))
         elif argument.encode("utf-8", "replace").decode() != mask:
-            number = sum(isinstance(known, Variable) and not known.default for known in arguments) + 1
-            arguments.append(Variable(name=f"ENGINE_SECRET_{number}"))
+            name = f"ENGINE_SECRET_{len(told) + 1}"
+            before = f" after {shown[len(arguments) - 1]}" if mask == HIDDEN and arguments else ""
+            told.append(f"{name} is the argument {mask}{before}, as a whole.")
+            arguments.append(Variable(name=name))
         else:
             arguments.append(argument)
-    return tuple(arguments)
+    return tuple(arguments), tuple(told)
 
 
 def contained(launch: Launch, port: int) -> tuple[Launchable, Container]:
@@ -102,7 +110,7 @@ def contained(launch: Launch, port: int) -> tuple[Launchable, Container]:
         case "vulkan":
             devices = ("/dev/dri",)
     container = Container(image=side.image, entrypoint=side.entrypoint, mounts=mounts, cards=cards, devices=devices)
-    return replace(inside, argv=argv, notes=side.notes), container
+    return replace(inside, argv=argv, notes=(*inside.notes, *side.notes)), container
 
 
 def _mounted(argument: Argument, mounts: dict[str, str]) -> Argument:

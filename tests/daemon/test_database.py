@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from app.core.control import Manifest
 from app.core.errors import NotWritable
-from app.core.snapshot import RunView
+from app.core.profiles import Profile
+from app.core.snapshot import RunView, to_json
 from app.daemon.database import Database
 
 
@@ -53,6 +57,58 @@ async def test_what_was_wanted_is_remembered_and_forgotten(database: Database) -
     assert await database.recall("wanted:main") == "demo"
     await database.remember("wanted:main", None)
     assert await database.recall("wanted:main") is None
+
+
+V1 = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, profile_id TEXT NOT NULL, started_at REAL NOT NULL, ready_seconds REAL, view BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS runs_by_profile ON runs (profile_id, started_at);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+PRAGMA user_version = 1;
+"""
+
+
+def manifest(number: int) -> Manifest:
+    profile = Profile(id="demo", title="Demo", engine="llama.cpp", model="m.gguf")
+    return Manifest(run=run(number), profile=profile, settings={"threads": 3, "warm_up": True}, stages={"weights": 0.5})
+
+
+async def test_a_file_of_the_version_before_gets_what_it_lacks_and_loses_nothing(tmp_path: Path) -> None:
+    """Version 1 had no manifests. And an Engine Room of that version can use the file again afterwards."""
+    file = tmp_path / "engine-room.sqlite3"
+    with closing(sqlite3.connect(file)) as old, old:
+        old.executescript(V1)
+        old.execute("INSERT INTO runs VALUES ('run-1', 'demo', 1.0, 2.5, ?)", (to_json(run(1, 2.5)),))
+        old.execute("INSERT INTO facts VALUES ('wanted:main', 'demo')")
+    for _ in range(2):
+        database = Database(file, runs_kept=3)
+        await database.open()
+        assert [found.id for found in await database.runs()] == ["run-1"]
+        assert await database.recall("wanted:main") == "demo"
+        assert await database.recall_all("wanted:") == ("demo",)
+        assert await database.manifest("run-1") in (None, manifest(1))
+        await database.keep_manifest(manifest(1))
+        assert await database.manifest("run-1") == manifest(1)
+        await database.close()
+        with closing(sqlite3.connect(file)) as old, old:
+            old.executescript(V1)
+
+
+async def test_a_manifest_is_kept_as_long_as_its_run(database: Database) -> None:
+    """I16."""
+    for number in range(5):
+        await database.keep_run(run(number))
+        await database.keep_manifest(manifest(number))
+    await database.keep_manifest(manifest(0))  # of a run that is forgotten already
+    found = [await database.manifest(f"run-{number}") for number in range(5)]
+    assert found == [None, None, manifest(2), manifest(3), manifest(4)]
+
+
+async def test_a_manifest_of_another_form_is_none(database: Database) -> None:
+    await database.keep_run(run(1))
+    await database._do(lambda: database._execute("INSERT INTO manifests VALUES ('run-1', 'no json')"))
+    assert await database.manifest("run-1") is None
 
 
 async def test_a_damaged_file_gives_a_sentence(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ def everywhere(home: Home, daemon: Daemon, run_id: str) -> dict[str, bytes]:
         "run": daemon.get(f"/control/runs/{run_id}").content,
         "log": daemon.run_log(run_id),
         "command": daemon.post("/control/command", {"profile": "teller"}).content,
+        "manifest": daemon.get(f"/control/runs/{run_id}/manifest").content,
+        **{
+            f"export as {kind}": daemon.post("/control/export", {"profile": "teller", "kind": kind}).content
+            for kind in ("shell", "systemd", "compose")
+        },
         "settings": daemon.get("/control/settings").content,
         "doctor": daemon.get("/control/doctor").content,
         "daemon log": daemon.log_text().encode(),

@@ -64,11 +64,13 @@ class Service:
         self.script: Script = answer("Hello.")
         self.refusal: tuple[int, str] | None = None
         self.asked: list[Asked] = []
+        self.routes: list[web.RouteDef] = []
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_routes(self.routes)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         self._socket.parent.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from app.core.conversation import Conversation, Message
+from app.core.conversation import Conversation, MadeBy, Message
 from app.core.errors import NotWritable
 from app.ui.chat.store import ChatFile, ChatWriter
 
@@ -38,6 +39,20 @@ def test_conversations_come_latest_first_and_messages_in_order(file: ChatFile) -
     file.keep_message("c1", say(1, "changed"))
     assert [found.id for found in file.conversations()] == ["c2", "c1"]
     assert [found.text for found in file.messages("c1")] == ["text 0", "changed", "text 2"]
+
+
+def test_an_answer_keeps_what_made_it_and_older_answers_have_nothing(file: ChatFile) -> None:
+    """A chat of an earlier version holds no maker; what a later version adds to one is passed over."""
+    made = MadeBy(title="Demo", engine="llama.cpp", engine_build="1.2", settings={"context_tokens": 1024, "x": 0.5})
+    file.keep_conversation(ONE)
+    file.keep_message("c1", msgspec.structs.replace(say(1, "new"), run_id="run-1", made_by=made))
+    file.keep_message("c1", say(2, "old"))
+    for number, change in ((2, "$.made_by"), (1, "$.made_by.of_a_later_version")):
+        edit = "json_remove(value, ?)" if number == 2 else "json_set(value, ?, 1)"
+        file._execute(f"UPDATE messages SET value = {edit} WHERE id = ?", (change, f"m{number}"))
+    new, old = file.messages("c1")
+    assert (new.run_id, new.made_by) == ("run-1", made)
+    assert (old.run_id, old.made_by) == ("", None)
 
 
 def test_a_deleted_chat_lies_in_the_trash_until_it_is_removed_for_good(file: ChatFile) -> None:
