@@ -265,9 +265,13 @@ class Keeper:
                 if not (self._group_told and process.group == self._leader.pid):  # a second TERM means haste to some
                     procfs.signal_process(process.pid, process.start_ticks, signal.SIGTERM)
         if now >= self._kill_at:
-            self._signal_group(signal.SIGKILL)
+            cleaners = {process.pid for process in alive if procfs.is_cleaner(process.pid)}
+            if not cleaners or now >= self._kill_at + procfs.CLEANER_SECONDS:
+                cleaners = set()
+                self._signal_group(signal.SIGKILL)
             for process in alive:
-                procfs.signal_process(process.pid, process.start_ticks, signal.SIGKILL)
+                if process.pid not in cleaners:
+                    procfs.signal_process(process.pid, process.start_ticks, signal.SIGKILL)
         if alive and now >= self._give_up_at and not self._told_survivors:
             self._told_survivors = True
             told = [

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from app.daemon.procfs import (
+    CLEANER_SECONDS,
     FOLDER_MARK,
     KEEPER_MARK,
     OWNER_MARK,
@@ -28,6 +29,7 @@ from app.daemon.procfs import (
     all_processes,
     below,
     carries_mark,
+    is_cleaner,
     is_ours,
     read_file,
     read_process,
@@ -331,7 +333,8 @@ def _listening_inodes(table: str, port: int) -> list[str]:
 def end_processes(
     find: Callable[[], list[ProcessView]], grace_seconds: float, kill_seconds: float
 ) -> tuple[ProcessView, ...]:
-    """TERM, grace, KILL, look again until nobody is left; blocks (call it in a thread). Returns who would not go.
+    """TERM, grace, KILL (a cleaner last), look again until nobody is left; blocks (call it in a thread). Returns who
+    would not go.
 
     For processes that have no keeper any more; every signal is verified.
     """
@@ -346,7 +349,8 @@ def end_processes(
             return tuple(living)
         for known in (each.identity for each in living):
             if waited >= grace_seconds:
-                signal_verified(known, signal.SIGKILL)
+                if waited >= grace_seconds + CLEANER_SECONDS or not is_cleaner(known.pid):
+                    signal_verified(known, signal.SIGKILL)
             elif known not in told:
                 told.add(known)
                 signal_verified(known, signal.SIGTERM)

@@ -16,6 +16,7 @@ KEEPER_MARK = "ENGINE_ROOM_KEEPER"  # =<run id>, in the keeper's own environment
 
 ORPHAN_GRACE_SECONDS = 10.0  # longest grace once the daemon is gone: all must be over within 15 s
 REST_SECONDS = 2.0  # what is left when the leader has gone gets so long
+CLEANER_SECONDS = 1.5  # how much longer than the others a cleaner lives
 END_COMMAND_SECONDS = 5.0  # the end command's time beyond the grace
 
 _SYS_PIDFD_SEND_SIGNAL = 424  # the same on every architecture since Linux 5.3
@@ -89,6 +90,15 @@ def carries_mark(pid: int, run_id: str) -> bool:
     """Whether the process was started with the run's marker; False too when its environment was overwritten."""
     environment = read_file(f"/proc/{pid}/environ") or b""
     return b"\0%b\0" % f"{RUN_MARK}={run_id}".encode() in b"\0" + environment + b"\0"
+
+
+def is_cleaner(pid: int) -> bool:
+    """Whether it is the process by which a Python program gives back its shared memory once the others have gone.
+
+    It ends by itself then. Killed together with them, what they had in /dev/shm would stay for good, and nobody else
+    could know whose it was.
+    """
+    return b"multiprocessing.resource_tracker" in (read_file(f"/proc/{pid}/cmdline") or b"")
 
 
 def is_ours(pid: int) -> bool:

@@ -66,6 +66,12 @@ if os.fork() == 0:
     if os.fork() == 0: new_titles(); deaf(); stay()
     os._exit(0)
 os.wait(); stay()""",
+    "shares_memory": """
+from multiprocessing import shared_memory
+kept = shared_memory.SharedMemory(create=True, size=65536)
+os.write(1, b"shares %s\\n" % kept.name.encode())
+if os.fork() == 0: deaf(); stay()
+deaf(); stay()""",
     "forks_at_term": """
 def more(*_):
     if os.fork() == 0: os.setsid(); deaf(); stay()
@@ -86,7 +92,14 @@ found = {
 }
 os.write(1, json.dumps(found).encode() + b"\\n"); stay()""",
 }
-EXPECTED = {"own_session": 2, "double_fork": 2, "vllm_like": 3, "escapes_everything": 2, "crashes_with_workers": 2}
+EXPECTED = {
+    "own_session": 2,
+    "double_fork": 2,
+    "vllm_like": 3,
+    "escapes_everything": 2,
+    "crashes_with_workers": 2,
+    "shares_memory": 2,
+}
 
 
 def spec_for(program: str, folder: Path, run_id: str = "run-1", **changes: Any) -> RunSpec:

@@ -16,6 +16,7 @@ from aiohttp import web
 from app.core.counting import Counts, StreamCounter, whole_answer
 from app.core.settings import GatewaySettings
 from app.core.snapshot import RequestView
+from app.core.structured_outputs import by_current_names
 from app.daemon.gateway.admission import Ticket
 from app.daemon.gateway.answers import NO_STORE, Refused
 from app.daemon.gateway.asks import Ask, Holding, Share, read_body, read_json
@@ -193,6 +194,12 @@ class Proxy:
         if renames and ask.values is not None:
             body = json.dumps({renames.get(name, name): value for name, value in ask.values.items()}).encode()
             exchange.headers[CHANGED] = ", ".join(f"{name} as {wanted}" for name, wanted in renames.items())
+        if traits.structured_outputs and ask.values is not None:
+            values, renames = by_current_names(ask.values)
+            if renames:
+                body = json.dumps(values, ensure_ascii=False).encode()
+                said = (f"{name} as {wanted}" if wanted else f"{name} left out" for name, wanted in renames.items())
+                exchange.headers[CHANGED] = ", ".join(said)
         answer = exchange.answer = await upstream.ask("POST", path, query, exchange.request.headers, body)
         if answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
             if assembled:
