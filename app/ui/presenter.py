@@ -9,7 +9,7 @@ from PySide6.QtCore import QObject, QTimer
 from PySide6.QtWidgets import QWidget
 
 from app.core import lifecycle as phases
-from app.core.control import Unload
+from app.core.control import Lend, Unload
 from app.core.errors import EngineRoomError
 from app.core.snapshot import SeatView
 from app.ui import wording
@@ -21,6 +21,7 @@ from app.ui.widgets.notice import NoticeBar
 from app.ui.window import Window
 
 UNLOAD_SECONDS = 90.0
+LEND_MINUTES = 30.0
 
 
 class Presenter(QObject):
@@ -35,6 +36,10 @@ class Presenter(QObject):
         self._gone = asyncio.Event()
         window.has_model = lambda: store.connected and profile_in(store.seat().phase) is not None
         window.header.stop_wanted.connect(self.stop)
+        window.header.lend_wanted.connect(self.lend)
+        window.header.return_wanted.connect(self.give_back)
+        window.header.seat_pressed.connect(lambda _: self.go("models"))
+        window.lend_toggled.connect(self.toggle_lend)
         window.unload_wanted.connect(self.unload_and_leave)
         window.connection_bar.acted.connect(link.retry_now)
         window.notice_bar.closed.connect(self._dismiss)
@@ -111,6 +116,21 @@ class Presenter(QObject):
     def stop(self) -> None:
         self.link.send("/control/unload", Unload())
 
+    def lend(self, minutes: float) -> None:
+        self.link.send("/control/lend", Lend(minutes=minutes))
+
+    def give_back(self) -> None:
+        self.link.send("/control/lend/return", Unload())
+
+    def toggle_lend(self) -> None:
+        seat = self.store.seat()
+        if not self.store.connected:
+            return
+        if seat.lent_until_unix:
+            self.give_back()
+        elif profile_in(seat.phase) is not None:
+            self.lend(LEND_MINUTES)
+
     def unload_and_leave(self) -> None:
         """Unloads everything, waits until the service has gone, then leaves; a second wish leaves at once."""
         if self._unloading or not self.store.connected:
@@ -158,21 +178,39 @@ class Presenter(QObject):
                 header.show_state(self._title(seat), words.text, words.tone, words.busy, self._detail(seat))
             else:
                 header.show_state(self._title(seat), *_connection_words(self.store.connection), "Last known state")
+        away = bool(seat.lent_until_unix or seat.resting) and isinstance(seat.phase, phases.Idle)
+        cancel = wording.is_loading(seat) or wording.is_switching(seat)
         header.show_stop(
-            connected and wording.can_stop(seat),
-            "Cancel" if wording.is_loading(seat) or wording.is_switching(seat) else "Stop",
+            connected and (away or wording.can_stop(seat)), "Return now" if away else "Cancel" if cancel else "Stop"
         )
+        header.show_lend(connected and isinstance(seat.phase, phases.Ready | phases.Stalled))
+        others = [other for other in self.store.seats.seats if other.name != seat.name]
+        header.show_seats(tuple((other.name, self._on_seat(other)) for other in others))
         self._show_traffic()
         self._show_notice()
 
+    def _on_seat(self, seat: SeatView) -> str:
+        """ "Gemma 3 12B" when it is ready, "Gemma 3 12B, loading 40 %" on the way, "second: free" when nothing is there."""
+        title = self.store.title_of(profile_in(seat.phase) or seat.wanted)
+        ready = isinstance(seat.phase, phases.Ready)
+        return (
+            f"{seat.name}: free"
+            if not title
+            else title
+            if ready
+            else f"{title}, {wording.seat_words(seat).text.lower()}"
+        )
+
     def _title(self, seat: SeatView) -> str:
-        subject = profile_in(seat.phase)
+        subject = profile_in(seat.phase) or (seat.wanted if seat.resting or seat.lent_until_unix else None)
         if seat.wanted and subject and seat.wanted != subject:
             return f"{self.store.title_of(subject)} → {self.store.title_of(seat.wanted)}"
         return self.store.title_of(subject) or "No model loaded"
 
     def _detail(self, seat: SeatView) -> str:
         card = self.store.card(profile_in(seat.phase))
+        if isinstance(seat.phase, phases.Idle) and (away := wording.rest_words(seat, self.store.title_of(seat.wanted))):
+            return away
         if seat.run is not None and profile_in(seat.phase) == seat.run.profile_id:
             engine = f"{wording.engine(seat.run.engine)} {seat.run.engine_build}".strip()
         elif card is not None:
@@ -181,7 +219,8 @@ class Presenter(QObject):
             return "Choose one to load" if isinstance(seat.phase, phases.Idle) else ""
         match seat.phase:
             case phases.Ready(since=since):
-                return f"{engine} · up {wording.uptime(self.store.since(since))}"
+                hint = wording.idle_hint(seat)
+                return f"{engine} · {hint or f'up {wording.uptime(self.store.since(since))}'}"
             case phases.Loading(stage=stage, eta_seconds=eta):
                 left = f" · about {wording.duration(eta)} left" if eta else ""
                 return f"{engine} · {wording.stage_title(stage)}{left}"

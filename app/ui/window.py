@@ -30,6 +30,7 @@ class Window(QMainWindow):
     closing = Signal(str)  # leave · unload: the window is going
     unload_wanted = Signal()
     page_opened = Signal()
+    lend_toggled = Signal()
 
     def __init__(self, theme: Theme, remembered: Remembered) -> None:
         super().__init__()
@@ -209,6 +210,7 @@ class Window(QMainWindow):
         for number, (key, title) in enumerate(PAGES, 1):
             bind(f"Ctrl+{number}", title, lambda key=key: self.open_page(key))
         bind("Ctrl+,", "Settings", lambda: self.open_page("settings"))
+        bind("Ctrl+Shift+L", "Lend the GPU, or take it back", self.lend_toggled.emit)
         bind("Ctrl+L", "Choose a model", self._choose_model)
         bind("Ctrl+Q", "Close the window", self.close)
         bind("Ctrl+Shift+Q", "Quit and unload", self.unload_wanted.emit)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import msgspec
 
 from app.core import lifecycle as phases
@@ -112,7 +115,13 @@ def seat_words(seat: SeatView) -> Words:
     """The state pill of a seat."""
     match seat.phase:
         case phases.Idle():
-            return Words("Idle", "muted")
+            resting = {
+                "lent": ("Lent", "accent"),
+                "idle": ("Resting", "muted"),
+                "memory": ("Waits for room", "warning"),
+            }
+            away = "lent" if seat.lent_until_unix else seat.resting
+            return Words(*resting.get(away, ("Idle", "muted")))
         case phases.Reserving():
             return Words("Checking memory", "accent", True)
         case phases.Spawning():
@@ -139,6 +148,30 @@ def seat_words(seat: SeatView) -> Words:
             return Words("Failed", "danger")
         case phases.StopFailed():
             return Words("Could not be stopped", "danger")
+
+
+def minutes_until(moment_unix: float, now_unix: float | None = None) -> str:
+    """ "12 min", rounded up, so that the last minute is a minute."""
+    left = moment_unix - (time.time() if now_unix is None else now_unix)
+    return "a moment" if left <= 0 else f"{math.ceil(left / 60)} min"
+
+
+def rest_words(seat: SeatView, title: str) -> str:
+    """Why the wanted model is away, and when it comes back; "" when it is not away."""
+    if seat.lent_until_unix:
+        return f"The GPU is lent. {title or 'The model'} comes back in {minutes_until(seat.lent_until_unix)}."
+    match seat.resting:
+        case "idle":
+            return f"{title} was unloaded because nobody asked. The next request brings it back."
+        case "memory":
+            return f"{title} comes back as soon as there is room for it."
+    return ""
+
+
+def idle_hint(seat: SeatView) -> str:
+    if seat.idle_unload_at_unix is None:
+        return ""
+    return f"idle, unloads in {minutes_until(seat.idle_unload_at_unix)}"
 
 
 def can_stop(seat: SeatView) -> bool:

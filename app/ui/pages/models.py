@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -25,6 +27,9 @@ from app.ui.widgets.profile_card import Deed, ProfileTile
 from app.ui.widgets.seat_panels import FailurePanel, LoadPanel
 from app.ui.widgets.sheet import confirm
 from app.ui.widgets.text import Label
+
+if TYPE_CHECKING:
+    from app.ui.widgets.seats_card import SeatsCard
 
 
 class ModelsPage(PageColumn):
@@ -58,6 +63,10 @@ class ModelsPage(PageColumn):
 
     def _arrange(self) -> None:
         head = row(self._heading, self._count, None, self.search)
+        self._seats_place = QVBoxLayout()  # filled where there is more than one seat
+        self._seats: SeatsCard | None = None
+        self._load_panels: dict[str, LoadPanel] = {}
+        self.column.addLayout(self._seats_place)
         for part in (self.load_panel, self.failure_panel, self.again, self.memory):
             self.column.addWidget(part)
         self.column.addSpacing(4)
@@ -77,7 +86,7 @@ class ModelsPage(PageColumn):
         self.failure_panel.override_wanted.connect(self._ask_override)
         self.failure_panel.log_wanted.connect(lambda evidence: self.page_wanted.emit("logs", evidence))
         self.failure_panel.dismissed.connect(self._dismiss_failure)
-        self.again.acted.connect(lambda: self._load(self._store.seat().previous or "", {}))
+        self.again.acted.connect(self._again)
         self.empty.settings.clicked.connect(lambda: self.page_wanted.emit("settings", None))
         self._calm = QTimer(self)  # the pointer crosses gaps between cards: the bar must not flicker
         self._calm.setSingleShot(True)
@@ -127,23 +136,60 @@ class ModelsPage(PageColumn):
         tile.remedy_wanted.connect(self._remedy)
         tile.command_wanted.connect(self._copy_command)
         tile.edit_wanted.connect(lambda name, copy: self.page_wanted.emit("profile", f"copy:{name}" if copy else name))
+        tile.seat_wanted.connect(lambda name, seat: self._load(name, {}, seat=seat))
+        tile.comfort_wanted.connect(self._set_comfort)
         tile.pointed.connect(self._point)
         return tile
 
     def _show_tiles(self) -> None:
         for card in self._store.library.profiles:
-            seat = self._store.seat(card.profile.seat) if self._store.connected else SeatView(name=card.profile.seat)
-            self._tiles[card.profile.id].show_card(card, seat, self._store.connected)
+            seat = self._seat_of(card) if self._store.connected else SeatView(name=card.profile.seat)
+            tile = self._tiles[card.profile.id]
+            tile.show_card(card, seat, self._store.connected)
+            tile.show_seats(tuple(one.name for one in self._store.seats.seats))
+
+    def _seat_of(self, card: ProfileCard) -> SeatView:
+        """The seat on which the profile is, else the one where it would be loaded."""
+        here = (seat for seat in self._store.seats.seats if card.profile.id in (profile_in(seat.phase), seat.wanted))
+        return next(here, self._store.seat(card.profile.seat))
+
+    def _show_seats(self, connected: bool) -> None:
+        """With one seat there is nothing to tell apart."""
+        seats = self._store.seats
+        if len(seats.seats) > 1 and self._seats is None:
+            from app.ui.widgets.seats_card import SeatsCard
+
+            self._seats = SeatsCard(self._theme, self._store)
+            self._seats.stop_wanted.connect(lambda seat: self._link.send("/control/unload", Unload(seat=seat)))
+            self._seats.return_wanted.connect(lambda seat: self._link.send("/control/lend/return", Unload(seat=seat)))
+            self._seats_place.addWidget(self._seats)
+        if self._seats is not None:
+            self._seats.setVisible(len(seats.seats) > 1)
+            self._seats.show_seats(seats, connected)
+        for seat in seats.seats[1:]:
+            if wording.is_loading(seat) and seat.name not in self._load_panels:
+                self._load_panels[seat.name] = LoadPanel(self._theme, self._store)
+                self._seats_place.addWidget(self._load_panels[seat.name])
+            if seat.name in self._load_panels:
+                self._load_panels[seat.name].show_seat(seat if connected else SeatView(name=seat.name))
 
     def _show_seat(self) -> None:
         seat, connected = self._store.seat(), self._store.connected
         self._show_tiles()
+        self._show_seats(connected)
         self.load_panel.show_seat(seat if connected else SeatView(name=seat.name))
-        failure = failure_of(seat)
+        failure = next((found for one in self._store.seats.seats if (found := failure_of(one)) is not None), None)
         self.failure_panel.show_failure(failure if failure != self._dismissed else None, seat.notice, connected)
-        offer = connected and isinstance(seat.phase, phases.Idle) and bool(seat.previous) and failure_of(seat) is None
+        resting = bool(seat.resting or seat.lent_until_unix)
+        idle = connected and isinstance(seat.phase, phases.Idle) and not resting
         title = self._store.title_of(seat.previous)
-        self.again.say("Nothing is loaded." if offer else "", "info", f"Load {title} again" if offer else "")
+        if connected and seat.outdated:
+            current = self._store.title_of(profile_in(seat.phase))
+            self.again.say(f"{current} was changed since it was loaded.", "info", "Load it again with the changes")
+        elif idle and seat.previous and failure is None:
+            self.again.say("Nothing is loaded.", "info", f"Load {title} again")
+        else:
+            self.again.say("")
         self._show_memory()
 
     def _show_memory(self) -> None:
@@ -183,24 +229,34 @@ class ModelsPage(PageColumn):
             case Deed.LOAD | Deed.SWITCH:
                 self._load(profile_id, {})
             case Deed.CANCEL:
-                self._cancel()
+                self._cancel(profile_id)
             case Deed.CHAT:
                 self.page_wanted.emit("chat", None)
             case Deed.LOAD_ANYWAY:
                 self._ask_override(profile_id)
 
-    def _load(self, profile_id: str, settings: dict[str, str | int | float | bool], override: bool = False) -> None:
+    def _again(self) -> None:
+        seat = self._store.seat()
+        if seat.outdated:
+            self._link.send("/control/restart", Unload(seat=seat.name))
+        else:
+            self._load(seat.previous or "", {})
+
+    def _load(
+        self, profile_id: str, settings: dict[str, str | int | float | bool], override: bool = False, seat: str = ""
+    ) -> None:
+        """`seat` "" = the profile's own."""
         if not profile_id:
             return
-        card = self._store.card(profile_id)
-        seat = card.profile.seat if card else "main"
         self._link.send("/control/want", Want(profile=profile_id, seat=seat, settings=settings, override=override))
 
     def _remedy(self, profile_id: str, remedy: Remedy) -> None:
         self._load(profile_id, dict(remedy.settings))
 
-    def _cancel(self) -> None:
-        self._link.send("/control/unload", Unload())
+    def _cancel(self, profile_id: str) -> None:
+        card = self._store.card(profile_id)
+        seat = self._seat_of(card).name if card is not None else "main"
+        self._link.send("/control/unload", Unload(seat=seat))
 
     def _ask_override(self, profile_id: str) -> None:
         card = self._store.card(profile_id)
@@ -216,8 +272,27 @@ class ModelsPage(PageColumn):
         )
 
     def _dismiss_failure(self) -> None:
-        self._dismissed = failure_of(self._store.seat())
+        found = (failure_of(seat) for seat in self._store.seats.seats)
+        self._dismissed = next((failure for failure in found if failure is not None), None)
         self._show_seat()
+
+    def _set_comfort(self, profile_id: str, key: str, on: bool) -> None:
+        """One switch of a profile, written into its file; of one that is not the person's own, into a copy of it."""
+
+        async def run() -> None:
+            from app.core.control import ProfileText
+            from app.core.profile_text import with_value
+
+            try:
+                before = await self._link.get(f"/control/profiles/{profile_id}", ProfileText)
+                text = with_value(before.text, (key,), True if on else None)
+                based_on = before.text if before.own else None
+                wish = ProfileText(profile=profile_id, text=text, based_on=based_on)
+                await self._link.post("/control/profiles", wish, ProfileText)
+            except EngineRoomError as error:
+                self._link.refused.emit(error)
+
+        self._link.tasks.start(run(), f"{key} of {profile_id}")
 
     def _copy_command(self, profile_id: str) -> None:
         async def run() -> None:

@@ -62,6 +62,8 @@ class ProfileTile(Card):
     remedy_wanted = Signal(str, object)
     command_wanted = Signal(str)
     edit_wanted = Signal(str, bool)  # profile id, whether a copy of it
+    seat_wanted = Signal(str, str)  # profile id, seat
+    comfort_wanted = Signal(str, str, bool)  # profile id, "keep_loaded" or "load_at_start", on
     pointed = Signal(str)
 
     def __init__(self, theme: Theme, profile_id: str) -> None:
@@ -70,6 +72,7 @@ class ProfileTile(Card):
         self._theme = theme
         self._deed = Deed.NOTHING
         self._remedies: tuple[Remedy, ...] = ()
+        self._seats: tuple[str, ...] = ()
         self._title = ElidedLabel(theme, "", "title")
         self._facts = ElidedLabel(theme, "", "body", "muted")
         self.pill = Pill(theme)
@@ -110,7 +113,8 @@ class ProfileTile(Card):
         self.column.addWidget(self.button)
 
     def show_card(self, card: ProfileCard, seat: SeatView, connected: bool) -> None:
-        profile = card.profile
+        profile = self._profile = card.profile
+        self._loadable = connected and card.available and card.engine_available and card.problem is None
         here = profile_in(seat.phase) == profile.id
         self._title.say(profile.title or profile.id)
         self.setAccessibleName(profile.title or profile.id)
@@ -131,6 +135,9 @@ class ProfileTile(Card):
         self.button.shape(text, kind, icon, f"{verb} {profile.id}")
         self.button.setEnabled(self._deed not in (Deed.NOTHING, Deed.WAIT))
         self._show_remedies(card.plan.remedies if card.plan and self._deed is Deed.LOAD_ANYWAY else ())
+
+    def show_seats(self, seats: tuple[str, ...]) -> None:
+        self._seats = seats
 
     def _show_bar(self, card: ProfileCard, loading: bool, seat: SeatView) -> None:
         progress = seat.phase.progress if isinstance(seat.phase, phases.Loading) else None
@@ -170,6 +177,21 @@ class ProfileTile(Card):
         command = QAction("Copy command line", menu)
         command.triggered.connect(lambda: self.command_wanted.emit(self.profile_id))
         menu.addAction(command)
+        menu.addSeparator()
+        for key, text, on in (
+            ("keep_loaded", "Keep loaded", self._profile.keep_loaded),
+            ("load_at_start", "Load at start", self._profile.load_at_start),
+        ):
+            toggle = QAction(text, menu, checkable=True, checked=on)
+            toggle.triggered.connect(lambda on, key=key: self.comfort_wanted.emit(self.profile_id, key, on))
+            menu.addAction(toggle)
+        if len(self._seats) > 1:
+            menu.addSeparator()
+            for seat in self._seats:
+                load = QAction(f"Load on {seat}", menu)
+                load.setEnabled(self._loadable)
+                load.triggered.connect(lambda _=False, seat=seat: self.seat_wanted.emit(self.profile_id, seat))
+                menu.addAction(load)
         menu.popup(self._more.mapToGlobal(self._more.rect().bottomLeft()))
 
     def enterEvent(self, event: QEvent) -> None:
