@@ -73,6 +73,8 @@ def test_a_new_row_is_in_the_form_the_command_line_and_the_document(families: di
     assert "--moon-phase" in told
     view = from_json(OptionsView, CliRunner().invoke(app, ["settings", "--json"]).output)
     assert NEW in view.families["llama.cpp"], "what a window makes its form from"
+    headings = [heading for heading, _ in grouped(view.families["llama.cpp"])]
+    assert len(headings) == len(set(headings))
     speed = dict(grouped(view.families["llama.cpp"]))["Speed"]
     assert NEW in speed, "under its heading, although it was added at the end"
     row = "| `moon_phase` | 0 to 28 days; default 14 | How full the moon is while the model thinks. | `--moon-phase` |"
