@@ -36,6 +36,10 @@ class _Kinds:
         return name
 
 
+def get_device_info():
+    return []
+
+
 ggml_type = llama_split_mode = llama_load_mode = llama_flash_attn_type = common_reasoning_format = _Kinds()
 
 
