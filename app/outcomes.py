@@ -6,7 +6,7 @@ import sys
 
 from app.client import Client
 from app.core.advance import STAGE_WORDS
-from app.core.errors import EngineFailed, EngineRoomError
+from app.core.errors import BadRequest, EngineFailed, EngineRoomError
 from app.core.lifecycle import (
     Backoff,
     Draining,
@@ -23,7 +23,7 @@ from app.core.lifecycle import (
     StopFailed,
     Stopping,
 )
-from app.core.snapshot import SeatView
+from app.core.snapshot import Seats, SeatView
 
 PHASE_WORDS: dict[type, str] = {
     Reserving: "checking the memory",
@@ -43,25 +43,34 @@ class Cancelled(EngineRoomError):
     kind, exit_code = "cancelled", 130
 
 
-def wait_loaded(client: Client, profile: str, quiet: bool, not_run: str = "") -> SeatView:
+def seat_of(seats: Seats, name: str) -> SeatView:
+    """The seat of that name, "" = the main one; raises BadRequest naming those that there are."""
+    for seat in seats.seats:
+        if seat.name == (name or "main"):
+            return seat
+    names = ", ".join(seat.name for seat in seats.seats)
+    raise BadRequest(f"There is no seat {name!r}.", f"There are: {names}. The setting supervision.seats names them.")
+
+
+def wait_loaded(client: Client, profile: str, quiet: bool, not_run: str = "", seat: str = "") -> SeatView:
     """Follows the board to the outcome, a run other than `not_run`; raises EngineFailed with the failure's own sentence."""
     told = ""
     begun = False
     for seats in client.seats():
-        seat = seats.seats[0]
-        phase = seat.phase
-        if seat.wanted == profile:
+        view = seat_of(seats, seat)
+        phase = view.phase
+        if view.wanted == profile and not view.resting:
             begun = True
-        failure = seat.last_failure  # every want clears it: what is told here came after ours
+        failure = view.last_failure  # every want clears it: what is told here came after ours
         if failure is not None and failure.profile_id == profile and not isinstance(phase, Backoff):
-            raise LoadFailed(failure, seat.notice)
+            raise LoadFailed(failure, view.notice)
         there = isinstance(phase, Ready | Stalled) and phase.profile_id == profile and phase.run_id != not_run
-        if there and seat.wanted == profile:
-            return seat
-        if begun and seat.wanted is None and isinstance(phase, Idle):
+        if there and view.wanted == profile:
+            return view
+        if begun and isinstance(phase, Idle) and (view.wanted is None or view.resting):
             raise EngineFailed(f"Loading {profile} was cancelled.")
-        if begun and seat.wanted not in (None, profile):
-            raise EngineFailed(f"{seat.wanted} was wanted in place of {profile}.")
+        if begun and view.wanted not in (None, profile):
+            raise EngineFailed(f"{view.wanted} was wanted in place of {profile}.")
         now = _progress_line(phase, profile)
         if now and now != told and not quiet:
             told = now
@@ -86,16 +95,17 @@ class LoadFailed(EngineFailed):
         self.kind = failure.kind  # type: ignore[misc]
 
 
-def wait_unloaded(client: Client) -> None:
-    """Until no engine is there; raises EngineFailed naming the processes that would not end."""
+def wait_unloaded(client: Client, seat: str = "", lent: bool = False) -> SeatView:
+    """Until no engine is there, because it was `lent` or unloaded; raises EngineFailed naming the processes that would
+    not end."""
     for seats in client.seats():
-        seat = seats.seats[0]
-        if isinstance(seat.phase, StopFailed):
-            raise EngineFailed(f"{seat.phase.profile_id} would not end: {'; '.join(seat.phase.processes)}.")
-        if seat.wanted is not None:
+        view = seat_of(seats, seat)
+        if isinstance(view.phase, StopFailed):
+            raise EngineFailed(f"{view.phase.profile_id} would not end: {'; '.join(view.phase.processes)}.")
+        if view.resting != "lent" if lent else view.wanted is not None:
             raise EngineFailed(
-                f"{seat.wanted} was wanted in the meantime.", "`engine-room status` shows what is loaded."
+                f"{view.wanted} was wanted in the meantime.", "`engine-room status` shows what is loaded."
             )
-        if isinstance(seat.phase, Idle | Failed):
-            return
+        if isinstance(view.phase, Idle | Failed):
+            return view
     raise EngineFailed("The service ended while the model was being unloaded.", "Its engines end with it.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import shlex
@@ -17,7 +16,6 @@ import typer
 from app import __version__
 from app.client import Client
 from app.core import control
-from app.core.advance import STAGE_WORDS
 from app.core.errors import (
     ConfigError,
     DaemonUnreachable,
@@ -26,15 +24,13 @@ from app.core.errors import (
     StorageError,
     UnknownProfile,
 )
-from app.core.lifecycle import Failed, Idle, Loading, Ready, Stalled, StopFailed
 from app.core.memory.plan_types import MemoryPlan
-from app.core.options import Scalar
-from app.core.snapshot import Gpus, Library, Runs, Seats, SeatView, Service, Traffic
-from app.outcomes import Cancelled, wait_loaded, wait_unloaded
+from app.core.snapshot import Gpus, Library, Runs, Seats, Service, Traffic
 from app.speaking import Json, gib, show, spoken
 from app.verbs_installing import engines
-from app.verbs_runs import add_runs
 from app.verbs_profiles import profiles
+from app.verbs_runs import add_runs
+from app.verbs_seats import Preset, add_seats, seat_lines, settings_of
 from app.verbs_settings import add_settings
 from app.wiring import real_paths, run_daemon
 
@@ -48,7 +44,7 @@ app.add_typer(engines)
 app.add_typer(profiles)
 add_settings(app)
 add_runs(app)
-Preset = Annotated[str, typer.Option("--preset", help="A named set of settings, such as low-latency.")]
+add_seats(app)
 QUIT_SECONDS = 60.0
 
 
@@ -80,8 +76,7 @@ def status(as_json: Json = False) -> None:
     assert isinstance(gpus, Gpus)
     assert isinstance(traffic, Traffic)
     assert isinstance(service, Service)
-    lines = [_seat_line(seat) for seat in seats.seats]
-    lines += [f"  {seat.notice}" for seat in seats.seats if seat.notice]
+    lines = [line for seat in seats.seats for line in seat_lines(seat)]
     lines.append(f"endpoint  {service.gateway_url or 'not open'}  {service.gateway_notice}".rstrip())
     for gpu in gpus.gpus:
         lines.append(f"{gpu.name}  {gib(gpu.used_bytes)} of {gib(gpu.total_bytes)} used, {gib(gpu.free_bytes)} free")
@@ -94,24 +89,6 @@ def status(as_json: Json = False) -> None:
         f" {traffic.generation_tokens_per_second:.1f} tok/s"
     )
     show(slices, "\n".join(lines), as_json)
-
-
-def _seat_line(seat: SeatView) -> str:
-    phase = seat.phase
-    run = f"  {seat.run.title} on {seat.run.engine} {seat.run.engine_build}".rstrip() if seat.run else ""
-    match phase:
-        case Idle():
-            return f"{seat.name}  nothing is loaded"
-        case Loading():
-            share = "" if phase.progress is None else f" {phase.progress:.0%}"
-            return (
-                f"{seat.name}  {phase.profile_id} is loading: {STAGE_WORDS.get(phase.stage, phase.stage)}{share}{run}"
-            )
-        case Failed():
-            return f"{seat.name}  failed: {phase.failure.summary} {phase.failure.advice}".rstrip()
-        case StopFailed():
-            return f"{seat.name}  {phase.profile_id} would not end: {'; '.join(phase.processes)}"
-    return f"{seat.name}  {getattr(phase, 'profile_id', '')} {type(phase).__name__.lower()}{run}"
 
 
 @app.command()
@@ -137,90 +114,6 @@ def ls(as_json: Json = False) -> None:
 
 @app.command()
 @spoken
-def load(
-    profile: str,
-    override: Annotated[bool, typer.Option("--override", help="Load although it does not seem to fit.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait until the model is ready.")] = False,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting for this launch only.")
-    ] = None,
-    preset: Preset = "",
-    as_json: Json = False,
-) -> None:
-    """Load a profile, in place of the one that is loaded now. Ctrl+C cancels."""
-    settings = dict(_setting(text) for text in setting or ())
-    wish = control.Want(profile=profile, override=override, settings=settings, preset=preset)
-    with Client(real_paths()) as client:
-        client.ensure()
-        try:
-            accepted = client.post("/control/want", wish, control.Accepted)
-            profile = accepted.profile or profile
-            for warning in accepted.warnings:
-                print(f"engine-room: {warning}", file=sys.stderr)
-            if detach:
-                show(control.Accepted(note=f"{profile} is loading."), f"{profile} is loading.", as_json)
-                return
-            seat = wait_loaded(client, profile, quiet=as_json)
-        except KeyboardInterrupt:
-            client.post("/control/unload", control.Unload(), control.Accepted)
-            wait_unloaded(client)
-            raise Cancelled(f"Loading {profile} was cancelled; nothing is loaded.") from None
-    show(seat, _ready(profile, seat), as_json)
-
-
-app.command("switch", help="The same as load: the loaded model leaves when its answers are finished.")(load)
-
-
-def _ready(profile: str, seat: SeatView) -> str:
-    seconds = seat.run.ready_seconds if seat.run else None
-    return f"{profile} is ready" + (f" after {seconds:.1f} s." if seconds is not None else ".")
-
-
-def _setting(text: str) -> tuple[str, Scalar]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE.")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = value
-    return name, parsed if isinstance(parsed, str | int | float | bool) else value
-
-
-@app.command()
-@spoken
-def unload(as_json: Json = False) -> None:
-    """Unload the model, and wait until its memory is back."""
-    with Client(real_paths()) as client:
-        client.hello()
-        client.post("/control/unload", control.Unload(), control.Accepted)
-        wait_unloaded(client)
-    show(control.Accepted(note="Nothing is loaded."), "Nothing is loaded.", as_json)
-
-
-app.command("stop", help="The same as unload.")(unload)
-
-
-@app.command()
-@spoken
-def restart(as_json: Json = False) -> None:
-    """Load the present model again, and wait until it is ready."""
-    with Client(real_paths()) as client:
-        client.hello()
-        seats = client.slices()["seats"]
-        assert isinstance(seats, Seats)
-        phase = seats.seats[0].phase
-        if not isinstance(phase, Ready | Stalled):
-            raise UnknownProfile(
-                "No model is ready, so there is nothing to restart.", "`engine-room ls` shows what can be loaded."
-            )
-        client.post("/control/restart", control.Unload(), control.Accepted)
-        seat = wait_loaded(client, phase.profile_id, quiet=as_json, not_run=phase.run_id)
-    show(seat, _ready(phase.profile_id, seat), as_json)
-
-
-@app.command()
-@spoken
 def plan(profile: str, as_json: Json = False) -> None:
     """Say what a profile would need and whether it fits now; nothing is started."""
     with Client(real_paths()) as client:
@@ -241,13 +134,14 @@ def plan(profile: str, as_json: Json = False) -> None:
 def logs(
     run: Annotated[str, typer.Argument(help="A run's id; the latest one when left out.")] = "",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the engine writes.")] = False,
+    seat: Annotated[str, typer.Option("--seat", help="The latest run of this seat.")] = "",
 ) -> None:
     """Print an engine's log."""
     with Client(real_paths()) as client:
         client.hello()
         runs = client.slices()["runs"]
         assert isinstance(runs, Runs)
-        chosen = run or (runs.runs[0].id if runs.runs else "")
+        chosen = run or next((found.id for found in runs.runs if seat in ("", found.seat)), "")
         if not chosen:
             raise UnknownProfile("No engine has run yet.", "`engine-room load demo` starts one.")
         at = 0
@@ -280,7 +174,7 @@ def command(
     """Print the exact command line of a profile on stdout; its environment goes to stderr. Nothing is started."""
     with Client(real_paths()) as client:
         client.ensure()
-        settings = dict(_setting(text) for text in setting or ())
+        settings = settings_of(setting)
         wish = control.CommandOf(profile=profile, settings=settings, preset=preset)
         view = client.post("/control/command", wish, control.CommandView)
     if not as_json:

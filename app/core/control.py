@@ -88,6 +88,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool = True
     note: str = ""
     profile: str = ""  # the id of the profile that was taken, where an alias was asked for
+    seat: str = ""  # on which it is loaded
     warnings: tuple[str, ...] = ()  # sentences: it is done, but this may not be what was meant
 
 

@@ -43,6 +43,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]  # only what we set; secrets masked
     log_path: str
     started_at_unix: float
+    seat: str = "main"
     ended_at_unix: float | None = None
     ready_seconds: float | None = None
     pid: int | None = None

@@ -207,7 +207,7 @@ class Effects:
         prepared = self._parts.book.prepared[run_id]
         try:
             spec = self._parts.preparation.spec(run_id, prepared, self._parts.sampler.latest, secrets.token_urlsafe(24))
-            self._parts.book.keep(first_view(prepared, spec))
+            self._parts.book.keep(replace(first_view(prepared, spec), seat=self._seat))
             handle = await self._parts.custody.launch(spec)
         except Exception as error:  # whatever went wrong, the seat must hear of it (I7)
             if not isinstance(error, EngineRoomError | OSError):

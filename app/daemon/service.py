@@ -336,11 +336,11 @@ class Service:
 
     async def want(self, wish: control.Want) -> control.Accepted:
         wish = self._with_preset(wish)
-        profile = await self._seats.for_profile(wish.profile, wish.seat).want(
-            wish.profile, wish.settings, wish.override
-        )
+        seat = self._seats.for_profile(wish.profile, wish.seat)
+        profile = await seat.want(wish.profile, wish.settings, wish.override)
         warning = warning_of(self._unknown_flags(wish), "The engine")
-        return control.Accepted(note=f"{profile} is loading.", profile=profile, warnings=(warning,) if warning else ())
+        warnings = (warning,) if warning else ()
+        return control.Accepted(note=f"{profile} is loading.", profile=profile, seat=seat.seat, warnings=warnings)
 
     async def unload(self, wish: control.Unload) -> control.Accepted:
         await self._seats.of(wish.seat).unload()
@@ -355,7 +355,7 @@ class Service:
 
     async def give_back(self, wish: control.Unload) -> control.Accepted:
         profile = await self._seats.of(wish.seat).give_back()
-        return control.Accepted(note=f"{profile} comes back.", profile=profile)
+        return control.Accepted(note=f"{profile} comes back.", profile=profile, seat=wish.seat)
 
     async def plan(self, wish: control.Want) -> MemoryPlan:
         wish = self._with_preset(wish)
