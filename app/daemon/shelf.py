@@ -198,7 +198,8 @@ class Shelf:
         context_limit_tokens: int,
     ) -> tuple[list[ProfileCard], list[Problem]]:
         """A card for each model that no profile names yet; a file that cannot be read is a problem of its own."""
-        of_files = next((family for family in FAMILIES if lacking[family, ENGINE_ITSELF] is None), DEFAULT_FAMILY)
+        there = (family for family in FAMILIES if lacking[family, ENGINE_ITSELF] is None)
+        of_files = next((family for family in there if family != ENGINE_OF_FOLDERS), DEFAULT_FAMILY)
         taken = {name for card in cards.values() for name in (card.profile.id, *card.profile.aliases)}
         used = {_real(path) for path in named}
         found, problems = [], []

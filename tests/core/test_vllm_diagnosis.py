@@ -1,6 +1,7 @@
 """I11: a failed vLLM explains itself. Each recorded log is the whole output of a real 0.32 that was given that fault."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from app.core.diagnosis.vllm import VLLM
 from app.core.lifecycle import Failure
 from app.engines.vllm_options import OPTIONS
 from tests.core.test_diagnosis import MEASURED, with_offsets
+
+RECORDED = Path(__file__).parent / "recorded"
 
 GROUPS = {
     "out_of_memory": "oom_kv_cache oom_weights oom_activation_or_profiling oom_at_runtime oom_host_ram"
@@ -46,6 +49,39 @@ def why(log: str | bytes, exit_code: int | None = 1) -> Failure:
         asked_to_stop=False,
         patterns=VLLM,
     )
+
+
+@pytest.mark.parametrize(
+    ("recording", "exit_code", "kind", "words"),
+    [
+        ("missing-relative", 1, "model_missing", "./no-such-dir is not there"),
+        ("missing-absolute", 1, "model_missing", "/models/not-there is not there"),
+        ("hub-offline", 1, "model_missing", "does not download by itself"),
+        ("empty-folder", 1, "model_missing", "config.json is not there"),
+        ("unknown-flag", 2, "bad_argument", "--bogus 3"),
+        ("bad-choice", 2, "bad_argument", "--kv-cache-dtype: invalid choice: 'banana'"),
+        ("too-long", 1, "bad_argument", "4096 tokens is longer than the model's own, 2048"),
+        ("unknown-architecture", 1, "unsupported_model", "zzama"),
+        ("bad-parser", 1, "bad_argument", "tool call parser zzama"),
+        ("template-missing", 1, "bad_model", "/not/there.jinja"),
+        ("sleep-mode", 1, "bad_argument", "without a graphics card"),
+        ("corrupt-header", 1, "bad_model", "header too large"),
+        ("truncated", 1, "bad_model", "file not fully covered"),
+        ("kv-over-ram", 1, "out_of_memory", "200.0 GiB of main memory"),
+        ("kv-too-small", 1, "out_of_memory", "One conversation of 2048 tokens"),
+        ("gguf", 1, "unsupported_model", "GGUF"),
+    ],
+)
+def test_each_recorded_failure_ends_in_its_cause(recording: str, exit_code: int, kind: str, words: str) -> None:
+    log = (RECORDED / f"vllm-{recording}.log").read_bytes()
+    failure = why(log, exit_code)
+    assert failure.kind == kind
+    assert words in failure.summary
+    assert failure.advice
+    assert failure.evidence is not None
+    line = log[failure.evidence.log_offset :].split(b"\n")[0].decode("utf-8", "replace")
+    assert line.startswith(failure.evidence.line[:200]), "the log viewer can jump to the line that proves it"
+    assert why(log[-64 * 1024 :], exit_code).summary == failure.summary, "the log's end is all that a diagnosis reads"
 
 
 @pytest.mark.skipif(not MEASURED.is_file(), reason="the measured failure logs are not beside this checkout")

@@ -194,7 +194,7 @@ _MODEL: tuple[FailurePattern, ...] = (
     ),
     FailurePattern(
         kind="model_missing",
-        pattern=r"HFValidationError: .*?'(?P<path>[./~][^']*)'|Repo id must (?:be in the f|use alphanumeric)",
+        pattern=r"HFValidationError: .*'(?P<path>[./~][^' ]+)'|Repo id must (?:be in the f|use alphanumeric)",
         summary="The model {path} is not there: it is neither a folder on this machine nor a name of the hub.",
         advice="Correct the path in the profile.",
     ),
@@ -264,6 +264,13 @@ _MODEL: tuple[FailurePattern, ...] = (
         pattern=r"TypeError: not a string|Couldn't instantiate the backend tokenizer|Can't load tokenizer for|\.model is not found",
         summary="The model's tokeniser files are incomplete.",
         advice="Download them again, or name the original model's folder as the tokeniser.",
+    ),
+    FailurePattern(
+        kind="unsupported_model",
+        pattern=r"config file at '(?P<file>[^']+\.gguf)' is not a valid JSON|(?:load|weights?) format gguf is not supported",
+        summary="This vLLM does not load GGUF files: newer versions leave that to a plugin.",
+        advice="Load {file} with llama.cpp, or take the original model's folder.",
+        rank=9,
     ),
     FailurePattern(
         kind="unsupported_model",
