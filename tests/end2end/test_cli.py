@@ -185,7 +185,7 @@ def test_each_refusal_has_its_exit_code_and_its_sentence(
         (("load", "gone"), 4, "gone.gguf"),
         (("load", "huge"), 5, "GiB"),
         (("load", "fragile"), 6, "check of its own"),
-        (("load", "absent"), 7, "pip install"),
+        (("load", "absent"), 7, "engines install"),
         (("load", "one", "--set", "context_tokens=lots"), 8, "context_tokens"),
         (("load", "one", "--set", "contxt=5"), 8, "contxt"),
     ):
