@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from app.daemon.installations import find
+from app.engines.base import Installation
 from tests.engines.tiny_model import write_tiny_model
 from tests.rig.embedded import KEPT_IN, install_embedded_engine
 from tests.rig.home import Home
@@ -73,3 +75,11 @@ def noise_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def real_engine(request: pytest.FixtureRequest, home: Home, noise_model: Path) -> RealEngine:
     put_into(home, request.param)
     return RealEngine(request.param, home, noise_model)
+
+
+def installation_in(home: Home, family: str) -> Installation:
+    """The engine as the home's daemon finds it."""
+    put_into(home, family)
+    found = find(family, home.paths, home.environment)
+    assert found is not None
+    return found
