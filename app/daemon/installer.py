@@ -133,7 +133,7 @@ class _Installation:
         self._source, self._build, self._work, self._python = source, build, work, python
         self._title = source.title(build)
         self._place = engines / source.folder_name(build)
-        self._cache = cache
+        self._cache = cache.resolve()  # a build knows its folder by one name only
         self._settings = pip_settings(work.environment, config_files(work.environment))
         self._uv = [sys.executable, "-m", "uv", "--color", "never"]
         own_cache = {"UV_CACHE_DIR": work.environment.get("UV_CACHE_DIR") or str(cache / "uv")}
