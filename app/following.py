@@ -62,7 +62,9 @@ class Line:
             print(f"\r\x1b[2K  {progress_words(job)}", end="", file=sys.stderr, flush=True)
             return
         tenth = (
-            "" if job.progress is None or not (job.steps_total or job.bytes_total) else f" {int(job.progress * 10)}0 %"
+            ""
+            if job.progress is None or not (job.steps_total or job.bytes_total)
+            else f" {int(job.progress * 10) * 10} %"
         )
         if job.detail + tenth != self._told:
             self._told = job.detail + tenth

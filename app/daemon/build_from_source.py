@@ -20,7 +20,7 @@ import msgspec
 from app.core.errors import DiskFull, EngineFailed, EngineRoomError
 from app.daemon.download import fetch, find_archive
 from app.daemon.engine_sources import Build, Source
-from app.daemon.package_index import PipSettings
+from app.daemon.package_index import PipSettings, uv_secret_places
 from app.daemon.work import Ended, Work
 
 ARGUMENTS = (
@@ -159,7 +159,9 @@ class Builder:
         made = self._work.run([*self._uv, "venv", "--python", self._python, "--clear", str(own)])
         python = str(own / "bin" / "python")
         got = made if not made.ok else self._work.run(
-            [*self._uv, "pip", "install", "--no-build", "--python", python, *self._flags, *names], on_terminal=True
+            [*self._uv, "pip", "install", "--no-build", "--python", python, *self._flags, *names],
+            environment=self._work.environment | uv_secret_places(self._settings),
+            on_terminal=True,
         )  # fmt: skip
         if not got.ok:
             raise EngineFailed(

@@ -104,7 +104,7 @@ def verdict(new: Launch, of_new: Measured, old: Launch | None, of_old: Measured 
         return f"{name} does not work with {new.profile.title}: {of_new.problem}{stay}"
     switch = f"`engine-room engines pin {family} {name}` switches to it"
     if old is None or of_old is None:
-        return f"{name} works with {new.profile.title}; there is no other to compare it with. {switch}."
+        return f"{name} works with {new.profile.title}; there is no other to compare it with."
     if of_old.problem:
         return f"{name} works with {new.profile.title}, and {old.installation.id} does not: {of_old.problem} {switch}."
     same = of_new.answers == of_old.answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
@@ -68,17 +69,16 @@ def find_archive(settings: PipSettings, package: str, version: str) -> Link:
     """Where the source archive lies; raises EngineFailed with each place's own reason when it lies nowhere."""
     reasons: list[str] = []
     project = re.sub(r"[-_.]+", "-", package).lower()
-    with _client(settings) as client:
-        for place in _places(settings):
-            url = place.url if place.whole else f"{place.url.rstrip('/')}/{project}/"
-            try:
-                found = archive_among(_read_page(client, url), package, version)
-            except (httpx.HTTPError, OSError, ValueError) as error:
-                reasons.append(f"{_host(url)} {_why(error)}")
-                continue
-            if found is not None:
-                return found
-            reasons.append(f"{_host(url)} does not have it")
+    for place in _places(settings):
+        url = place.url if place.whole else f"{place.url.rstrip('/')}/{project}/"
+        try:
+            found = archive_among(_read_page(settings, url), package, version)
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            reasons.append(f"{_host(url)} {_why(error)}")
+            continue
+        if found is not None:
+            return found
+        reasons.append(f"{_host(url)} does not have it")
     advice = "Check the network, or pip's index settings (`pip config list`)."
     raise EngineFailed(f"The source of {package} {version} cannot be had: {'; '.join(reasons)}.", advice)
 
@@ -97,7 +97,7 @@ def _places(settings: PipSettings) -> Iterator[_Place]:
             yield _Place(url, False)
 
 
-def _read_page(client: httpx.Client, url: str) -> tuple[Link, ...]:
+def _read_page(settings: PipSettings, url: str) -> tuple[Link, ...]:
     local = _local(url)
     if local is not None:
         if (local / "index.html").is_file():
@@ -105,7 +105,8 @@ def _read_page(client: httpx.Client, url: str) -> tuple[Link, ...]:
         if local.is_dir():
             return tuple(_link(file.absolute().as_uri()) for file in sorted(local.iterdir()))
         return links_of_page(local.read_text("utf-8"), local.parent.as_uri() + "/")
-    answer = client.get(url, headers={"Accept": "text/html"})
+    with _client(settings, url) as client:
+        answer = client.get(url, headers={"Accept": "text/html"})
     answer.raise_for_status()
     return links_of_page(answer.text, str(answer.url))
 
@@ -155,7 +156,7 @@ def _copied(file: Path) -> Iterator[bytes]:
 
 def _downloaded(settings: PipSettings, link: Link, part: Path, work: Work) -> Iterator[bytes]:
     done = part.stat().st_size if part.exists() else 0
-    with _client(settings) as client:
+    with _client(settings, link.url) as client:
         headers = (
             {"Range": f"bytes={done}-", "Accept-Encoding": "identity"} if done else {"Accept-Encoding": "identity"}
         )
@@ -182,10 +183,13 @@ def _downloaded(settings: PipSettings, link: Link, part: Path, work: Work) -> It
                 )
 
 
-def _client(settings: PipSettings) -> httpx.Client:
-    import ssl
-
-    verify = ssl.create_default_context(cafile=settings.certificates) if settings.certificates else True
+def _client(settings: PipSettings, url: str) -> httpx.Client:
+    """As pip would ask: with the person's own certificates, and none for a host that the settings trust."""
+    verify: ssl.SSLContext | bool = True
+    if urlsplit(url).hostname in settings.trusted_hosts or urlsplit(url).netloc in settings.trusted_hosts:
+        verify = False
+    elif settings.certificates:
+        verify = ssl.create_default_context(cafile=settings.certificates)
     return httpx.Client(verify=verify, follow_redirects=True, timeout=SECONDS_WITHOUT_A_BYTE)
 
 

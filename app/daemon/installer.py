@@ -33,7 +33,7 @@ from app.daemon.engine_sources import (
     sources_file,
 )
 from app.daemon.installations import RECORD, EngineRecord, installed
-from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags
+from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags, uv_secret_places
 from app.daemon.trial import TrialFailed, smoke_test
 from app.daemon.work import Ended, News, Tell, Work
 from app.engines.base import Installation
@@ -141,6 +141,7 @@ class _Installation:
 
     def make(self) -> Path:
         work, compiled = self._work, self._build.how == "source"
+        work.begin_anew()
         work.say(f"Compiling {self._title} …" if compiled else f"Installing {self._title} …", kept=True)
         self._check_room()
         builder = self._builder() if compiled else None
@@ -201,7 +202,10 @@ class _Installation:
         checked = ["--require-hashes"] if self._build.hashes else []
         prebuilt = ["--no-build"] if builder is None else []
         command = [*self._uv, "pip", "install", *prebuilt, *into, *_places(self._build, self._settings), *checked]
-        self._run([*command, "-r", str(requirement)], None if builder is None else builder.binding_environment())
+        environment = dict(work.environment) if builder is None else builder.binding_environment()
+        if not (self._build.index or self._build.find_links):
+            environment |= uv_secret_places(self._settings)
+        self._run([*command, "-r", str(requirement)], environment)
         if self._build.without:
             self._run([*self._uv, "pip", "uninstall", "--python", python, *self._build.without])
         if self._build.known_as:
@@ -370,7 +374,7 @@ def _printer() -> Callable[[News], None]:
     def printed(news: News) -> None:
         line = news.detail
         if news.steps_done is not None and news.steps_total:
-            line += f" [{news.steps_done * 10 // news.steps_total}0 %]"
+            line += f" [{news.steps_done * 10 // news.steps_total * 10} %]"
         if told[-1:] != [line]:
             told[:] = [line]
             print(line, flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -66,15 +67,18 @@ def pip_settings(environment: Mapping[str, str], files: Iterable[Path]) -> PipSe
 
 
 def uv_flags(settings: PipSettings) -> list[str]:
-    """The same for uv. All indexes count alike, as they do for pip, so the best version wins wherever it lies."""
+    """The same for uv. All indexes count alike, as they do for pip, so the best version wins wherever it lies.
+
+    An address with a password is left out: everybody could read it in the process list. See `uv_secret_places`.
+    """
     flags: list[str] = []
     if settings.no_index:
         flags.append("--no-index")
     else:
-        if settings.index_url:
+        if settings.index_url and not _has_password(settings.index_url):
             flags += ["--default-index", settings.index_url]
         for url in settings.extra_index_urls:
-            flags += ["--index", url]
+            flags += [] if _has_password(url) else ["--index", url]
         if settings.extra_index_urls:
             flags += ["--index-strategy", "unsafe-best-match"]
     for place in settings.find_links:
@@ -86,3 +90,16 @@ def uv_flags(settings: PipSettings) -> list[str]:
 
 def uv_environment(settings: PipSettings) -> dict[str, str]:
     return {"SSL_CERT_FILE": settings.certificates} if settings.certificates else {}
+
+
+def uv_secret_places(settings: PipSettings) -> dict[str, str]:
+    """Indexes whose address holds a password, for uv's environment."""
+    if settings.no_index:
+        return {}
+    extra = " ".join(url for url in settings.extra_index_urls if _has_password(url))
+    default = settings.index_url if _has_password(settings.index_url) else ""
+    return ({"UV_DEFAULT_INDEX": default} if default else {}) | ({"UV_INDEX": extra} if extra else {})
+
+
+def _has_password(url: str) -> bool:
+    return "@" in urlsplit(url).netloc

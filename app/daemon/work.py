@@ -72,6 +72,7 @@ class Work:
         self._log = log
         self._die_at = die_at
         self._low, self._high = 0.0, 1.0
+        self._share = 0.0
         self._last: tuple[str, float] = ("", 0.0)
 
     # --- saying how far it is
@@ -83,8 +84,9 @@ class Work:
         if what == self._last[0] and now - self._last[1] < SECONDS_BETWEEN_FIGURES and progress != 1.0:
             return
         self._last = (what, now)
-        share = self._low if progress is None else self._low + (self._high - self._low) * min(1.0, progress)
-        news = {"detail": detail, "kept": kept, "progress": round(share, 4), **figures}
+        reached = self._low + (self._high - self._low) * min(1.0, progress or 0.0)
+        self._share = max(self._share, reached)  # what is under way never goes back
+        news = {"detail": detail, "kept": kept, "progress": round(self._share, 4), **figures}
         self._tell(msgspec.convert(news, News, strict=False))
 
     @contextmanager
@@ -97,6 +99,10 @@ class Work:
             yield
         finally:
             self._low, self._high = before
+
+    def begin_anew(self) -> None:
+        """Another way is tried: the whole lies ahead again."""
+        self._share = 0.0
 
     def reached(self, step: str) -> None:
         if step == self._die_at:

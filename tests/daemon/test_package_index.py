@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags
+from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags, uv_secret_places
 
 
 def test_files_and_variables_are_read_in_pips_order(tmp_path: Path) -> None:
@@ -50,6 +50,19 @@ def test_it_all_becomes_flags_and_all_indexes_count_alike() -> None:
     ]
     assert uv_flags(PipSettings()) == []
     assert uv_environment(PipSettings(certificates="/c.pem")) == {"SSL_CERT_FILE": "/c.pem"}
+
+
+def test_an_address_with_a_password_never_stands_in_a_command_line() -> None:
+    """I18: the process list is everybody's; uv gets such an address by its environment."""
+    settings = PipSettings(
+        index_url="https://me:hunter2@a.invalid", extra_index_urls=("https://b.invalid", "https://me:hunter2@c.invalid")
+    )
+    assert not any("hunter2" in flag for flag in uv_flags(settings))
+    assert uv_secret_places(settings) == {
+        "UV_DEFAULT_INDEX": "https://me:hunter2@a.invalid",
+        "UV_INDEX": "https://me:hunter2@c.invalid",
+    }
+    assert uv_secret_places(PipSettings(index_url="https://a.invalid")) == {}
 
 
 def test_the_files_are_pips_own(tmp_path: Path) -> None:
