@@ -33,7 +33,7 @@ ROPE_SCALING_NUMBERS = {"none": 0, "linear": 1, "yarn": 2}
 HOST_SCRIPT = Path(__file__).parent / "hosts" / "llama_cpp_python_host.py"
 CHAT_TEMPLATE_FLAG = "--chat-template-file"
 
-_NATIVE = {option.name: option for option in (*native_options.OPTIONS, *native_options.OVERRIDE_KV)}
+_NATIVE = {option.name: option for option in (*native_options.OPTIONS, *native_options.PROGRAM_ONLY)}
 
 # Our name → this server's; the meaning, the bounds and the sentence are those of the native server.
 _SHARED_FLAGS = {

@@ -34,7 +34,7 @@ OPTIONS: tuple[Option, ...] = tuple(
     msgspec.structs.replace(option, flag="", flag_off="", environment=SAID_BY_ENVIRONMENT[option.name])
     if option.name in SAID_BY_ENVIRONMENT
     else option
-    for option in (*native_options.OPTIONS, *native_options.OVERRIDE_KV)
+    for option in (*native_options.OPTIONS, *native_options.PROGRAM_ONLY)
 )
 
 # Ours, not the person's: no network, no web page, no browser, one KV pool for all slots, the context that was asked for.

@@ -199,11 +199,14 @@ JSON_SCHEMA = group("Chat", advanced=(
         sentence="A file with a JSON schema that every answer must follow unless a request brings its own."),
 ))
 
-# The hosted server has no way to be told this.
-OVERRIDE_KV = group("Model parts", advanced=(
+# The hosted server has no way to be told these.
+PROGRAM_ONLY = (*group("Model parts", advanced=(
     text(name="override_kv", title="Correct the file", flag="--override-kv", several=True,
         sentence="Values in place of those in the model file, for example tokenizer.ggml.add_bos_token=bool:false."),
-))
+)), *group("Server", advanced=(
+    switch(name="json_log", title="JSON log", flag="--log-jsonl",
+        sentence="Write the log as one JSON object per line, for programs that read it."),
+)))
 # fmt: on
 
 OPTIONS: tuple[Option, ...] = (*MEMORY, *SPEED, *PARTS, *CHAT, *LONG_CONTEXT, *SERVER)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.loglines import Level, parsed
 from app.core.options import Scalar
 from app.engines.base import Command
 from app.engines.registry import FAMILIES
@@ -118,6 +119,19 @@ def test_the_program_does_what_its_settings_say(tiny: Path, tmp_path: Path) -> N
         assert "n_ctx_train           = 300" in engine.log
         assert "K (q8_0)" in engine.log
         assert engine.stop() == 0
+
+
+def test_a_json_log_tells_the_same_as_a_plain_one(tiny: Path, tmp_path: Path) -> None:
+    """Stages, levels and sizes are read from either."""
+    port = free_port()
+    with running(command("llama-server", {"json_log": True}, tiny, port), tmp_path / "run.log", port) as engine:
+        engine.until_ready("/health")
+        lines = engine.log.splitlines()
+        assert sum(line.startswith('{"type":"log"') for line in lines) > 100
+        names = list(dict.fromkeys(s.name for line in lines if (s := FAMILIES["llama-server"].stage_of(line))))
+        assert names == ["reading", "weights", "kv_cache", "graphs", "warm_up", "first_token"]
+        read = next(line for line in map(parsed, engine.log.encode().splitlines()) if "KV buffer size" in line.text)
+        assert (read.level, read.text[:1]) == (Level.INFO, "l"), "the message, not its wrapping"
 
 
 @pytest.mark.parametrize("mode", ["embeddings", "rerank"])
