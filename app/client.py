@@ -141,7 +141,11 @@ class Client:
                 hello = self.hello()
             except DaemonUnreachable:
                 ended = started.process.poll() if started is not None else None
-                if started is not None and ended not in (None, AnotherDaemon.exit_code):  # another one's start: awaited
+                if started is not None and ended not in (
+                    None,
+                    0,
+                    AnotherDaemon.exit_code,
+                ):  # systemd's or another one's start
                     raise REASONS.get(ended, DaemonUnreachable)(started.last_words(self._paths)) from None
         words = started.last_words(self._paths) if started is not None else f"Its log is {self._paths.daemon_log}."
         raise DaemonUnreachable("The service could not be started.", "", words)
@@ -161,7 +165,8 @@ class Started(NamedTuple):
                 lines = output.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             lines = []
-        return lines[-1].removeprefix(PREFIX) if lines else f"The service ended at once; its log is {paths.daemon_log}."
+        own = [line for line in lines if line.startswith(PREFIX)] or lines  # systemctl says its own word after it
+        return own[-1].removeprefix(PREFIX) if own else f"The service ended at once; its log is {paths.daemon_log}."
 
 
 def start_daemon(paths: Paths) -> Started:

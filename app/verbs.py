@@ -31,6 +31,7 @@ from app.verbs_installing import engines
 from app.verbs_profiles import profiles
 from app.verbs_runs import add_runs
 from app.verbs_seats import Preset, add_seats, seat_lines, settings_of
+from app.verbs_service import service as service_verbs
 from app.verbs_settings import add_settings
 from app.wiring import real_paths, run_daemon
 
@@ -45,6 +46,7 @@ app.add_typer(profiles)
 add_settings(app)
 add_runs(app)
 add_seats(app)
+app.add_typer(service_verbs)
 QUIT_SECONDS = 60.0
 
 

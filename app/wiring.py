@@ -31,7 +31,9 @@ def run_daemon(exit_when_idle: bool = False) -> int:
     try:
         _open_log(paths.daemon_log)
         settings = load_settings(paths.settings_file)
-        service = Service(paths, settings, dict(os.environ), time.monotonic, exit_when_idle)
+        environment = dict(os.environ)
+        os.environ.pop("NOTIFY_SOCKET", None)  # it is ours: no engine shall speak to the service manager
+        service = Service(paths, settings, environment, time.monotonic, exit_when_idle)
         _loop_run(_serve(service))
     except EngineRoomError as error:
         logging.getLogger(__name__).error("%s", error)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from app.core.service_unit import start_through_systemd
+
 TOP = Path(__file__).resolve().parents[2]  # where `-m app` finds the package, in a checkout and installed
 
 
@@ -19,7 +21,13 @@ class DaemonCommand(NamedTuple):
 
 
 def daemon_command(environment: Mapping[str, str]) -> DaemonCommand:
-    """The service for the account and folders that `environment` names."""
+    """The service for the account and folders that `environment` names: systemd's, where it is installed there, so that
+    there is one that everybody knows of; else a process of our own."""
+    installed = start_through_systemd(environment)
+    return own_command(environment) if installed is None else DaemonCommand(installed, dict(environment))
+
+
+def own_command(environment: Mapping[str, str]) -> DaemonCommand:
     places = [str(TOP), *filter(None, [environment.get("PYTHONPATH", "")])]
     return DaemonCommand((sys.executable, "-m", "app", "serve"), {**environment, "PYTHONPATH": os.pathsep.join(places)})
 

@@ -121,11 +121,7 @@ def systemd_unit(launch: Launchable) -> Export:
     for name, value in launch.environment.items():
         if any(sign not in "\t\n" and not sign.isprintable() and ord(sign) < 0xA0 for sign in value):
             raise SettingInvalid(f"{launch.id}: environment.{name} has a character that systemd does not take.")
-    argv = [_in_unit(argument) for argument in launch.argv]
-    if not isinstance(launch.argv[0], str) or not _PLAIN_PROGRAM.fullmatch(launch.argv[0]):
-        argv = ["/bin/sh", "-c", '"exec \\"$$@\\""', "sh", *argv]  # systemd reads the program's name by other rules
-    else:
-        argv[0] = launch.argv[0]
+    argv = exec_words(launch.argv)
     unset = [name for name in launch.scrub if _NAME.fullmatch(name) and name not in _said(launch)]
     lines = [
         "[Unit]",
@@ -135,7 +131,7 @@ def systemd_unit(launch: Launchable) -> Export:
         "Type=exec",
         "WorkingDirectory=/",
         f"Environment={PORT}={launch.port}",
-        *(f'Environment="{name}={_c_quoted(value)}"' for name, value in launch.environment.items()),
+        *(f'Environment="{name}={quoted_in_unit(value)}"' for name, value in launch.environment.items()),
         *(["UnsetEnvironment=" + " ".join(unset)] if unset else []),
         f"EnvironmentFile={'' if _needed(launch) else '-'}%h/{ENVIRONMENT_FILE}/{launch.id}.env",
         "ExecStart=" + " \\\n    ".join(argv),
@@ -160,14 +156,22 @@ def systemd_unit(launch: Launchable) -> Export:
     return Export(file_name=name, text="\n".join(lines), notes=notes)
 
 
-def _in_unit(argument: Argument) -> str:
+def exec_words(argv: Sequence[Argument]) -> list[str]:
+    """The words of ExecStart= for a command line."""
+    words = [in_unit(argument) for argument in argv]
+    if not isinstance(argv[0], str) or not _PLAIN_PROGRAM.fullmatch(argv[0]):
+        return ["/bin/sh", "-c", '"exec \\"$$@\\""', "sh", *words]  # systemd reads the program's name by other rules
+    return [argv[0], *words[1:]]
+
+
+def in_unit(argument: Argument) -> str:
     """One quoted word of ExecStart=: C escapes, and % and $ doubled, because both mean something there."""
     if isinstance(argument, Variable):
         return f'"${{{argument.name}}}"'
-    return '"' + _c_quoted(argument).replace("$", "$$") + '"'
+    return '"' + quoted_in_unit(argument).replace("$", "$$") + '"'
 
 
-def _c_quoted(text: str) -> str:
+def quoted_in_unit(text: str) -> str:
     """The inside of a quoted word of a unit file; Environment= takes $ as it is."""
     named = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "%": "%%"}
     return "".join(

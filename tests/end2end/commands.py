@@ -68,12 +68,13 @@ class Commands:
         assert done.err.splitlines()[-1].startswith("engine-room: "), done.err
         return done
 
-    def adopt(self) -> None:
-        """Notes the running daemon as one of this home's, so that its keepers are known as the home's too."""
+    def adopt(self) -> int:
+        """Notes the running daemon as one of this home's, so that its keepers are known as the home's too; its pid."""
         with uds_client(self.home.paths.socket) as client:
             started = look_at(from_json(Hello, client.get("/control/hello").content).pid)
         assert started is not None
         self.home.owners.append(f"{started.pid}:{started.start_ticks}")
+        return started.pid
 
     def close(self) -> None:
         for process in self.begun:
