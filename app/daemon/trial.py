@@ -24,6 +24,7 @@ from app.daemon import processes
 from app.daemon.preparing import engine_environment, free_port
 from app.daemon.probe import Probe, WrongEngine
 from app.daemon.runs import RunEnd, RunHandle, Runs, RunSpec
+from app.daemon.tiny_folder import write_tiny_folder
 from app.daemon.work import Work
 from app.engines.base import Installation, Launch
 from app.engines.registry import FAMILIES
@@ -37,6 +38,23 @@ SMOKE_PROFILE = Profile(
     model="builtin:demo",
     settings={"context_tokens": 512},
 )
+# Little of everything, so that it answers on a busy card too; compiled code is for real loads.
+FOLDER_PROFILES = {
+    "vllm": Profile(
+        id="smoke-test",
+        title="A tiny model",
+        engine="",
+        model="",
+        settings={
+            "context_tokens": 512,
+            "kv_cache_mib": 256,
+            "max_sequences": 4,
+            "gpu_memory_utilisation": 0.1,
+            "eager": True,
+        },
+    )
+}
+FOLDER_SMOKE_SECONDS = 600.0  # four processes import for half a minute and more
 
 T = TypeVar("T")
 Ask = Callable[[Endpoint], Awaitable[T]]
@@ -65,16 +83,26 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def smoke_test(installation: Installation, title: str, work: Work) -> None:
-    """The demo model, one token, through the engine's own HTTP server; raises TrialFailed."""
-    model = builtin_model(SMOKE_PROFILE.model)
-    assert model is not None
-    profile = msgspec.structs.replace(SMOKE_PROFILE, engine=installation.family)
-    launch = trial_launch(installation, profile, str(model))
+    """A small model, one token, through the engine's own HTTP server; raises TrialFailed.
+
+    The demo model for an engine of files; one of random numbers, made for it, for an engine of folders.
+    """
 
     async def nothing_more(_: Endpoint) -> None:
         return None
 
-    asyncio.run(with_engine(launch, nothing_more, title, work, SMOKE_SECONDS))
+    with tempfile.TemporaryDirectory(prefix="engine-room-model-") as made:
+        if installation.family in FOLDER_PROFILES:
+            profile, seconds = FOLDER_PROFILES[installation.family], FOLDER_SMOKE_SECONDS
+            model = write_tiny_folder(Path(made))
+        else:
+            profile, seconds = SMOKE_PROFILE, SMOKE_SECONDS
+            found = builtin_model(profile.model)
+            assert found is not None
+            model = found
+        profile = msgspec.structs.replace(profile, engine=installation.family)
+        launch = trial_launch(installation, profile, str(model))
+        asyncio.run(with_engine(launch, nothing_more, title, work, seconds))
 
 
 def trial_launch(installation: Installation, profile: Profile, model_path: str) -> Launch:

@@ -194,8 +194,11 @@ def _choose_cards(launch: Launch, values: dict[str, Scalar]) -> None:
 
 
 def _choose_share(launch: Launch, values: dict[str, Scalar]) -> None:
-    """What is free now less the headroom, unless the profile says how much."""
-    if "kv_cache_mib" in values or "gpu_memory_utilisation" in values:
+    """What is free now less the headroom, unless the profile says how much.
+
+    Said beside a size of the KV cache too, which takes its place: the engine still looks whether so much is free.
+    """
+    if "gpu_memory_utilisation" in values:
         return
     used = cards_used(launch, values)
     usable = {card: size for card, size in launch.usable_bytes.items() if card in used}

@@ -24,6 +24,8 @@ ENGINE_TITLES = {
 STAGE_TITLES = {
     "starting": "Start",
     "reading": "Read",
+    "config": "Config",
+    "imports": "Imports",
     "weights": "Weights",
     "kv_cache": "KV cache",
     "compile": "Compile",
@@ -32,6 +34,7 @@ STAGE_TITLES = {
     "first_token": "First token",
 }
 _LLAMA_STAGES = ("starting", "weights", "kv_cache", "warm_up", "first_token")
+_VLLM_STAGES = ("starting", "config", "imports", "weights", "compile", "kv_cache", "graphs", "warm_up", "first_token")
 _ALL_STAGES = tuple(STAGE_TITLES)
 
 
@@ -197,7 +200,7 @@ def is_leaving(seat: SeatView) -> bool:
 
 def stages(family: str, current: str) -> tuple[str, ...]:
     """The stages that a load of this engine goes through, in order; a stage never heard of comes last."""
-    known = _LLAMA_STAGES if family.startswith("llama") else _ALL_STAGES
+    known = _LLAMA_STAGES if family.startswith("llama") else _VLLM_STAGES if family == "vllm" else _ALL_STAGES
     if current in known:
         return known
     return _ALL_STAGES if current in _ALL_STAGES else (*known, current)

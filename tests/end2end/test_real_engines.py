@@ -138,14 +138,14 @@ def test_a_stop_in_the_middle_of_an_answer_is_told_to_who_listens(
     nothing_left(home, {run.port}, before)
 
 
-def lines_of_next_run(home: Home, known: set[Path]) -> Iterator[str]:
+def lines_of_next_run(home: Home, known: set[Path], seconds: float = 20) -> Iterator[str]:
     """The lines of the run that begins now, each as soon as the engine has written it; ends with an empty line."""
     (log,) = eventually(lambda: set(home.paths.runs.glob("*.log")) - known, 20, "a new run's log", every=0.001)
     with log.open("rb") as file:
         rest = b""
         while True:
             try:
-                piece = eventually(file.read, 20, "a line", every=0.0005)
+                piece = eventually(file.read, seconds, "a line", every=0.0005)
             except AssertionError:
                 return
             *lines, rest = (rest + piece).split(b"\n")

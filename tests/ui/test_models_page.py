@@ -63,7 +63,7 @@ def test_a_load_shows_stage_progress_and_rest_and_can_be_cancelled(stage_of: Sta
     said = texts(made.window)
     assert "Loading Qwen3 32B" in said
     assert "about 31 s left" in said
-    assert is_there(made.window, "Stage 3 of 8: Weights")
+    assert is_there(made.window, "Stage 4 of 9: Weights")
     click(made.window, "Cancel loading qwen3-32b")
     click(made.window, "Stop")
     assert made.link.sent == [("/control/unload", Unload()), ("/control/unload", Unload())]
