@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
@@ -61,11 +63,17 @@ def is_there(root: QWidget, name: str) -> bool:
 
 
 def click(root: QWidget, name: str) -> None:
-    QApplication.processEvents()  # what was made just now is shown by the loop
+    _let_qt_work()  # what was made just now is shown by the loop
     widget = named(root, name)
     assert widget.isEnabled(), f"{name!r} cannot be clicked"
     QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
-    QApplication.processEvents()
+    _let_qt_work()
+
+
+def _let_qt_work() -> None:
+    """Not inside a coroutine: a loop in a loop would enter its tasks twice."""
+    if asyncio._get_running_loop() is None:
+        QApplication.processEvents()
 
 
 def unnamed(root: QWidget) -> list[str]:

@@ -16,6 +16,8 @@ class Footer(QWidget):
     copy_wanted = Signal()
     regenerate_wanted = Signal()
     version_wanted = Signal(int)
+    maker_wanted = Signal()
+    edit_wanted = Signal()
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -25,6 +27,10 @@ class Footer(QWidget):
         self._copy = Button(theme, "", "icon", "copy", "Copy answer")
         self._again = Button(theme, "", "icon", "refresh", "Regenerate")
         self._retry = Button(theme, "Retry", "", "refresh", "Retry")
+        self._edit = Button(theme, "", "icon", "edit", "Edit the question")
+        self._maker = Button(theme, "", "icon", "info", "What made this answer")
+        self._edit.clicked.connect(self.edit_wanted)
+        self._maker.clicked.connect(self.maker_wanted)
         self._before = Button(theme, "", "icon", "chevron-left", "Previous version")
         self._after = Button(theme, "", "icon", "chevron-right", "Next version")
         self._count = Label(theme, "", "small_number", "muted")
@@ -33,7 +39,16 @@ class Footer(QWidget):
         self._retry.clicked.connect(self.regenerate_wanted)
         self._before.clicked.connect(lambda: self.version_wanted.emit(-1))
         self._after.clicked.connect(lambda: self.version_wanted.emit(1))
-        for widget in (self._retry, self._copy, self._again, self._before, self._count, self._after):
+        for widget in (
+            self._retry,
+            self._copy,
+            self._again,
+            self._edit,
+            self._maker,
+            self._before,
+            self._count,
+            self._after,
+        ):
             box.addWidget(widget)
         box.addStretch(1)
         self._copied_timer = QTimer(self, singleShot=True, interval=COPIED_MS)
@@ -44,10 +59,12 @@ class Footer(QWidget):
         return QSize(400, 38)
 
     def show_state(
-        self, *, shown: bool, failed: bool, has_text: bool, versions: tuple[int, int], can_send: bool
+        self, *, shown: bool, failed: bool, has_text: bool, versions: tuple[int, int], can_send: bool, made: bool
     ) -> None:
-        """`versions`: which, of how many."""
+        """`versions`: which, of how many; `made`: whether it is known what made the answer."""
         self.setVisible(shown)
+        self._maker.setVisible(made)
+        self._edit.setEnabled(can_send)
         at, of = versions
         self._copy.setVisible(has_text)
         self._again.setVisible(not failed)

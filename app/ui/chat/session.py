@@ -299,6 +299,43 @@ class Session(QObject):
 
     # --- sending ---
 
+    def branches(self, message_id: str) -> tuple[int, int]:
+        """(which, of how many) versions of this message are shown."""
+        beside = self._beside(message_id)
+        return (beside.index(message_id) + 1, len(beside)) if beside else (0, 0)
+
+    def _beside(self, message_id: str) -> list[str]:
+        one = self._all.get(message_id)
+        if one is None:
+            return []
+        return [m.id for m in self._all.values() if (m.parent, m.role) == (one.parent, one.role)]
+
+    def show_branch(self, message_id: str, step: int) -> None:
+        """Shows the version before or after this message, with the newest of what followed it."""
+        beside = self._beside(message_id)
+        if message_id not in beside or self.is_sending:
+            return
+        at = beside.index(message_id) + step
+        if 0 <= at < len(beside):
+            self._set_leaf(self._newest_after(beside[at]), keep=True)
+            self.opened.emit()
+
+    def _newest_after(self, message_id: str) -> str:
+        leaf = message_id
+        while True:
+            following = [m for m in self._all.values() if m.parent == leaf]
+            if not following:
+                return leaf
+            leaf = max(following, key=lambda m: m.created_at_unix).id
+
+    def edit(self, message_id: str, text: str) -> bool:
+        """Asks a question anew in other words: a branch beside the first, which stays. False when nothing can be sent."""
+        one = self._all.get(message_id)
+        if one is None or one.role != "user" or not text.strip() or not self.can_send:
+            return False
+        self._set_leaf(one.parent)
+        return self.send(text)
+
     def send(self, text: str) -> bool:
         """Sends a message; False when none can be sent now (what was typed stays)."""
         if not text.strip() or not self.can_send:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QPoint, QPointF, QRectF, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import (
     QContextMenuEvent,
@@ -34,6 +36,9 @@ COPIED_MS = 1_500
 
 class Transcript(QAbstractScrollArea):
     regenerate_wanted = Signal()
+    maker_wanted = Signal(str)  # of the message
+    edit_wanted = Signal(str)
+    branch_wanted = Signal(str, int)  # another version of the message: one before, one after
     at_end = Signal(bool)
 
     def __init__(self, theme: Theme) -> None:
@@ -42,6 +47,7 @@ class Transcript(QAbstractScrollArea):
         self._shelf = Shelf(theme)
         self.column = Column(self._shelf)
         self._brush = Brush(theme, self.column, self._shelf)
+        self.branches_of: Callable[[str], tuple[int, int]] = lambda message_id: (1, 1)  # which, of how many
         self._sticks = True
         self._settling = False
         self._anchor: Place | None = None
@@ -425,6 +431,18 @@ class Transcript(QAbstractScrollArea):
             if message.reasoning:
                 words = "Fold reasoning" if owner.unfolded else "Show reasoning"
                 menu.addAction(words).triggered.connect(lambda: self.fold(turn))
+            if message.role == "user":
+                menu.addSeparator()
+                menu.addAction("Edit and ask again").triggered.connect(lambda: self.edit_wanted.emit(message.id))
+                at, of = self.branches_of(message.id)
+                for words, step in (("Show the question before", -1), ("Show the next question", 1)):
+                    if of > 1:
+                        act = menu.addAction(f"{words} ({at} of {of})")
+                        act.setEnabled(1 <= at + step <= of)
+                        act.triggered.connect(lambda _=False, step=step: self.branch_wanted.emit(message.id, step))
+            elif message.run_id or message.made_by is not None:
+                menu.addSeparator()
+                menu.addAction("What made this answer").triggered.connect(lambda: self.maker_wanted.emit(message.id))
             if turn == len(self.column.turns) - 1 and message.role == "assistant" and message.finish is not None:
                 menu.addSeparator()
                 menu.addAction("Regenerate").triggered.connect(self.regenerate_wanted.emit)

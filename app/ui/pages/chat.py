@@ -34,6 +34,8 @@ class ChatPage(QWidget):
         super().__init__()
         self._store, self._link, self._theme = store, link, theme
         self._trashed: Conversation | None = None
+        self._editing = ""  # the question that is asked anew
+        self._unsent = ""  # what was in the field before
         self._panel_wanted = False  # in a narrow window, where it is hidden until asked for
         self.session = Session(store, link)
         self._build(theme)
@@ -60,6 +62,8 @@ class ChatPage(QWidget):
         self._places.addWidget(QWidget())  # while the last conversation is being read
         self._bar = NoticeBar(theme)
         self._bar.closed.connect(lambda: self._bar.say(""))
+        self._edit_bar = NoticeBar(theme, closable=False)
+        self._edit_bar.acted.connect(lambda: self._end_edit())
         self._undo = NoticeBar(theme)
         self._undo.closed.connect(self._forget_trashed)
         self._undo.acted.connect(self._restore)
@@ -69,6 +73,7 @@ class ChatPage(QWidget):
         notices.setContentsMargins(Space.huge, Space.small, Space.huge, 0)
         notices.addWidget(self._bar)
         notices.addWidget(self._undo)
+        notices.addWidget(self._edit_bar)
 
         self._bottom = QHBoxLayout()
         self._bottom.setContentsMargins(Space.huge, Space.small, Space.huge, Space.large + 4)
@@ -114,11 +119,17 @@ class ChatPage(QWidget):
         panel.search_wanted.connect(lambda words: session.search(words, panel.show_found))
         composer.sent.connect(self._send)
         composer.stop_wanted.connect(session.stop)
-        composer.typed.connect(session.typed)
+        composer.typed.connect(lambda text: None if self._editing else session.typed(text))
         composer.model_wanted.connect(lambda: self.page_wanted.emit("models", None))
         composer.sampling_wanted.connect(self._toggle_sampling)
         self.greeting.asked.connect(self._ask)
         self.transcript.regenerate_wanted.connect(session.regenerate)
+        self.transcript.branches_of = session.branches
+        self.transcript.branch_wanted.connect(session.show_branch)
+        self.transcript.maker_wanted.connect(self._show_maker)
+        self.transcript.edit_wanted.connect(self.edit)
+        self.footer.maker_wanted.connect(lambda: self._show_maker(session.messages[-1].id))
+        self.footer.edit_wanted.connect(self.edit_last)
         self.transcript.at_end.connect(self._show_down)
         self.footer.copy_wanted.connect(self._copy_answer)
         self.footer.regenerate_wanted.connect(session.regenerate)
@@ -135,6 +146,7 @@ class ChatPage(QWidget):
         bind("Ctrl+N", self.new_chat)
         bind("Ctrl+Shift+O", self.new_chat)
         bind("Ctrl+K", self._search)
+        bind("Ctrl+Shift+Up", self.edit_last)
         bind("Ctrl+B", self._toggle_panel)
         bind("Ctrl+Shift+D", lambda: self._delete(self.session.conversation.id))
         bind("Ctrl+Shift+E", self._rename)
@@ -152,7 +164,46 @@ class ChatPage(QWidget):
             self._panel_wanted = False
             self._arrange()
 
+    def edit_last(self) -> None:
+        asked = next((m for m in reversed(self.session.messages) if m.role == "user"), None)
+        if asked is not None:
+            self.edit(asked.id)
+
+    def edit(self, message_id: str) -> None:
+        """Puts a question back into the field; sending it asks anew, beside what was there."""
+        one = next((m for m in self.session.messages if m.id == message_id), None)
+        if one is None or self.session.is_sending:
+            return
+        if not self._editing:
+            self._unsent = self.composer.field.toPlainText()
+        self._editing = message_id
+        self._edit_bar.say("You are asking this anew. The conversation so far stays beside it.", "info", "Cancel")
+        self.composer.show_text(one.text)
+        self.composer.setFocus()
+
+    def _end_edit(self, text: str | None = None) -> None:
+        """`text` is put into the field; None = what was there before."""
+        if self._editing:
+            self._editing = ""
+            self._edit_bar.say("")
+            self.composer.show_text(self._unsent if text is None else text)
+            self._unsent = ""
+
+    def _show_maker(self, message_id: str) -> None:
+        from app.ui.manifest import show_manifest
+
+        one = next((m for m in self.session.messages if m.id == message_id), None)
+        if one is not None:
+            show_manifest(self._theme, self, self._link, one.run_id, one.made_by)
+
     def _send(self, text: str) -> None:
+        if self._editing:
+            unsent = self._unsent
+            if self.session.edit(self._editing, text):
+                self._end_edit(unsent)
+                self.session.typed(unsent)
+                self.transcript.to_end()
+            return
         if self.session.send(text):
             self.composer.show_text("")
             self.transcript.to_end()
@@ -210,6 +261,8 @@ class ChatPage(QWidget):
         self.panel.show_conversations(self.session.conversations, self.session.conversation.id)
 
     def _show_opened(self) -> None:
+        self._editing, self._unsent = "", ""
+        self._edit_bar.say("")
         self.transcript.show_messages(self.session.messages)
         self.composer.show_text(self.session.conversation.draft)
         self._show_list()
@@ -249,6 +302,7 @@ class ChatPage(QWidget):
             has_text=last is not None and bool(last.text),
             versions=session.versions(),
             can_send=session.can_send,
+            made=last is not None and bool(last.run_id or last.made_by),
         )
         if session.is_silent:
             self.transcript.wait(self._waiting())

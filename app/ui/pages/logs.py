@@ -98,7 +98,10 @@ class LogsPage(QWidget):
         tools.addWidget(self._filter, 1)
         for button in self._levels.values():
             tools.addWidget(button)
+        self._maker = Button(theme, "", "icon", "info", "What made this run")
+        self._maker.clicked.connect(self._show_maker)
         tools.addWidget(self._follow)
+        tools.addWidget(self._maker)
         tools.addWidget(self._copy_path)
         column.addLayout(tools)
 
@@ -414,6 +417,7 @@ class LogsPage(QWidget):
         self._places.setCurrentIndex(0 if something else 1)
         for widget in (self._filter, self._follow, self._copy_path, *self._levels.values()):
             widget.setEnabled(something)
+        self._maker.setEnabled(run is not None and self._store.connected)
         self._show_follow(self.view.following)
         if not something:
             self._say_empty(run)
@@ -447,6 +451,11 @@ class LogsPage(QWidget):
         if run is not None and run.failure is not None and run.failure.evidence is not None:
             self._jump = run.failure.evidence.log_offset
             self._jump_there()
+
+    def _show_maker(self) -> None:
+        from app.ui.manifest import show_manifest
+
+        show_manifest(self._theme, self, self._link, self._run_id)
 
     def _copy_the_path(self) -> None:
         run = self._run()
