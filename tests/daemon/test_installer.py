@@ -27,8 +27,14 @@ from app.daemon.work import News
 from tests.rig.home import Home
 from tests.rig.installables import (
     ANOTHER_PROCESSOR,
+    DIES,
+    ILLEGAL_AT_IMPORT,
     LACKS_A_LIBRARY,
+    archive_source,
+    pip_finds,
+    put_tools,
     wheel_source,
+    write_archive,
     write_standin_wheel,
 )
 from tests.rig.wheels import sha256_of, write_wheel
@@ -113,6 +119,27 @@ def test_a_wheel_for_another_processor_dies_in_its_smoke_test_and_gives_way(
     write_standin_wheel(cuda, ANOTHER_PROCESSOR)
     assert installing(wheel_source(cuda, cpu)).name == "llama.cpp-1.0-cpu"
     assert any("newer processor" in line for line in installing.said)
+
+
+def test_a_wheel_for_another_processor_that_dies_already_when_it_is_imported(
+    installing: Installing, cuda: Path, cpu: Path
+) -> None:
+    write_standin_wheel(cuda, ILLEGAL_AT_IMPORT)
+    assert installing(wheel_source(cuda, cpu)).name == "llama.cpp-1.0-cpu"
+    assert any("another processor than this one (illegal instruction)" in line for line in installing.said)
+
+
+def test_what_no_wheel_can_do_here_is_compiled(installing: Installing, home: Home, cuda: Path, cpu: Path) -> None:
+    """A prebuilt package for another processor gives way to a build for this one."""
+    put_tools(home, "c++", "cmake", "ninja")
+    source = archive_source(write_archive(home.folder / "archives"))
+    pip_finds(home, home.folder / "archives")
+    dies = {"llama_cpp/__init__.py": "", "llama_cpp/server/__init__.py": "", "llama_cpp/server/app.py": DIES}
+    write_wheel(cpu, "llama_cpp_python", "0.1", dies)
+    prebuilt = Build(accelerator="cpu", find_links=str(cpu))
+    folder = installing(msgspec.structs.replace(source, build=(prebuilt, *source.build)), "cpu")
+    assert (folder / "native" / "llama-server").is_file()
+    assert any("illegal instruction" in line and "Compiling it for CPU instead" in line for line in installing.said)
 
 
 def test_a_wheel_that_imports_and_never_answers_is_not_offered(installing: Installing, cuda: Path, cpu: Path) -> None:

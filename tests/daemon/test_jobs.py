@@ -105,6 +105,17 @@ def test_a_daemon_that_is_killed_takes_the_job_with_it_and_the_next_one_goes_on(
     assert "Unpacking" not in desk.log(job.id)
 
 
+def test_a_daemon_that_is_asked_to_go_ends_its_jobs_first(desk: Desk, home: Home, slow_build: Path) -> None:
+    desk.daemon.start()
+    desk.install("llama-server")
+    eventually(Path(f"{slow_build}.begun").exists, 30, "the compiler at work")
+    desk.daemon.terminate()
+    assert not processes_of(home)
+    assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
+    desk.daemon.start()
+    assert desk.daemon.slices()["jobs"].jobs == (), "it was cancelled in order: there is nothing to tell"
+
+
 def test_a_job_whose_program_is_killed_is_told_and_cleaned(desk: Desk, home: Home, slow_build: Path) -> None:
     desk.daemon.start()
     job = desk.install("llama-server")

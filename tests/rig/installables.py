@@ -61,6 +61,8 @@ WORKS = {"standin/__init__.py": "", "xllamacpp/__init__.py": XLLAMACPP}
 LACKS_A_LIBRARY = {**WORKS, "standin/__init__.py": "import ctypes\nctypes.CDLL('libnowhere.so.9')\n"}
 # imports well and dies only when it computes: another processor's instructions
 ANOTHER_PROCESSOR = {**WORKS, "xllamacpp/__init__.py": XLLAMACPP.replace("        [alias]", "        import os, signal\n        os.kill(os.getpid(), signal.SIGILL)\n        [alias]")}  # fmt: skip
+DIES = "import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n"  # as an instruction does that this processor lacks
+ILLEGAL_AT_IMPORT = {**WORKS, "standin/__init__.py": DIES}
 
 
 def wheel_source(cuda: Path, cpu: Path, **cpu_fields: object) -> Source:
