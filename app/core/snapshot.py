@@ -239,6 +239,7 @@ class InstallationView(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...] = ()  # "metrics", "lora", "mmproj", "draft", …
     source: str = "path"  # ours · path · own · venv · conda · file · variable · docker · ollama
     path: str = ""
+    place: str = ""  # the place that the person added, in which it was found; "" = it was found without
     disk_bytes: int | None = None  # only of ours: others are not ours to measure or to remove
     installed_at_unix: float | None = None
     chosen: bool = False  # what a profile without a pin would use now

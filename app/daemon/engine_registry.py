@@ -229,10 +229,14 @@ class EngineRegistry:
     def slice(self) -> Engines:
         """The installations as everybody sees them."""
         rows = (*self._rows, *self._outside)
-        more = {
+        more: dict[str, dict[str, object]] = {
             name: {"installed_at_unix": at_unix, "disk_bytes": self._disk_bytes.get((name, at_unix))}
             for name, at_unix in self._look.installed_at_unix.items()
         }
+        for row in rows:
+            above = {row.executable, *(str(folder) for folder in Path(row.executable).parents)}
+            if place := next((one for one in self._look.choices.places if one in above), ""):
+                more.setdefault(row.id, {})["place"] = place
         pins = self._look.choices.pins
         families = engine_views(rows, pins, in_use=self._in_use, offers=self._offers(rows), more=more)
         return Engines(families=families, accelerators=self._accelerators)

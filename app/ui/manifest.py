@@ -85,6 +85,7 @@ class _Reading(QScrollArea):
         self.column.setContentsMargins(0, 0, Space.medium, 0)
         self.column.setSpacing(Space.small)
         self.setWidget(inside)
+        inside.setAutoFillBackground(False)
 
 
 def _add(theme: Theme, content: _Reading, title: str, pairs: Pairs) -> None:
@@ -98,9 +99,9 @@ def _add(theme: Theme, content: _Reading, title: str, pairs: Pairs) -> None:
     grid.setColumnMinimumWidth(0, 170)
     grid.setColumnStretch(1, 1)
     for line, (name, value) in enumerate(known):
-        long = "/" in value or len(value) > 60
+        mono = name in ("File", "Program", "Fingerprint", "Arguments", "Environment")
         grid.addWidget(Label(theme, name, "small", "muted"), line, 0, Qt.AlignmentFlag.AlignTop)
-        grid.addWidget(Label(theme, value, "mono" if long else "body", wrap=True, select=True), line, 1)
+        grid.addWidget(Label(theme, value, "mono" if mono else "body", wrap=True, select=True), line, 1)
     content.column.addLayout(grid)
     content.column.addSpacing(Space.medium)
 

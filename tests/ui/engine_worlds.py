@@ -57,6 +57,7 @@ MINE = installed(
     id="file-1",
     source="file",
     path="/home/me/src/llama.cpp/build/bin/llama-server",
+    place="/home/me/src/llama.cpp/build",
     build="b6890 (d00cbea6)",
     disk_bytes=None,
     note="newer than any that was tried here",

@@ -65,7 +65,7 @@ def test_every_build_says_what_it_needs_and_whether_it_suits(engines_of) -> None
     made = engines_of("nothing")
     click(made.window, "More versions of llama.cpp")
     said = texts(page_of(made))
-    assert said.index("Best for this computer") < said.index("Ready-made, installs in a minute or two.\n")
+    assert said.index("Best for this computer") < said.index("Ready-made.\n")
     assert "Needs an NVIDIA driver of the 570 series or newer and glibc 2.35." in said
     assert "No such device here" not in said
     click(made.window, "Show 2 more for other hardware of llama.cpp")
@@ -160,12 +160,34 @@ def test_two_versions_are_compared_on_a_model_of_the_persons(engines_of) -> None
         control.Canary(installation=NEW.id, profile="gemma-3-12b"),
     )
     said = texts(page_of(made))
-    for words in ("The new one works and is 13 % faster on this model.", "71.4", "63.0", "81 ms", "94 ms", "yes"):
+    for words in (
+        "The new one is 13\u202f% faster than the one in use and gives the same answers.",
+        "71.4",
+        "63.0",
+        "81 ms",
+        "94 ms",
+        "yes",
+    ):
         assert words in said
     click(made.window, "Use the new one")
     assert made.link.sent[-1][1] == control.Pin(family="llama.cpp", installation=NEW.id)
+    assert "faster than the one in use" not in texts(page_of(made))
+
+
+def test_a_comparison_can_end_with_the_one_in_use(engines_of) -> None:  # type: ignore[no-untyped-def]
+    made = engines_of("pinned")
     click(made.window, "Keep the one in use")
-    assert "13 % faster" not in texts(page_of(made))
+    assert "faster than the one in use" not in texts(page_of(made))
+    assert made.link.sent == []
+
+
+def test_what_a_person_added_is_taken_off_the_list_and_its_files_stay(engines_of) -> None:  # type: ignore[no-untyped-def]
+    made = engines_of("update")
+    click(made.window, "More for llama-server b6890 (NVIDIA CUDA)")
+    choose_from_menu("Take off the list")
+    assert "The files stay where they are." in texts(made.window)
+    click(made.window, "Take it off")
+    assert made.link.sent[-1][1] == control.AddEngine(path="/home/me/src/llama.cpp/build", forget=True)
 
 
 def test_removing_asks_once(engines_of) -> None:  # type: ignore[no-untyped-def]

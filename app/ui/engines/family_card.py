@@ -64,6 +64,7 @@ class FamilyCard(Card):
         self._title = Label(theme, "", "title")
         self._state = Pill(theme)
         self._purpose = Label(theme, "", "small", "muted", wrap=True)
+        self._before = Label(theme, "", "small", "faint", wrap=True)
         self._deed = Button(theme, "Install", "primary", "download")
         self._deed.clicked.connect(self._install_best)
         self._fold = Button(theme, "Versions", "quiet", "chevron-down")
@@ -75,6 +76,7 @@ class FamilyCard(Card):
         words_.setSpacing(3)
         words_.addLayout(row(self._title, self._state, None))
         words_.addWidget(self._purpose)
+        words_.addWidget(self._before)
         head = row(spacing=Space.small)
         head.addLayout(words_, 1)
         head.addWidget(self._fold)
@@ -103,6 +105,9 @@ class FamilyCard(Card):
         else:
             self._state.say("Ready", "good")
         self._show_deed(view, why_not, connected)
+        offer = self._offer if not view.installations else None
+        self._before.say(f"{words.how(offer)}. {words.needs(offer)}".strip() if offer is not None else "")
+        self._before.setVisible(bool(self._before.text()))
         shown = (view, profiles, why_not, connected, self._unfolded)
         if shown != self._shown:
             self._shown = shown

@@ -29,7 +29,7 @@ class InstallationRow(QWidget):
     ) -> None:
         super().__init__()
         self._theme, self._one, self._profiles = theme, one, profiles
-        self._pinned = family.pinned == one.id
+        self._pinned = bool(family.pinned) and family.pinned in (one.id, one.path)
         name = words.full_name(family, one)
         self.setAccessibleName(name)
         column = QVBoxLayout()
@@ -115,7 +115,7 @@ class InstallationRow(QWidget):
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         copy = menu.addAction("Copy path")
         copy.triggered.connect(lambda: QGuiApplication.clipboard().setText(self._one.path))
-        if self._one.source in ("ours", "file"):
+        if self._one.source == "ours" or self._one.place:
             remove = menu.addAction("Remove …" if self._one.source == "ours" else "Take off the list …")
             remove.setEnabled(connected and not self._one.in_use)
             remove.triggered.connect(lambda: self.remove_wanted.emit(self._one.id))

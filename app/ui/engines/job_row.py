@@ -84,7 +84,7 @@ class JobRow(QFrame):
         if words.is_running(job) and job.kind != "install":
             icon = {"remove": "trash", "clear": "trash", "canary": "switch"}.get(job.kind, icon)
         self._icon.show_icon(icon, colour)
-        restyle(self, tone="plain" if job.result else tone)
+        restyle(self, tone="plain" if words.canary_result(job) is not None else tone)
         title = words.job_title(job)
         self.setAccessibleName(title)
         self._title.say(title)
@@ -96,7 +96,8 @@ class JobRow(QFrame):
             self._bar.setValue(round(1000 * job.progress))
         figures = " · ".join(part for part in (words.job_figures(job), words.job_left(job)) if part)
         ended = "Cancelled. Nothing was left behind." if job.state == "cancelled" else job.detail
-        self._detail.say(job.detail or "Starting …" if running else "" if failed else ended)
+        told = failed or words.canary_result(job) is not None or title == job.detail.rstrip(".")
+        self._detail.say(job.detail or "Starting …" if running else "" if told else ended)
         self._figures.say(figures if running else "")
         for label in (self._detail, self._figures):
             label.setVisible(bool(label.text()))
@@ -138,8 +139,7 @@ class Comparison(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, Space.hair)
         column.setSpacing(Space.small)
-        if result.verdict:
-            column.addWidget(Label(theme, result.verdict, "body", wrap=True, select=True))
+        column.addWidget(Label(theme, words.canary_sentence(result), "body", wrap=True, select=True))
         grid = QGridLayout()
         grid.setHorizontalSpacing(Space.huge)
         grid.setVerticalSpacing(6)

@@ -27,17 +27,13 @@ _SOURCES = {
     "docker": "Docker image",
     "ollama": "running Ollama",
 }
-_FEATURES = {
-    "metrics": "metrics",
+_FEATURES = {  # those that a person would ask for; the others are of use to Engine Room alone
     "lora": "LoRA adapters",
     "mmproj": "images",
     "draft": "draft models",
     "grammar": "grammars",
     "embeddings": "embeddings",
     "rerank": "reranking",
-    "slots": "slots",
-    "props": "properties",
-    "json_log": "JSON log",
 }
 _PURPOSES = {
     "llama.cpp": "Runs GGUF models on graphics card or processor. The right start for one person on one computer.",
@@ -74,14 +70,18 @@ def version(installation: InstallationView) -> str:
 
 
 def full_name(family: EngineView, one: InstallationView) -> str:
-    """ "llama.cpp 2026.10.11549 (NVIDIA CUDA)": tells builds of one version apart."""
-    return f"{family.title} {version(one)} ({accelerator(one.accelerator)})"
+    """ "llama.cpp 2026.10.11549 (NVIDIA CUDA)", with where it is from where another one is called the same."""
+    same = [
+        other for other in family.installations if (other.version, other.accelerator) == (one.version, one.accelerator)
+    ]
+    kind = accelerator(one.accelerator)
+    return f"{family.title} {version(one)} ({kind if len(same) < 2 else f'{kind}, {source(one)}'})"
 
 
 def abilities(installation: InstallationView) -> str:
     """ "RTX 4090, RTX 4090 · LoRA adapters, images": what it computes on and what it can do."""
     devices = ", ".join(installation.devices)
-    features = ", ".join(_FEATURES.get(feature, feature.replace("_", " ")) for feature in installation.features)
+    features = ", ".join(_FEATURES[feature] for feature in installation.features if feature in _FEATURES)
     build = installation.build if installation.build != installation.version else ""
     return " · ".join(part for part in (build, devices, features) if part)
 
@@ -121,9 +121,7 @@ def first_offer(family: EngineView) -> Offer | None:
 
 
 def how(offer: Offer) -> str:
-    return (
-        "Built here from source; takes a while" if offer.how == "build" else "Ready-made, installs in a minute or two"
-    )
+    return "Built here from source; takes a while" if offer.how == "build" else "Ready-made"
 
 
 def needs(offer: Offer) -> str:
@@ -151,6 +149,8 @@ def busy_installing(jobs: Jobs) -> bool:
 
 
 def job_title(job: Job) -> str:
+    if job.kind == "install" and job.state == "done" and job.detail:
+        return job.detail.rstrip(".")
     return job.title or f"{_KINDS.get(job.kind, 'Working on')} {job.subject}".strip()
 
 
@@ -176,3 +176,21 @@ def canary_result(job: Job) -> CanaryResult | None:
         return msgspec.convert(job.result, CanaryResult)
     except msgspec.ValidationError:
         return None
+
+
+def canary_sentence(result: CanaryResult) -> str:
+    """The outcome for who decides by a button, and not on a command line."""
+    new, old = result.tokens_per_second
+    if not new or not old:
+        return result.verdict
+    share = new / old - 1
+    if abs(share) < 0.05:
+        speed = "as fast as the one in use"
+    elif share > 1:
+        speed = f"{new / old:.1f} times as fast as the one in use"
+    else:
+        speed = (
+            f"{100 * abs(share):.0f}{wording.NARROW_SPACE}% {'faster' if share > 0 else 'slower'} than the one in use"
+        )
+    answers = {True: " and gives the same answers", False: ", and its answers differ", None: ""}[result.same_answer]
+    return f"The new one is {speed}{answers}."

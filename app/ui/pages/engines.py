@@ -203,23 +203,31 @@ class EnginesPage(PageColumn):
         for family in self._store.engines.families:
             if any(one.id == installation for one in family.installations):
                 self._pin(family.family, installation)
+        for job in self._store.jobs.jobs:  # the comparison has served
+            if (result := words.canary_result(job)) is not None and result.installation == installation:
+                self._dismiss(job.id)
 
     def _ask_remove(self, installation: str) -> None:
         found = [(f, one) for f in self._store.engines.families for one in f.installations if one.id == installation]
         if not found:
             return
         family, one = found[0]
+        if one.source != "ours":
+            confirm(
+                self._theme,
+                self,
+                f"Take {words.full_name(family, one)} off the list?",
+                f"Engine Room does not look at {one.place} any more. The files stay where they are.",
+                "Take it off",
+                lambda: self._link.send("/control/engines/add", control.AddEngine(path=one.place, forget=True)),
+            )
+            return
         size = f" and frees {wording.size(one.disk_bytes)}" if one.disk_bytes else ""
-        text = (
-            f"This deletes {words.version(one)} from this computer{size}. It can be installed again."
-            if one.source == "ours"
-            else "Engine Room forgets about it. Its files stay where they are."
-        )
         confirm(
             self._theme,
             self,
             f"Remove {words.full_name(family, one)}?",
-            text,
+            f"This deletes it from this computer{size}. It can be installed again.",
             "Remove",
             lambda: self._link.send("/control/engines/remove", control.EngineOf(installation=installation), JobStarted),
             "danger",
