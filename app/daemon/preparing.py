@@ -201,6 +201,8 @@ def engine_environment(inherited: Mapping[str, str], command: Command, profile: 
         for name, value in inherited.items()
         if not any(fnmatchcase(name, pattern) for pattern in command.scrub)
     }
+    if command.path_folders:
+        kept["PATH"] = os.pathsep.join((*command.path_folders, kept.get("PATH", os.defpath)))
     return kept | command.environment | profile.environment
 
 

@@ -59,6 +59,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     scrub: tuple[str, ...] = ()  # fnmatch patterns, e.g. "LLAMA_*"
     secrets: tuple[str, ...] = ()  # values to mask wherever they appear
+    path_folders: tuple[str, ...] = ()  # before the inherited PATH: programs of the engine's own environment
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):

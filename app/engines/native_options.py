@@ -222,6 +222,6 @@ PRESETS: tuple[Preset, ...] = (
         name="high-throughput",
         title="High throughput",
         sentence="Many answers are computed in one step, so that each reading of the weights serves all of them; costs memory.",
-        settings={"slots": 16, "batch_tokens": 4_096, "ubatch_tokens": 1_024, "prompt_cache_mib": 8_192},
+        settings={"slots": 16, "batch_tokens": 4_096, "ubatch_tokens": 1_024, "prompt_cache_mib": 4_096},
     ),
 )

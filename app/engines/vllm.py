@@ -98,6 +98,9 @@ class Vllm:
             argv=tuple(argv),
             environment=said | launch.profile.environment,
             scrub=SCRUB,
+            path_folders=(
+                str(Path(launch.installation.executable).parent),
+            ),  # ninja and alike, for code that is compiled
             secrets=(launch.api_key,) if launch.api_key else (),
         )
 

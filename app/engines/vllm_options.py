@@ -155,7 +155,7 @@ SERVER = group("Server", advanced=(
         sentence="More names under which the engine itself serves the model, with commas between; the profile's aliases are the usual way."),
     switch(name="log_requests", title="Log requests", flag="--enable-log-requests",
         sentence="Write each request into the engine's log; prompts are then readable there."),
-    whole(name="finish_seconds", title="Finish answers", flag="--shutdown-timeout", minimum=0, maximum=3_600, unit="s", since="0.19",
+    whole(name="finish_seconds", title="Finish answers", flag="--shutdown-timeout", minimum=0, maximum=3_600, unit="s", since="0.18",
         sentence="How long the engine itself lets answers finish when it is stopped; the gateway has let them finish before that."),
 ))
 # fmt: on

@@ -9,6 +9,7 @@ from app.core.catalog.facts import ModelFacts
 from app.core.errors import SettingInvalid
 from app.core.options import Scalar
 from app.core.profiles import Profile
+from app.daemon.preparing import engine_environment
 from app.engines.base import Launch, Stage
 from app.engines.registry import FAMILIES
 from app.engines.vllm_memory import host_kv_mib, utilisation
@@ -55,7 +56,8 @@ def said(made: Launch, flag: str) -> str | None:
 
 
 def test_nothing_set_without_a_card() -> None:
-    command = command_of(vllm(api_key="canary-161"))
+    made = vllm(api_key="canary-161")
+    command = command_of(made)
     assert command.argv == (
         *("/env/bin/python", "-I", "-m", "vllm.entrypoints.cli.main", "serve", "/models/qwen"),
         *("--host", "127.0.0.1", "--port", "18000", "--served-model-name", "demo", "--disable-uvicorn-access-log"),
@@ -69,6 +71,10 @@ def test_nothing_set_without_a_card() -> None:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_API_KEY": "canary-161",
     }
+    assert command.path_folders == ("/env/bin",), "code that is compiled while loading is compiled by programs there"
+    seen = engine_environment({"PATH": "/usr/bin", "VLLM_PORT": "8000", "HOME": "/me"}, command, made.profile)
+    assert seen["PATH"] == "/env/bin:/usr/bin"
+    assert "VLLM_PORT" not in seen
     assert {"VLLM_*", "PYTHONPATH", "CUDA_VISIBLE_DEVICES"} <= set(command.scrub), "VLLM_PORT would move inner ports"
 
 

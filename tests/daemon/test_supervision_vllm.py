@@ -1,0 +1,118 @@
+"""A process tree like vLLM's under the daemon: silent loading, TERM not honoured, orphans, exit code 0 for a crash (E3, I1, I2, I11)."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from app.core import lifecycle
+from app.daemon.procfs import all_processes
+from tests.engines.tiny_folder import write_tiny_folder
+from tests.rig.daemon import Daemon, chat_body
+from tests.rig.engines import PROGRAM, FakeEngine
+from tests.rig.home import Home
+from tests.rig.waiting import eventually
+
+
+@pytest.fixture
+def vllm(home: Home, fake_engine: FakeEngine) -> FakeEngine:
+    """An environment that has a vLLM, as files tell it; its Python is the stand-in."""
+    place = home.folder / "vllm-environment"
+    metadata = place / "lib" / "python3.11" / "site-packages" / "vllm-0.32.0+cpu.dist-info" / "METADATA"
+    python = place / "bin" / "python"
+    for file in (metadata, python):
+        file.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+    interpreter = Path(sys.executable).resolve()
+    said = "-I -m vllm.entrypoints.cli.main serve"
+    python.write_text(
+        f'#!/bin/sh\n[ "$1 $2 $3 $4" = "{said}" ] || exit 9\nshift 3\n'
+        f'exec "{interpreter}" -S -I "{PROGRAM}" --face vllm "$@"\n'
+    )
+    python.chmod(0o755)
+    home.environment["ENGINE_ROOM_VLLM"] = str(python)
+    home.settings(supervision={"stop_grace_seconds": 3, "drain_seconds": 0.3})
+    write_tiny_folder(home.models / "tiny")
+    return fake_engine
+
+
+def profile(rig: FakeEngine, name: str = "tiny", **knobs: object) -> str:
+    knobs.setdefault("answer", "word " * 16)
+    whole = {
+        "engine": "vllm",
+        "model": str(rig.home.models / "tiny"),
+        "settings": {"context_tokens": 2_048},
+        "environment": rig.environment(**knobs),
+    }
+    (rig.home.paths.profiles / f"{name}.toml").write_text(tomli_w.dumps(whole), "utf-8")
+    return name
+
+
+def tree(leader: int) -> dict[str, int]:
+    """Name → pid of the living processes of an engine's session."""
+    return {p.name: p.pid for p in all_processes().values() if p.session == leader and not p.dead}
+
+
+def gone(leader: int) -> None:
+    eventually(lambda: not tree(leader), 15, "no process of the run is left (I1)")
+
+
+def test_it_goes_through_its_stages_answers_and_leaves(vllm: FakeEngine, daemon: Daemon) -> None:
+    profile(vllm, load_seconds=0.6, start_seconds=0.2)
+    daemon.start()
+    phase = daemon.load("tiny").phase
+    assert isinstance(phase, lifecycle.Ready)
+    assert (phase.endpoint.engine, phase.endpoint.context_tokens) == ("vllm", 2_048)
+    leader = daemon.engine_pid()
+    assert {"vllm", "VLLM::EngineCor", "VLLM::Worker"} <= set(tree(leader))
+    stream = daemon.slices_seen
+    assert stream is not None
+    seen = dict.fromkeys(v.phase.stage for v in stream.seats_seen if isinstance(v.phase, lifecycle.Loading))
+    assert "weights" in seen
+    assert "first_token" in seen
+    with daemon.gateway() as client:
+        answer = client.post("/chat/completions", json=chat_body("tiny", guided_choice=["a"], max_tokens=4))
+        assert answer.status_code == 200
+        assert "guided_choice as structured_outputs.choice" in answer.headers["x-engine-room-changed"]
+    daemon.unload()
+    daemon.wait_idle()
+    gone(leader)
+
+
+def test_a_stop_while_it_loads_does_not_wait_for_a_term_that_it_ignores(vllm: FakeEngine, daemon: Daemon) -> None:
+    profile(vllm, load_seconds=60)
+    daemon.start().want("tiny")
+    leader = daemon.wait_seat(lambda view: view.run is not None and view.run.pid, 15).run
+    assert leader is not None
+    assert leader.pid is not None
+    eventually(lambda: "VLLM::Worker" in tree(leader.pid or 0), 15, "its tree stands")
+    daemon.unload()
+    daemon.wait_idle(10)
+    gone(leader.pid)
+
+
+@pytest.mark.parametrize("victim", ["vllm", "VLLM::EngineCor", "VLLM::Worker"])
+def test_whoever_of_its_tree_is_killed_nobody_stays(vllm: FakeEngine, daemon: Daemon, victim: str) -> None:
+    profile(vllm)
+    daemon.start().load("tiny")
+    leader = daemon.engine_pid()
+    os.kill(tree(leader)[victim], signal.SIGKILL)
+    if victim == "vllm":
+        daemon.wait_phase(lifecycle.Backoff)
+    else:  # the stand-in's head does not notice what the real one notices
+        os.kill(tree(leader)["vllm"], signal.SIGKILL)
+    gone(leader)
+    daemon.unload()
+    daemon.wait_idle()
+
+
+def test_an_exit_code_of_zero_that_nobody_asked_for_is_a_crash(vllm: FakeEngine, daemon: Daemon) -> None:
+    said = "(EngineCore pid=7) ERROR 11-21 02:33:46 [core.py:1] ValueError: No available memory for the cache blocks."
+    profile(vllm, print=said + "\n", crash_at=0.9, exit_code=0)
+    daemon.start().want("tiny")
+    failure = daemon.wait_failed()
+    assert failure.kind == "out_of_memory"
+    assert failure.exit_code == 0
