@@ -128,6 +128,22 @@ def test_a_job_whose_program_is_killed_is_told_and_cleaned(desk: Desk, home: Hom
     assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
 
 
+def test_a_program_that_dies_with_a_half_made_engine_leaves_none(desk: Desk, home: Home, wheels: Path) -> None:
+    """E7: it is killed at its last step but one; the daemon cleans up for it, at once."""
+    desk.daemon.start(ENGINE_ROOM_INSTALL_DIE_AT="place")
+    assert desk.over(desk.install(accelerator="cpu")).state == "failed"
+    assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
+
+
+def test_what_a_dead_installer_left_is_gone_when_the_daemon_has_started(desk: Desk, home: Home, wheels: Path) -> None:
+    half = home.paths.engines / ".installing-abc" / "bin"
+    half.mkdir(parents=True)
+    replaced = home.paths.engines / ".removing-def" / "llama.cpp-1.0-cpu"  # put aside when its successor came
+    replaced.mkdir(parents=True)
+    desk.daemon.start()
+    assert sorted(path.name for path in home.paths.engines.iterdir()) == [".lock", "llama.cpp-1.0-cpu"]
+
+
 def test_what_cannot_be_installed_is_refused_at_once(desk: Desk, wheels: Path) -> None:
     desk.daemon.start()
     with pytest.raises(SettingInvalid, match="cannot install 'nonsense'"):
