@@ -1,4 +1,4 @@
-"""Random walks over the seat's decision: whatever happens, in any order, the invariants hold (I2, I3, I7)."""
+"""Random walks over the seat's decision: whatever happens, in any order, the invariants hold (I2, I3, I7, I9)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app.core import seat as step
 from app.core.advance import advance, due
 from app.core.lifecycle import Endpoint, Failed, Failure, Idle, Ready, Stalled, StopFailed
+from app.core.memory.plan_types import MemoryPlan, Verdict
 from app.core.seat import Budgets, SeatState, Wanted
 
 WOE = Failure(kind="crashed", summary="It died.", profile_id="a")
 PROFILES = st.sampled_from([Wanted(profile_id=name) for name in "abc"])
-WORLD = Budgets(drain_seconds=5, stop_grace_seconds=2, kill_seconds=2, vram_return_seconds=3, restarts=2)
+WORLD = Budgets(
+    drain_seconds=5, stop_grace_seconds=2, kill_seconds=2, vram_return_seconds=3, restarts=2, idle_unload_seconds=20
+)
+FITS = MemoryPlan(verdict=Verdict.FITS, devices=(), summary="It fits.")
+NO_ROOM = MemoryPlan(verdict=Verdict.DOES_NOT_FIT, devices=(), summary="It does not fit.")
 
 
 class SeatWalk(RuleBasedStateMachine):
@@ -27,13 +32,18 @@ class SeatWalk(RuleBasedStateMachine):
         self.spawns = 0
         self.pending: list[step.Event] = []
         self.next_launch_fails = False
+        self.room = True
+        self.busy = False
 
     def play(self, event: step.Event) -> None:
         self.state, effects = advance(self.state, event, self.now, WORLD)
         for effect in effects:
             match effect:
-                case step.Reserve(run_id, _):
-                    self.pending.append(step.Admitted(run_id))
+                case step.Reserve(run_id, wanted):
+                    woe = Failure(kind="does_not_fit", summary="No room.", profile_id=wanted.profile_id)
+                    self.pending.append(step.Admitted(run_id) if self.room else step.NotAdmitted(run_id, woe))
+                case step.LookForRoom(wanted):
+                    self.pending.append(step.Room(wanted, FITS if self.room else NO_ROOM))
                 case step.Spawn(run_id, _):
                     assert not self.alive, "I3: a second engine would be started beside the first"
                     self.spawns += 1
@@ -66,6 +76,27 @@ class SeatWalk(RuleBasedStateMachine):
     @rule(wanted=st.none() | PROFILES)
     def somebody_wants(self, wanted: Wanted | None) -> None:
         self.play(step.want(wanted))
+
+    @rule(chain=st.lists(PROFILES, min_size=2, max_size=3, unique_by=lambda each: each.profile_id))
+    def somebody_wants_one_with_fallbacks(self, chain: list[Wanted]) -> None:
+        self.play(step.Want(choices=tuple(step.Choice(wanted=each) for each in chain)))
+
+    @rule(seconds=st.floats(1, 40))
+    def somebody_lends(self, seconds: float) -> None:
+        self.play(step.Lend(self.now + seconds, 0.0))
+
+    @rule()
+    def somebody_takes_back(self) -> None:
+        self.play(step.GiveBack())
+
+    @rule()
+    def requests_come_or_end(self) -> None:
+        self.busy = not self.busy
+        self.play(step.InUse(self.busy))
+
+    @rule()
+    def another_program_takes_or_leaves_the_memory(self) -> None:
+        self.room = not self.room
 
     @rule()
     def somebody_restarts(self) -> None:
@@ -105,6 +136,13 @@ class SeatWalk(RuleBasedStateMachine):
     def what_lasts_has_a_wake(self) -> None:
         if not isinstance(self.state.phase, Idle | Ready | Stalled | Failed):
             assert due(self.state, WORLD) is not None
+        if self.state.resting is not None and self.state.resting.reason != "idle" and not self.alive:
+            assert isinstance(self.state.phase, Idle) is (due(self.state, WORLD) == self.state.resting.until)
+
+    @invariant()
+    def what_rests_is_wanted_and_a_request_never_waits_for_an_idle_one(self) -> None:
+        assert self.state.resting is None or self.state.wanted is not None
+        assert self.state.resting is None or self.state.resting.reason != "idle" or not self.busy
 
     @invariant()
     def ready_means_alive_or_dying_unheard(self) -> None:
@@ -112,7 +150,10 @@ class SeatWalk(RuleBasedStateMachine):
             assert self.state.endpoint is not None
 
     def teardown(self) -> None:
-        """Left alone, it converges to what was wanted (I2, I7), or to a failure that is told."""
+        """Left alone with room for it, it converges to what was wanted (I2, I7), to rest, or to a failure that is told."""
+        self.room = True
+        if not self.busy:
+            self.requests_come_or_end()
         for _ in range(400):
             if self.pending:
                 self.deliver(0)
@@ -127,6 +168,9 @@ class SeatWalk(RuleBasedStateMachine):
         if self.state.wanted is None:
             assert isinstance(phase, Idle | Failed), phase
         else:
+            assert self.state.resting is None, (
+                "what was lent or lacked room has come back, and requests wake the idle one"
+            )
             assert isinstance(phase, Ready | Stalled), phase
             assert phase.profile_id == self.state.wanted.profile_id
 

@@ -193,3 +193,19 @@ class Interleavings(RuleBasedStateMachine):
 
 Interleavings.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestInterleavings = Interleavings.TestCase
+
+
+def test_what_is_lent_refuses_at_once_with_the_time_until_it_comes_back() -> None:
+    lent = RouteChanged(phase=Phase.LENT, until=1800.5)
+    _, told = play((0, LOADING), (1, Arrive(1)), (60, lent), (100, Arrive(2)))
+    assert told == [Reject(1, Why.LENT, 1741), Reject(2, Why.LENT, 1701)]
+
+
+def test_a_list_that_is_asked_for_is_no_use_of_the_engine() -> None:
+    """I9."""
+    state, _ = play((0, ready()), (1, Arrive(1, light=True)))
+    assert not scheduling.in_use(state)
+    state, _ = play((0, LOADING), (1, Arrive(1)))
+    assert scheduling.in_use(state), "who waits uses it too"
+    state, _ = play((0, ready()), (1, Arrive(1)), (2, Left(1)))
+    assert not scheduling.in_use(state)
