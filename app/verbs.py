@@ -110,6 +110,7 @@ def ls(as_json: Json = False) -> None:
         else:
             verdict = card.plan.summary if card.plan else ""
         rows.append(f"{card.profile.id:<24} {card.profile.engine:<17} {verdict}")
+    rows += [f"! {card.profile.id}: {card.warning}" for card in library.profiles if card.warning]
     rows += [f"! {problem.where}: {problem.summary}" for problem in library.problems]
     show(library, "\n".join(rows) or "No profiles.", as_json)
 

@@ -149,6 +149,8 @@ def seat_lines(seat: SeatView) -> list[str]:
     lines = [f"{seat.name}  {_state(seat)}"]
     if seat.notice:
         lines.append(f"  {seat.notice}")
+    if seat.outdated:
+        lines.append(f"  {seat.wanted} was changed since it was loaded: restart to apply.")
     if seat.idle_unload_at_unix is not None:
         lines.append(f"  unloaded at {_clock(seat.idle_unload_at_unix)} unless somebody asks it")
     return lines

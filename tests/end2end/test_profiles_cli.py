@@ -84,3 +84,8 @@ def test_a_preset_is_taken_for_one_launch(fake_engine: FakeEngine, commands: Com
     assert run is not None
     assert run.argv[run.argv.index("--parallel") + 1] == "16"
     assert "no preset" in commands.refused(8, "load", "one", "--preset", "fast").err
+    assert "changed since" not in commands.ok("status").out
+    commands.ok("profiles", "set", "one", "batch_tokens=99", 'extra_arguments=["--no-such-flag"]')
+    daemon.wait_seat(lambda seat: seat.outdated)
+    assert "one was changed since it was loaded: restart to apply." in commands.ok("status").out
+    assert "! one: " in commands.ok("ls").out, "its flag is not in the engine's help"
