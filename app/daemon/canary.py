@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import statistics
 import time
 from collections.abc import Sequence
@@ -53,18 +54,17 @@ def _measure(launch: Launch, work: Work) -> Measured:
     name = launch.installation.id
     work.say(f"Loading {launch.profile.title} with {name} …", kept=True)
 
+    ready = replace(launch, port=free_port(), run_id=f"canary-{time.monotonic_ns()}", api_key=secrets.token_hex(16))
+
     async def questions(endpoint: Endpoint) -> list[Answer]:
-        answers = [
-            await ask_once(endpoint, launch.profile.engine, QUESTIONS[0], TOKENS)
-        ]  # a first one is never typical
+        answers = [await ask_once(endpoint, ready, QUESTIONS[0], TOKENS)]  # a first one is never typical
         for number, question in enumerate(QUESTIONS):
             work.say(
                 f"Question {number + 1} of {len(QUESTIONS)} to {name}", progress=(number + 1) / (len(QUESTIONS) + 1)
             )
-            answers.append(await ask_once(endpoint, launch.profile.engine, question, TOKENS))
+            answers.append(await ask_once(endpoint, ready, question, TOKENS))
         return answers[1:]
 
-    ready = replace(launch, port=free_port(), run_id=f"canary-{time.monotonic_ns()}")
     try:
         answers = asyncio.run(with_engine(ready, questions, name, work, START_SECONDS))
     except EngineRoomError as error:

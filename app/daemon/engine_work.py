@@ -148,8 +148,9 @@ class EngineWork:
         old = self._other_than(new, card.profile)
         order = Trying(new=self._launch(new, card), old=self._launch(old, card) if old is not None else None)
         against = f" against {old.id}" if old is not None else ""
+        busy = frozenset(("canary", new.family, *([old.family] if old is not None else [])))
         title = f"Trying {new.id}{against}"
-        return control.JobStarted(job=await self._jobs.begin("canary", title, new.id, order, frozenset(("canary",))))
+        return control.JobStarted(job=await self._jobs.begin("canary", title, new.id, order, busy))
 
     def _serving(self, new: Installation, family: str) -> Installation:
         """One folder may hold two families' engines under one id: the one that the profile is for comes first."""

@@ -61,8 +61,9 @@ class Jobs:
 
     async def start(self) -> None:
         """Ends what an earlier daemon's jobs have left, removes what they left unfinished, and says which they were."""
-        for leftover in await self._runs.end_leftovers():
-            log.info("%s", leftover.sentence)
+        if any(self._folder.glob("*.order")):  # a job's processes are looked for only where one was cut off
+            for leftover in await self._runs.end_leftovers():
+                log.info("%s", leftover.sentence)
         await asyncio.to_thread(clean, self._engines)
         for file in sorted(self._folder.glob("*.order"), key=lambda file: file.stat().st_mtime):
             job = self._interrupted(file.stem)

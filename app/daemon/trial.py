@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -115,6 +116,7 @@ def trial_launch(installation: Installation, profile: Profile, model_path: str) 
         model_name=profile.id,
         gpu_uuids=profile.gpus,
         physical_cores=processes.physical_cores(),
+        api_key=secrets.token_hex(16),  # as in a real launch: nobody else of this machine is to use it meanwhile
     )
 
 
@@ -152,7 +154,7 @@ def _spec(launch: Launch, log: Path, title: str, inherited: Mapping[str, str]) -
         cwd="/",
         log_path=str(log),
         grace_seconds=GRACE_SECONDS,
-        secrets=command.secrets,
+        secrets=(*command.secrets, launch.api_key),
     )
 
 
@@ -208,7 +210,7 @@ def _keep_log(log: Path, work: Work) -> None:
         pass
 
 
-async def ask_once(endpoint: Endpoint, family: str, question: str, max_tokens: int) -> Answer:
+async def ask_once(endpoint: Endpoint, launch: Launch, question: str, max_tokens: int) -> Answer:
     """One streamed answer at temperature 0; raises EngineFailed when the engine gives none."""
     body = {
         "model": endpoint.model_name,
@@ -218,14 +220,17 @@ async def ask_once(endpoint: Endpoint, family: str, question: str, max_tokens: i
         "seed": 1,
         "stream": True,
     }
-    url = endpoint.base_url + FAMILIES[family].readiness.generate_path
+    url = endpoint.base_url + FAMILIES[launch.profile.engine].readiness.generate_path
+    headers = {"Authorization": f"Bearer {launch.api_key}"} if launch.api_key else {}
     begun = time.monotonic()
     stamps: list[float] = []
     words: list[str] = []
     parser = Parser()
     try:
         async with (
-            aiohttp.ClientSession(trust_env=False, timeout=aiohttp.ClientTimeout(total=None)) as session,
+            aiohttp.ClientSession(
+                headers=headers, trust_env=False, timeout=aiohttp.ClientTimeout(total=None)
+            ) as session,
             session.post(url, json=body) as answer,
         ):
             if answer.status != 200:

@@ -3,10 +3,12 @@
 A folder of wheels stands in for the accelerated builds' index; uv, the environments and the imports are real.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -37,6 +39,7 @@ from tests.rig.installables import (
     write_archive,
     write_standin_wheel,
 )
+from tests.rig.waiting import eventually
 from tests.rig.wheels import sha256_of, write_wheel
 
 
@@ -186,6 +189,18 @@ def test_when_nothing_can_be_had_every_reason_is_told_and_nothing_stays(
     assert "CUDA" in str(refusal.value)
     assert "CPU" in str(refusal.value)
     assert [path.name for path in installing.engines.iterdir()] == [".lock"]
+
+
+def test_a_second_installer_waits_for_the_first(installing: Installing, cuda: Path, cpu: Path) -> None:
+    """Bad input: packaging/run and the service at once."""
+    installing.engines.mkdir(parents=True)
+    with (installing.engines / ".lock").open("w") as lock, ThreadPoolExecutor(1) as thread:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = thread.submit(installing, wheel_source(cuda, cpu), "cpu")
+        eventually(lambda: any("Waiting until another" in line for line in installing.said), 10, "that it waits")
+        assert [path.name for path in installing.engines.iterdir()] == [".lock"]
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert second.result(60).name == "llama.cpp-1.0-cpu"
 
 
 def test_a_killed_installation_is_no_engine_and_is_cleared_away_by_the_next(
