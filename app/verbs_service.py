@@ -11,7 +11,7 @@ import typer
 
 from app.client import Client
 from app.core.daemon_command import own_command
-from app.core.errors import DaemonUnreachable, EngineRoomError, NoServiceManager, NotWritable
+from app.core.errors import DaemonUnreachable, EngineRoomError, NoSystemd, NotWritable
 from app.core.service_unit import UNIT, systemctl, unit_file, unit_text
 from app.speaking import Json, show, spoken
 from app.wiring import real_paths
@@ -119,7 +119,7 @@ def _answers() -> bool:
 def _program() -> str:
     program = systemctl(os.environ)
     if program is None:
-        raise NoServiceManager(NO_SYSTEMD, WITHOUT)
+        raise NoSystemd(NO_SYSTEMD, WITHOUT)
     return program
 
 
@@ -131,7 +131,7 @@ def _systemctl(program: str, *words: str) -> None:
     done = _ask(program, *words)
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise NoServiceManager(
+        raise NoSystemd(
             f"systemd would not {words[0]} the service: {said}",
             f"`systemctl --user status {UNIT}` and `journalctl --user -u {UNIT}` say more.",
         )
@@ -143,9 +143,9 @@ def _ask(program: str, *words: str) -> subprocess.CompletedProcess[str]:
             [program, "--user", *words], capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS
         )
     except subprocess.TimeoutExpired as error:
-        raise NoServiceManager(f"systemd did not answer within {ANSWER_SECONDS:.0f} s.", WITHOUT) from error
+        raise NoSystemd(f"systemd did not answer within {ANSWER_SECONDS:.0f} s.", WITHOUT) from error
     except OSError as error:
-        raise NoServiceManager(f"{program} cannot be executed: {error.strerror}.", WITHOUT) from error
+        raise NoSystemd(f"{program} cannot be executed: {error.strerror}.", WITHOUT) from error
 
 
 def _write(file: Path, text: str) -> None:

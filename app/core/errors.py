@@ -4,7 +4,7 @@ EngineRoomError
 ├─ ConfigError     SettingInvalid · ProfileInvalid · ProfileChanged
 ├─ ModelError      UnknownProfile · UnknownRun · ModelMissing · ModelUnreadable · ModelChanged
 ├─ EngineError     EngineNotInstalled · DoesNotFit · EngineFailed · EngineBusy · NoSuchJob
-├─ DaemonError     DaemonUnreachable · DaemonTooOld · AnotherDaemon · NoServiceManager · BadRequest
+├─ DaemonError     DaemonUnreachable · DaemonTooOld · AnotherDaemon · NoSystemd · BadRequest
 └─ StorageError    NotWritable · DiskFull · SocketPathTooLong
 
 Expected outcomes of a load are values (`Failure`); an exception means "this call cannot do its job".
@@ -167,10 +167,10 @@ class AnotherDaemon(DaemonError):
     kind, http_status = "another_daemon", 409
 
 
-class NoServiceManager(DaemonError):
+class NoSystemd(DaemonError):
     """systemd does not run for this account, or did not do what it was asked for."""
 
-    kind = "no_service_manager"
+    kind = "no_systemd"
 
 
 class BadRequest(DaemonError):

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +66,6 @@ class GpuSampler:
         self._timeout_seconds = timeout_seconds
         self._retry_seconds = {DriverState.ABSENT: absent_retry_seconds, DriverState.BROKEN: broken_retry_seconds}
         self._replace_seconds = replace_seconds
-        self._watches: dict[object, float] = {}
         self._wake = asyncio.Event()
         self._ticked = asyncio.Event()  # replaced at each tick, so that a waiter gets exactly the next one
         self._tick_began = float("-inf")
@@ -104,29 +103,6 @@ class GpuSampler:
             late = f"The GPU figures did not come within {timeout_seconds:.1f} s; the NVIDIA driver may be hung."
             return msgspec.structs.replace(self.latest, driver=DriverState.HUNG, message=late)
         return self.latest
-
-    @contextlib.asynccontextmanager
-    async def watch(self, interval_seconds: float = 0.1) -> AsyncIterator[AsyncIterator[Gpus]]:
-        """Samples faster while the context is open and yields each sample that began after it was entered.
-
-        `async with sampler.watch() as samples: async for gpus in samples: ...`. HUNG and the other states come too, at
-        the same pace, so that the reader can keep its deadline.
-        """
-        key = object()
-        self._watches[key] = interval_seconds
-        samples = self._samples(self._clock())
-        self._wake.set()
-        try:
-            yield samples
-        finally:
-            del self._watches[key]
-            await samples.aclose()
-
-    async def _samples(self, since: float) -> AsyncGenerator[Gpus, None]:
-        while True:
-            await self._ticked.wait()
-            if self._tick_began >= since:
-                yield self.latest
 
     async def close(self) -> None:
         """Ends `run` and gives the driver back. A stuck thread is left behind: it is a daemon thread and keeps nothing alive."""
@@ -236,7 +212,7 @@ class GpuSampler:
     async def _pause(self, began: float) -> None:
         """Until the next tick is due, or somebody needs one at once."""
         while not self._wake.is_set():
-            left = began + min([self._interval_seconds, *self._watches.values()]) - self._clock()
+            left = began + self._interval_seconds - self._clock()
             if left <= 0:
                 return
             with contextlib.suppress(TimeoutError):

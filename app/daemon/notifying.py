@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 
-def tell_manager(state: str, environment: Mapping[str, str]) -> None:
+def tell_systemd(state: str, environment: Mapping[str, str]) -> None:
     """`state`: "READY=1" or "STOPPING=1". Without a manager, or when it does not listen, nothing happens."""
     address = environment.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):

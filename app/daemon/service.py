@@ -55,7 +55,7 @@ from app.daemon.instance import InstanceLock
 from app.daemon.jobs import Jobs
 from app.daemon.library import Library
 from app.daemon.manifests import Manifests, recall_key
-from app.daemon.notifying import tell_manager
+from app.daemon.notifying import tell_systemd
 from app.daemon.profile_desk import ProfileDesk
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
@@ -194,7 +194,7 @@ class Service:
         await self._manifests.recall_wanted()
         await self._seats.restore()
         self._started = True
-        tell_manager("READY=1", self._environment)
+        tell_systemd("READY=1", self._environment)
 
     def _make_folders(self) -> None:
         for folder in (self._paths.config, self._paths.data, self._paths.state, self._paths.runs, self._paths.profiles):
@@ -216,7 +216,7 @@ class Service:
 
     async def _stop(self) -> None:
         log.info("the service stops")
-        tell_manager("STOPPING=1", self._environment)
+        tell_systemd("STOPPING=1", self._environment)
         parts: list[_Part] = [
             self._tasks,
             self._gateway,

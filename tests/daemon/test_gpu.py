@@ -368,18 +368,6 @@ def test_fresh_asks_at_once_and_never_returns_an_older_sample(driver: SimulatedD
         assert again["taken_at"] == sample["taken_at"], "young enough"
 
 
-def test_watching_samples_faster_and_stops(driver: SimulatedDriver) -> None:
-    with GpuProbe(driver, interval_seconds=30) as probe:
-        probe.state("ok")
-        probe.send(watch=0.1, count=3)
-        times = [probe.next_line("watched")["taken_at"] for _ in range(3)]
-        probe.next_line("watch_ended")
-        assert times == sorted(set(times)), "each is a sample of its own"
-        assert times[2] - times[0] < 20
-        before = probe.facts()["cpu_seconds"]
-        assert probe.facts()["cpu_seconds"] - before < 0.5, "no spinning afterwards"
-
-
 def test_memory_of_a_dead_engine_is_seen_until_the_card_gives_it_back(
     driver: SimulatedDriver, holder: subprocess.Popen[bytes]
 ) -> None:

@@ -36,16 +36,6 @@ def facts(stalls: list[float]) -> dict[str, Any]:
     }
 
 
-async def watch(sampler: GpuSampler, interval: float, count: int) -> None:
-    async with sampler.watch(interval) as samples:
-        async for gpus in samples:
-            say(watched=plain(gpus))
-            count -= 1
-            if not count:
-                break
-    say(watch_ended=True)
-
-
 async def measure_stalls(stalls: list[float]) -> None:
     while True:
         began = time.monotonic()
@@ -90,8 +80,6 @@ async def main() -> None:
                 case {"fresh": max_age, "timeout": timeout}:
                     asked = time.monotonic()
                     say(fresh=plain(await sampler.fresh(max_age, timeout)), asked_at=asked)
-                case {"watch": interval, "count": count}:
-                    tasks.create_task(watch(sampler, interval, count))
                 case {"facts": True}:
                     say(facts=facts(stalls))
         await sampler.close()
