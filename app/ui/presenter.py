@@ -103,6 +103,8 @@ class Presenter(QObject):
         page = self.window.open_page(key)
         if isinstance(what, phases.Evidence) and page is not None and hasattr(page, "show_run"):
             page.show_run(what.run_id, what.log_offset)
+        elif key == "chat" and isinstance(what, str) and hasattr(page, "chat_with"):
+            page.chat_with(what)
 
     def edit(self, profile_id: str, copy: bool = False) -> None:
         from app.ui.profiles.editor import ProfileEditor

@@ -177,6 +177,7 @@ async def test_a_place_is_added_and_forgotten(watched: Watched, tmp_path: Path) 
     said = await watched.registry.add(control.AddEngine(path=str(program)))
     assert "llama-server" in said.note
     assert watched.view.path == str(program)
+    assert watched.view.installations[0].place == str(program)
     await watched.registry.add(control.AddEngine(path=str(program), forget=True))
     assert not watched.view.available
 

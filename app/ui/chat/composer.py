@@ -77,6 +77,7 @@ class Composer(QWidget):
     typed = Signal(str)
     model_wanted = Signal()
     sampling_wanted = Signal()
+    partner_wanted = Signal(str)  # the profile to ask from now on
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -108,17 +109,42 @@ class Composer(QWidget):
         self.field.focused.connect(lambda on: restyle(self._frame, selected="true" if on else "false"))
         self.sampling = Button(theme, "", "quiet", "", "Sampling and system prompt")
         self.sampling.clicked.connect(self.sampling_wanted)
+        self.partner = Button(theme, "", "quiet", "chevron-down", "Choose which model answers")
+        self.partner.clicked.connect(self._open_partners)
+        self.partner.hide()
+        self._partners: tuple[tuple[str, str], ...] = ()
         self._button = Button(theme, "", "primary", "send", "Send message")
         self._button.setFixedSize(QSize(36, 34))
         self._button.setStyleSheet("padding: 0;")
         self._button.clicked.connect(self._press)
         box.addWidget(self.field, 1, Qt.AlignmentFlag.AlignVCenter)
+        box.addWidget(self.partner, 0, Qt.AlignmentFlag.AlignBottom)
         box.addWidget(self.sampling, 0, Qt.AlignmentFlag.AlignBottom)
         box.addWidget(self._button, 0, Qt.AlignmentFlag.AlignBottom)
         self._frame.setFocusProxy(self.field)
         column.addWidget(self._frame)
         self.setFocusProxy(self.field)
         self.say_sampling("")
+
+    def show_partners(self, partners: tuple[tuple[str, str], ...], asked: str) -> None:
+        """The models that are loaded, (profile id, title), when there are several; `asked` is the one that answers."""
+        self._partners = partners
+        self._asked = asked
+        self.partner.setVisible(len(partners) > 1)
+        if len(partners) > 1:
+            self.partner.shape(dict(partners).get(asked, ""), "quiet", "chevron-down", "Choose which model answers")
+
+    def _open_partners(self) -> None:
+        from PySide6.QtWidgets import QMenu
+
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for profile_id, title in self._partners:
+            act = menu.addAction(title)
+            act.setCheckable(True)
+            act.setChecked(profile_id == self._asked)
+            act.triggered.connect(lambda _=False, profile_id=profile_id: self.partner_wanted.emit(profile_id))
+        menu.popup(self.partner.mapToGlobal(self.partner.rect().topLeft()))
 
     def say_sampling(self, words: str) -> None:
         self.sampling.shape(words, "quiet", "" if words else "settings", "Sampling and system prompt")

@@ -19,6 +19,7 @@ from app.core import lifecycle as phases
 from app.core.conversation import FAILED, Answer, Conversation, Figures, Message, request_body, thread, title_of
 from app.core.errors import StorageError
 from app.core.profiles import Sampling
+from app.core.snapshot import SeatView
 from app.core.sse import EventTooLong, Parser
 from app.ui.chat.items import INTERRUPTED
 from app.ui.chat.makers import RUN_HEADER, Makers
@@ -43,9 +44,26 @@ DRAFT_MS = 300
 CHAT = "/v1/chat/completions"
 
 
-def profile_for(store: Store) -> str | None:
+def seat_for(store: Store, chosen: str = "") -> SeatView:
+    """The seat that answers: the one on which `chosen` is, else the first on which anything is."""
+    seats = store.seats.seats or (store.seat(),)
+    here = (seat for seat in seats if chosen and chosen in (seat.wanted, profile_in(seat.phase)))
+    taken = (seat for seat in seats if _profile_on(seat) is not None)
+    return next(here, None) or next(taken, seats[0])
+
+
+def profile_for(store: Store, chosen: str = "") -> str | None:
     """The profile that a message sent now would reach, perhaps after waiting; None when nothing is loaded or wanted."""
-    seat = store.seat()
+    return _profile_on(seat_for(store, chosen))
+
+
+def profiles_loaded(store: Store) -> tuple[str, ...]:
+    """All that could be asked now, the first seat's first."""
+    found = (_profile_on(seat) for seat in store.seats.seats)
+    return tuple(dict.fromkeys(profile for profile in found if profile is not None))
+
+
+def _profile_on(seat: SeatView) -> str | None:
     if seat.wanted is not None:
         return seat.wanted
     if isinstance(seat.phase, phases.Ready | phases.Stalled | phases.Reserving | phases.Spawning | phases.Loading):
@@ -74,6 +92,7 @@ class Session(QObject):
         self.conversation = self._new()
         self.messages: tuple[Message, ...] = ()  # from the first to the leaf
         self.loaded = False
+        self.partner = ""  # the profile that shall answer, where several are loaded
         self._makers = Makers(link)
         self._all: dict[str, Message] = {}
         self._leaf: str | None = None
@@ -255,8 +274,13 @@ class Session(QObject):
         return self._answer is not None
 
     @property
+    def profile(self) -> str | None:
+        """Whom a message sent now would reach."""
+        return profile_for(self._store, self.partner)
+
+    @property
     def can_send(self) -> bool:
-        return self._store.connected and profile_for(self._store) is not None and not self.is_sending and self.loaded
+        return self._store.connected and self.profile is not None and not self.is_sending and self.loaded
 
     @property
     def is_silent(self) -> bool:
@@ -362,9 +386,9 @@ class Session(QObject):
             self._ask_model(parent)
 
     def _ask_model(self, parent: str) -> None:
-        profile = profile_for(self._store)
+        profile = self.profile
         assert profile is not None
-        seat = self._store.seat()
+        seat = seat_for(self._store, self.partner)
         answer = Message(
             id=uuid.uuid4().hex,
             parent=parent,

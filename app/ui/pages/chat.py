@@ -15,7 +15,7 @@ from app.ui.chat.composer import Composer
 from app.ui.chat.conversations import Conversations
 from app.ui.chat.footer import Footer
 from app.ui.chat.greeting import Greeting
-from app.ui.chat.session import Session, profile_for
+from app.ui.chat.session import Session, profiles_loaded, seat_for
 from app.ui.chat.transcript import Transcript
 from app.ui.link import Link
 from app.ui.store import Store
@@ -121,6 +121,7 @@ class ChatPage(QWidget):
         composer.stop_wanted.connect(session.stop)
         composer.typed.connect(lambda text: None if self._editing else session.typed(text))
         composer.model_wanted.connect(lambda: self.page_wanted.emit("models", None))
+        composer.partner_wanted.connect(self.chat_with)
         composer.sampling_wanted.connect(self._toggle_sampling)
         self.greeting.asked.connect(self._ask)
         self.transcript.regenerate_wanted.connect(session.regenerate)
@@ -208,6 +209,11 @@ class ChatPage(QWidget):
             self.composer.show_text("")
             self.transcript.to_end()
 
+    def chat_with(self, profile_id: str) -> None:
+        """Asks this one from now on, as long as it is loaded."""
+        self.session.partner = profile_id
+        self._show_state()
+
     def _ask(self, text: str) -> None:
         """A suggestion is sent at once when it can be, else it waits in the field."""
         if not self.session.send(text):
@@ -277,13 +283,13 @@ class ChatPage(QWidget):
 
     def _waiting(self) -> str:
         """What stands where the answer will be."""
-        if isinstance(self._store.seat().phase, phases.Ready):
+        if isinstance(seat_for(self._store, self.session.partner).phase, phases.Ready):
             return "Waiting for the first token …"
         return "Waiting for the model …"
 
     def _show_state(self) -> None:
         session, store = self.session, self._store
-        model = store.title_of(profile_for(store))
+        model = store.title_of(session.profile)
         why_not = ""
         if not store.connected:
             why_not = "Engine Room’s service does not answer yet"
@@ -292,6 +298,8 @@ class ChatPage(QWidget):
         self.composer.show_state(
             model=model, why_not=why_not, choose=store.connected, can_send=session.can_send, sending=session.is_sending
         )
+        partners = tuple((name, store.title_of(name)) for name in profiles_loaded(store))
+        self.composer.show_partners(partners, session.profile or "")
         here = session.conversation
         self.composer.say_sampling(sampling.words_for(here.sampling, here.system_prompt))
         last = session.messages[-1] if session.messages else None

@@ -231,7 +231,7 @@ class ModelsPage(PageColumn):
             case Deed.CANCEL:
                 self._cancel(profile_id)
             case Deed.CHAT:
-                self.page_wanted.emit("chat", None)
+                self.page_wanted.emit("chat", profile_id)
             case Deed.LOAD_ANYWAY:
                 self._ask_override(profile_id)
 
