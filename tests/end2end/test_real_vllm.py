@@ -189,14 +189,16 @@ def test_a_stop_on_the_line_of_each_phase_of_the_load_leaves_nothing(ready: Daem
         for line in lines_of_next_run(home, known, LOAD_SECONDS):
             stage = stage_of(line.rpartition("\r")[2])
             if stage is not None and stage.name == phase:
-                leader = ready.engine_pid()
+                run = ready.seat().run
+                assert run is not None
+                leader, port = run.pid or 0, run.port or 0
                 ready.unload()
                 break
         else:
             pytest.fail(f"no line of the log named the phase {phase}")
         idle = ready.wait_idle(STOP_SECONDS)
-        assert idle.run is not None
-        nothing_left(home, {leader}, {idle.run.port or 0}, before)
+        assert not isinstance(idle.phase, lifecycle.Failed)
+        nothing_left(home, {leader}, {port}, before)
 
 
 @pytest.mark.parametrize("victim", NAMES)

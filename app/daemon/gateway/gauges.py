@@ -7,6 +7,7 @@ import json
 
 from multidict import CIMultiDict
 
+from app.core.metrics_text import largest_value
 from app.daemon.gateway.answers import Refused
 from app.daemon.gateway.lanes import Lane, Lanes
 from app.daemon.gateway.traffic import Ledger
@@ -35,15 +36,20 @@ async def kv_cache_usage(lanes: Lanes, lane: Lane) -> float | None:
     """Share of one engine's cache in use; None when it does not say, or not in time."""
     route = lane.route
     upstream = lanes.upstream(route.run_id)
-    if upstream is None or route.endpoint is None or route.traits.slots_path is None:
+    counter = route.traits.counters.get("kv_cache_usage", "")
+    path = route.traits.slots_path or (route.traits.metrics_path if counter else None)
+    if upstream is None or route.endpoint is None or path is None:
         return None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            answer = await upstream.ask("GET", route.traits.slots_path, "", CIMultiDict[str](), None)
+            answer = await upstream.ask("GET", path, "", CIMultiDict[str](), None)
             async with answer:
                 if answer.status != 200:
                     return None
-                slots = json.loads(await answer.read())
+                page = await answer.read()
+        if path != route.traits.slots_path:
+            return largest_value(page.decode("utf-8", "replace"), counter)
+        slots = json.loads(page)
     except (Refused, TimeoutError, OSError, ValueError, RuntimeError):
         return None
     return FAMILIES[route.endpoint.engine].kv_cache_usage(slots)

@@ -8,6 +8,7 @@ import pytest
 
 from app.engines.base import Traits
 from app.engines.native_server import kv_cache_usage
+from app.engines.registry import FAMILIES
 from tests.daemon.gateway.conftest import until
 from tests.daemon.gateway.upstream_rig import Call, ask, whole
 
@@ -34,6 +35,14 @@ async def test_the_cache_is_as_full_as_its_slots_together(open_gateway) -> None:
         assert b"engine_room_kv_cache_usage 0.5" in metrics[2]
         desk.none()
         await until(lambda: desk.published[-1].kv_cache_usage is None)
+
+
+async def test_an_engine_without_slots_tells_it_on_its_metrics_page(open_gateway) -> None:
+    page = b'vllm:kv_cache_usage_perc{engine="0",model_name="demo"} 0.125\n'
+    async with open_gateway(says(whole(page))) as desk:
+        desk.ready("r2", FAMILIES["vllm"].traits)
+        await until(lambda: desk.published and desk.published[-1].kv_cache_usage == 0.125)
+        assert {call.target for call in desk.engine.calls} == {"/metrics"}
 
 
 @pytest.mark.parametrize("answer", [whole(b"{}", 404), whole(b"not json"), whole(b'{"slots": 1}')])
