@@ -218,3 +218,25 @@ def test_what_ships_is_found_in_a_checkout_and_in_an_installed_package(tmp_path:
     assert resources_folder(tmp_path / "app") == tmp_path / "app/_resources"
     assert profiles_folder(tmp_path / "app") == tmp_path / "app/_profiles"
     assert builtin_model("builtin:none") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('load_at_start = "yes"', "load_at_start"),
+        ("keep_loaded = 1", "keep_loaded"),
+        ("idle_unload_seconds = true", "idle_unload_seconds"),
+        ("idle_unload_seconds = -1", "idle_unload_seconds"),
+        ("idle_unload_seconds = 99999999", "idle_unload_seconds"),
+    ],
+)
+def test_what_a_profile_says_of_its_stay_is_checked_like_all_else(line: str, key: str) -> None:
+    text = f'engine = "llama.cpp"\nmodel = "x.gguf"\n{line}\n'
+    with pytest.raises(ProfileInvalid) as refused:
+        parse_profile(text, Path("p.toml"), {"llama.cpp": ()})
+    assert refused.value.key == key
+    good = (
+        'engine = "llama.cpp"\nmodel = "x.gguf"\nload_at_start = true\nkeep_loaded = true\nidle_unload_seconds = 60\n'
+    )
+    profile = parse_profile(good, Path("p.toml"), {"llama.cpp": ()})
+    assert (profile.load_at_start, profile.keep_loaded, profile.idle_unload_seconds) == (True, True, 60)

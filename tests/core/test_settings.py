@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import SettingInvalid
-from app.core.settings import Settings, load_settings
+from app.core.settings import Settings, SupervisionSettings, load_settings
 from app.core.settings_view import changed, fields_of
 
 
@@ -59,3 +59,10 @@ def test_a_change_is_whole_or_not_at_all() -> None:
         with pytest.raises(SettingInvalid):
             changed(values, change)
     assert values == {"gateway": {"port": 7100}}
+
+
+@pytest.mark.parametrize("seats", [(), ("side",), ("main", "main"), ("main", "a b"), ("main", "x" * 30)], ids=str)
+def test_seats_have_names_of_their_own_and_the_first_is_main(seats: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="seats"):
+        SupervisionSettings(seats=seats)
+    assert SupervisionSettings(seats=("main", "side")).seats == ("main", "side")
