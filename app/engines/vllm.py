@@ -147,8 +147,7 @@ def serves_answers(launch: Launch, values: Mapping[str, Scalar]) -> bool:
 
 def _choose_parsers(launch: Launch, values: dict[str, Scalar]) -> None:
     if launch.facts is not None:
-        title = f"{launch.facts.name} {launch.profile.title} {Path(launch.model_path).name}"
-        known = parsers_for(launch.facts.architecture, title)
+        known = parsers_for(launch.facts.architecture, f"{launch.facts.name} {Path(launch.model_path).name}")
         if known.tools:
             values.setdefault("tool_parser", known.tools)
         if known.reasoning:
@@ -249,7 +248,7 @@ def _check_json(launch: Launch, name: str, value: Scalar | None) -> None:
 
 def _flags(options: Iterable[Option], values: Mapping[str, Scalar]) -> list[str]:
     """argv for the settings; what the flags want in another form is said here."""
-    said = dict(values)
+    said = {name: value for name, value in values.items() if value != ""}  # an empty text: none, not even ours
     argv: list[str] = []
     if (size := said.pop("kv_cache_mib", None)) is not None:
         argv += ["--kv-cache-memory-bytes", str(int(size) * 1024**2)]

@@ -84,6 +84,8 @@ def test_on_a_card_the_share_is_what_is_free_and_parsers_follow_the_model() -> N
     assert said(made, "--max-model-len") == "32768"
     assert (said(made, "--tool-call-parser"), said(made, "--reasoning-parser")) == ("hermes", "qwen3")
     assert "--enable-auto-tool-choice" in command_of(made).argv
+    none = command_of(on_cards({"tool_parser": "", "reasoning_parser": ""})).argv
+    assert not {"--tool-call-parser", "--reasoning-parser", "--enable-auto-tool-choice"} & set(none)
     environment = command_of(made).environment
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-0"
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
