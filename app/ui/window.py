@@ -111,6 +111,12 @@ class Window(QMainWindow):
         if self._may_close:
             event.accept()
             return
+        for key, widget in self._over.items():  # what was written there and not saved is asked about first
+            if getattr(widget, "is_changed", False) and hasattr(widget, "leave"):
+                event.ignore()
+                self.open_page(key)
+                widget.leave()
+                return
         choice = self._remembered.text("on_close")
         if choice == LEAVE or not self.has_model():
             self._go(LEAVE, event)

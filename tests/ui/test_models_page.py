@@ -225,3 +225,9 @@ def test_reconnecting_makes_it_work_again(stage_of: StageOf) -> None:
     made.store.put("seats", Seats(seats=(SeatView(name="main"),)))
     click(made.window, "Load gemma-3-12b")
     assert made.link.sent[-1] == ("/control/want", Want(profile="gemma-3-12b"))
+
+
+def test_a_profile_without_its_engine_leads_to_the_engines(stage_of: StageOf) -> None:
+    made = stage_of("two_gpus")
+    click(made.window, "Get the engine of phi-4")
+    assert made.window.page_key == "engines"

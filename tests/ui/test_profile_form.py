@@ -302,3 +302,21 @@ def test_it_fits_a_small_screen_and_every_control_has_a_name(editor_of) -> None:
         assert made.window.width() == 1024
         assert wider_than(made.window, 1024) == []
         assert unnamed(made.window) == []
+
+
+def test_closing_the_window_asks_about_what_is_not_saved(editor_of) -> None:  # type: ignore[no-untyped-def]
+    made = editor_of()
+    enter(made, "Context", "4096")
+    click(made.window, "Navigation: Monitor")
+    made.window.close()
+    QApplication.processEvents()
+    assert made.window.isVisible()
+    click(made.window, "Go on editing")
+    assert named(made.window, "Context").text() == "4096"  # type: ignore[attr-defined]
+
+
+def test_cards_are_chosen_where_there_are_several(editor_of) -> None:  # type: ignore[no-untyped-def]
+    made = editor_of()
+    assert "GPU-1111 (NVIDIA GeForce RTX 4090)" in texts(made.window)
+    named(made.window, "Graphics cards").setPlainText("GPU-2222")  # type: ignore[attr-defined]
+    assert editor(made).draft.profile.gpus == ("GPU-2222",)

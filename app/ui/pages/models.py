@@ -232,6 +232,8 @@ class ModelsPage(PageColumn):
                 self._cancel(profile_id)
             case Deed.CHAT:
                 self.page_wanted.emit("chat", profile_id)
+            case Deed.GET_ENGINE:
+                self.page_wanted.emit("engines", None)
             case Deed.LOAD_ANYWAY:
                 self._ask_override(profile_id)
 

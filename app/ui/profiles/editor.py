@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtGui import QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
 from app.core.control import (
@@ -39,6 +39,7 @@ from app.ui.widgets.sheet import Sheet
 from app.ui.widgets.text import ElidedLabel, Label
 
 PRICE_MS = 250
+WIDEST = 1200
 
 
 class ProfileEditor(QWidget):
@@ -80,7 +81,7 @@ class ProfileEditor(QWidget):
         self._delete.clicked.connect(self._ask_delete)
         self._save = Button(theme, "Save", "primary", "check", "Save the profile")
         self._save.clicked.connect(self.save)
-        head = row(spacing=Space.small)
+        head = self._head = row(spacing=Space.small)
         head.setContentsMargins(Space.huge - Space.small, Space.large, Space.huge, Space.medium)
         head.addWidget(self._back)
         head.addWidget(self._title, 1)
@@ -89,7 +90,7 @@ class ProfileEditor(QWidget):
         self._pill = Pill(theme, "Size not known", "muted")
         self._bar = MemoryBar(theme, 10, "Memory this profile needs")
         self._need = ElidedLabel(theme, "", "small", "muted")
-        price = row(spacing=Space.medium)
+        price = self._price_line = row(spacing=Space.medium)
         price.setContentsMargins(Space.huge, 0, Space.huge, Space.medium)
         price.addWidget(self._pill)
         price.addWidget(self._bar, 2)
@@ -98,7 +99,7 @@ class ProfileEditor(QWidget):
         self._price.setLayout(price)
         self.notice = NoticeBar(theme)
         self.notice.closed.connect(lambda: self.notice.say(""))
-        notices = QVBoxLayout()
+        notices = self._notices = QVBoxLayout()
         notices.setContentsMargins(Space.huge, 0, Space.huge, Space.hair)
         notices.addWidget(self.notice)
         self._places = QStackedWidget()
@@ -113,6 +114,15 @@ class ProfileEditor(QWidget):
         column.addLayout(notices)
         column.addWidget(self._places, 1)
         self._show_state()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """What stands above the form ends where the form does."""
+        super().resizeEvent(event)
+        right = max(Space.huge, self.width() - WIDEST - Space.huge)
+        for line in (self._head, self._price_line, self._notices):
+            margins = line.contentsMargins()
+            margins.setRight(right)
+            line.setContentsMargins(margins)
 
     def read(self) -> None:
         """Fetches the profile's text and the settings tables, then shows the form."""
@@ -135,11 +145,11 @@ class ProfileEditor(QWidget):
         self.form = Form(self._theme, self._store, draft)
         self.form.tuned.connect(self._tell_preset)
         self.form.grown.connect(self._show_state)
-        self._form_page = PageColumn(widest=1200)
+        self._form_page = PageColumn(widest=WIDEST)
         self._form_page.column.addWidget(self.form)
         self._form_page.column.addStretch(1)
         self.text_tab = TextTab(self._theme, draft)
-        text_page = PageColumn(widest=1200)
+        text_page = PageColumn(widest=WIDEST)
         text_page.column.addWidget(self.text_tab, 1)
         for page in (self._form_page, text_page):
             self._places.addWidget(page)
@@ -172,7 +182,7 @@ class ProfileEditor(QWidget):
 
             self.command = CommandTab(self._theme)
             self.command.export_wanted.connect(self._export)
-            page = self._pages["command"] = PageColumn(widest=1200)
+            page = self._pages["command"] = PageColumn(widest=WIDEST)
             page.column.addWidget(self.command)
             self._places.addWidget(page)
         self._tabs.choose(key)
@@ -303,10 +313,15 @@ class ProfileEditor(QWidget):
 
         self._link.tasks.start(run(), "save a profile")
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether something would be lost if it went away now."""
+        return self.draft is not None and self.draft.is_changed
+
     def leave(self) -> None:
         """Goes back; asks first when something would be lost."""
         draft = self.draft
-        if draft is None or not draft.is_changed:
+        if draft is None or not self.is_changed:
             self.closed.emit()
             return
         buttons = (("lose", "Discard", "danger"), ("", "Go on editing", ""), ("save", "Save", "primary"))

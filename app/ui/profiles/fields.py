@@ -15,7 +15,7 @@ from app.ui.widgets.controls import Button
 from app.ui.widgets.layout import row
 from app.ui.widgets.text import Label, restyle
 
-CONTROL_WIDTH = 220
+CONTROL_WIDTH = 260
 NUMBER_WIDTH = 130
 UNIT_WIDTH = 52
 AUTOMATIC = "Automatic"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
@@ -47,6 +48,7 @@ EXTRA = _text(
 ENVIRONMENT = _text(
     "environment", "Environment", "Variables for the engine, NAME=value, one a line.", unit="CUDA_VISIBLE_DEVICES=0"
 )
+CARDS = _text("gpus", "Graphics cards", "Which cards it may use, by UUID, one a line; none means all.")
 IDLE_CHOICES = {300: "5 minutes", 900: "15 minutes", 1800: "30 minutes", 3600: "1 hour", 0: "Never"}
 
 
@@ -117,6 +119,11 @@ class Form(QWidget):
             self._add(chat, row_of(theme, f"sampling.{option.name}", option))
         free = self._card("Names and extras", "", self._after)
         self._add(free, LinesRow(theme, "aliases", ALIASES))
+        here = self._store.gpus.gpus
+        if len(here) > 1 or self._draft.value("gpus"):
+            cards = ", ".join(f"{card.uuid} ({card.name})" for card in here)
+            known = f"{CARDS.sentence} Here: {cards}." if here else CARDS.sentence
+            self._add(free, LinesRow(theme, "gpus", msgspec.structs.replace(CARDS, sentence=known)))
         self._add(free, LinesRow(theme, "extra_arguments", EXTRA))
         self._add(free, LinesRow(theme, "environment", ENVIRONMENT, table=True))
         for _, rows, _ in (comfort, chat, free):
@@ -252,7 +259,7 @@ class Form(QWidget):
         choices = {one.id: _short(one) for one in family.installations} if family is not None else {}
         used = engine_words.chosen(family) if family is not None else None
         self._installation_row.set_choices(
-            choices, f"The one in use ({engine_words.version(used)})" if used else "The one in use"
+            choices, f"In use: {engine_words.version(used)}" if used else "The one in use"
         )
         self._engine_row.set_choices(self._engine_titles(), "Choose one")
         for key in ("installation", "engine"):

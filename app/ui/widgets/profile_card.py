@@ -30,6 +30,7 @@ class Deed(enum.Enum):
     CHAT = ("Open chat", "primary", "chat")
     WAIT = ("Please wait", "", "")
     LOAD_ANYWAY = ("Load anyway …", "", "warning")
+    GET_ENGINE = ("Get the engine", "", "download")
     NOTHING = ("Load", "", "")
 
 
@@ -47,6 +48,8 @@ def deed_of(card: ProfileCard, seat: SeatView, connected: bool) -> Deed:
         return Deed.CANCEL
     if here and wording.is_leaving(seat):
         return Deed.WAIT
+    if card.available and not card.engine_available:
+        return Deed.GET_ENGINE
     if not card.available or not card.engine_available or card.problem is not None:
         return Deed.NOTHING
     if card.plan is not None and not card.plan.is_admitted:
@@ -129,9 +132,12 @@ class ProfileTile(Card):
         restyle(self, selected="true" if here and not isinstance(seat.phase, phases.Failed) else "false")
         self._deed = deed_of(card, seat, connected)
         text, kind, icon = self._deed.value
-        verb = {"Load anyway …": "Load anyway", "Cancel": "Cancel loading", "Open chat": "Open chat with"}.get(
-            text, text
-        )
+        verb = {
+            "Load anyway …": "Load anyway",
+            "Cancel": "Cancel loading",
+            "Open chat": "Open chat with",
+            "Get the engine": "Get the engine of",
+        }.get(text, text)
         self.button.shape(text, kind, icon, f"{verb} {profile.id}")
         self.button.setEnabled(self._deed not in (Deed.NOTHING, Deed.WAIT))
         self._show_remedies(card.plan.remedies if card.plan and self._deed is Deed.LOAD_ANYWAY else ())
