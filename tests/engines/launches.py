@@ -22,6 +22,7 @@ def launch(
     facts: ModelFacts | None = None,
     extra_arguments: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
+    installation: Installation | None = None,
 ) -> Launch:
     profile = Profile(
         id="demo",
@@ -35,7 +36,7 @@ def launch(
     return Launch(
         profile=profile,
         model_path=model_path,
-        installation=Installation(family=family, executable=executable, accelerator=accelerator),
+        installation=installation or Installation(family=family, executable=executable, accelerator=accelerator),
         port=port,
         run_id="run-1",
         model_name=model_name,

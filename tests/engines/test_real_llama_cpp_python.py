@@ -9,25 +9,32 @@ from pathlib import Path
 
 import pytest
 
+from app.engines.base import Installation
 from app.engines.llama_cpp_python import SCRUB
 from app.engines.registry import FAMILIES
 from tests.engines.launches import command_of, launch
 from tests.engines.running import free_port, running, tokens_of
 from tests.engines.tiny_model import write_tiny_model
+from tests.rig.home import Home
+from tests.rig.real_engines import installation_in
 
 pytestmark = pytest.mark.engines
 
 FAMILY = FAMILIES["llama-cpp-python"]
-PYTHON = os.environ.get("ENGINE_ROOM_LLAMA_CPP_PYTHON", "")
 
 
-def test_it_loads_by_our_settings_only_and_answers(tmp_path: Path) -> None:
+@pytest.fixture
+def installed(home: Home) -> Installation:
+    return installation_in(home, "llama-cpp-python")
+
+
+def test_it_loads_by_our_settings_only_and_answers(installed: Installation, tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "tiny.gguf")
     port = free_port()
     made = launch(
         "llama-cpp-python",
         {"context_tokens": 256, "kv_type_k": "q8_0", "flash_attention": "on"},
-        executable=PYTHON,
+        installation=installed,
         model_path=str(model),
         model_name="tiny",
         port=port,
@@ -51,13 +58,16 @@ def test_it_loads_by_our_settings_only_and_answers(tmp_path: Path) -> None:
         assert names == ["reading", "weights", "kv_cache", "graphs", "warm_up", "first_token"]
 
 
-def test_every_variable_that_could_set_it_is_scrubbed() -> None:
+def test_every_variable_that_could_set_it_is_scrubbed(installed: Installation) -> None:
     """The list in the family was read off the package; a newer package may have more."""
     asked = (
         "from llama_cpp.server import settings as s\n"
         "models = (s.ServerSettings, s.ModelSettings, s.Settings, s.ConfigFileSettings)\n"
         "print(sorted({name for model in models for name in model.model_fields}))"
     )
-    names = ast.literal_eval(subprocess.run([PYTHON, "-c", asked], capture_output=True, text=True, check=True).stdout)
+    environment = {**os.environ, "LLAMA_CPP_LIB_PATH": installed.library_folder}
+    command = [installed.executable, "-c", asked]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    names = ast.literal_eval(done.stdout)
     assert {name.upper() for name in names} <= set(SCRUB)
     assert set(names) <= set(SCRUB)
