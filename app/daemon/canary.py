@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import statistics
 import time
-from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +19,8 @@ from app.daemon.work import Work
 from app.engines.base import Launch
 
 START_SECONDS = 900.0  # a large model from a slow disk
-TOKENS = 64
+TOKENS = 128
+TRIES = 3  # the best counts: what else the machine does can only make an answer slower
 QUESTIONS = (
     "hi there",
     "What is the KV cache?",
@@ -57,13 +57,13 @@ def _measure(launch: Launch, work: Work) -> Measured:
     ready = replace(launch, port=free_port(), run_id=f"canary-{time.monotonic_ns()}", api_key=secrets.token_hex(16))
 
     async def questions(endpoint: Endpoint) -> list[Answer]:
-        answers = [await ask_once(endpoint, ready, QUESTIONS[0], TOKENS)]  # a first one is never typical
-        for number, question in enumerate(QUESTIONS):
-            work.say(
-                f"Question {number + 1} of {len(QUESTIONS)} to {name}", progress=(number + 1) / (len(QUESTIONS) + 1)
-            )
-            answers.append(await ask_once(endpoint, ready, question, TOKENS))
-        return answers[1:]
+        await ask_once(endpoint, ready, QUESTIONS[0], TOKENS)  # a first answer is never typical
+        best = []
+        for number, question in enumerate(QUESTIONS, 1):
+            work.say(f"Question {number} of {len(QUESTIONS)} to {name}", progress=number / (len(QUESTIONS) + 1))
+            tries = [await ask_once(endpoint, ready, question, TOKENS) for _ in range(TRIES)]
+            best.append(max(tries, key=lambda answer: answer.tokens_per_second))
+        return best
 
     try:
         answers = asyncio.run(with_engine(ready, questions, name, work, START_SECONDS))
@@ -72,14 +72,9 @@ def _measure(launch: Launch, work: Work) -> Measured:
         return Measured(problem=error.summary)
     return Measured(
         first_token_seconds=statistics.median(answer.first_token_seconds for answer in answers),
-        tokens_per_second=_median([answer.tokens_per_second for answer in answers]),
+        tokens_per_second=statistics.median(answer.tokens_per_second for answer in answers),
         answers=tuple(answer.text for answer in answers),
     )
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
 
 
 def compared(new: Launch, of_new: Measured, old: Launch | None, of_old: Measured | None) -> CanaryResult:
@@ -113,15 +108,18 @@ def verdict(new: Launch, of_new: Measured, old: Launch | None, of_old: Measured 
         if same
         else "answers differently at temperature 0, as another build may: read a few of its answers first"
     )
-    speed = speed_words(of_new.tokens_per_second, of_old.tokens_per_second)
+    speed = speed_words(of_new.tokens_per_second, of_old.tokens_per_second, old.installation.id)
     back = f"; pinning {old.installation.id} goes back" if old.installation.family == family else ""
-    return f"{name} {speed} {old.installation.id} and {answers}. {switch}{back}."
+    return f"{name} {speed} and {answers}. {switch}{back}."
 
 
-def speed_words(new: float | None, old: float | None) -> str:
+def speed_words(new: float | None, old: float | None, other: str) -> str:
     if not new or not old:
-        return "could not be timed against"
+        return f"could not be timed against {other}"
     change = new / old - 1
     if abs(change) < SAME_SPEED:
-        return f"is as fast as ({new:.0f} tok/s)"
-    return f"is {abs(change):.0%} {'faster' if change > 0 else 'slower'} ({new:.0f} instead of {old:.0f} tok/s) than"
+        return f"is as fast as {other} ({new:.0f} tok/s)"
+    figures = f"({new:.0f} instead of {old:.0f} tok/s)"
+    if change >= 1:
+        return f"is {new / old:.1f} times as fast as {other} {figures}"
+    return f"is {abs(change):.0%} {'faster' if change > 0 else 'slower'} than {other} {figures}"

@@ -36,7 +36,7 @@ BROKEN = Measured(problem="It does not start.")
 
 def test_the_verdict_is_a_sentence_with_the_way_forth_and_back() -> None:
     said = verdict(NEW, FAST, OLD, SLOW)
-    assert "llama-server-2 is 20% faster (120 instead of 100 tok/s) than llama-server-1" in said
+    assert "llama-server-2 is 20% faster than llama-server-1 (120 instead of 100 tok/s)" in said
     assert "same answers" in said
     assert "`engine-room engines pin llama-server llama-server-2` switches to it" in said
     assert "pinning llama-server-1 goes back" in said
@@ -44,9 +44,10 @@ def test_the_verdict_is_a_sentence_with_the_way_forth_and_back() -> None:
 
 def test_another_answer_is_told_and_a_small_difference_is_none() -> None:
     assert "answers differently" in verdict(NEW, replace(FAST, answers=("a", "c")), OLD, SLOW)
-    assert speed_words(102.0, 100.0) == "is as fast as (102 tok/s)"
-    assert speed_words(50.0, 100.0).startswith("is 50% slower")
-    assert speed_words(None, 100.0) == "could not be timed against"
+    assert speed_words(102.0, 100.0, "it") == "is as fast as it (102 tok/s)"
+    assert speed_words(50.0, 100.0, "it").startswith("is 50% slower than it")
+    assert speed_words(250.0, 100.0, "it") == "is 2.5 times as fast as it (250 instead of 100 tok/s)"
+    assert speed_words(None, 100.0, "it") == "could not be timed against it"
 
 
 def test_a_build_that_fails_is_a_result(daemon: Daemon) -> None:
