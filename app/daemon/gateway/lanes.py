@@ -48,9 +48,7 @@ class Lanes:
         if route == lane.route:
             return
         lane.route = route
-        self._named = {
-            name: each for each in reversed(self._lanes.values()) for name in each.route.names if each.route.profile_id
-        }
+        self._named = self._by_name()
         ready = route.state == "ready" and route.endpoint is not None
         if ready and route.endpoint is not None:
             known = self._upstreams.get(route.run_id)
@@ -72,6 +70,14 @@ class Lanes:
             )
         )
         self._drop_upstreams()
+
+    def _by_name(self) -> dict[str, Lane]:
+        """Of several seats that have a model the first one that has it ready, else the first."""
+        found: dict[str, Lane] = {}
+        for lane in sorted(self._lanes.values(), key=lambda each: each.route.state != "ready"):
+            if lane.route.profile_id:
+                found.update((name, lane) for name in lane.route.names if name not in found)
+        return found
 
     def of(self, model: object) -> Lane:
         """Where a request that names `model` goes."""
