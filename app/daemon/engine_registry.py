@@ -340,15 +340,15 @@ class EngineRegistry:
         if path is None:
             raise BadRequest(f"{wish.path[:200]!r} is not an absolute path.", "Name the program or folder in full.")
         place = normal(path)
-        if wish.forget:
-            places = [one for one in self._look.choices.places if one != place]
-            found: tuple[Installation, ...] = ()
-        else:
-            places = [*(one for one in self._look.choices.places if one != place), place]
+        found: tuple[Installation, ...] = ()
+        if not wish.forget:
             found = await self._in_thread(lambda: self._inspected(Path(place))) or ()
-        await asyncio.to_thread(
-            change_choices, self._paths.engine_choices, lambda before: replace(before, places=tuple(places))
-        )
+
+        def changed(before: Choices) -> Choices:
+            others = tuple(one for one in before.places if one != place)
+            return replace(before, places=others if wish.forget else (*others, place))
+
+        await asyncio.to_thread(change_choices, self._paths.engine_choices, changed)
         await self.look()
         self.look_again()
         if wish.forget:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class RunBook:
-    """At most `kept()` runs; with a run's view go its log and all that was prepared for it. Newest last."""
+    """At most `kept()` runs, and all that live; with a run's view go its log and all that was prepared for it. Newest last."""
 
     def __init__(self, database: Database, folder: Path, kept: Callable[[], int], changed: Callable[[], None]) -> None:
         self._database = database
@@ -49,7 +49,8 @@ class RunBook:
     def keep(self, view: RunView) -> None:
         self.views[view.id] = view
         for run_id in list(self.views)[: -self._kept()]:
-            self._forget(run_id)
+            if self.views[run_id].ended_at_unix is not None:  # another seat's run may live through many of ours
+                self._forget(run_id)
         self._tasks.start(self._write(view), f"keep {view.id}")
         if (prepared := self.prepared.get(view.id)) is not None:
             self.on_kept(view, prepared)

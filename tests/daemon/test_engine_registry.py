@@ -182,6 +182,13 @@ async def test_a_place_is_added_and_forgotten(watched: Watched, tmp_path: Path) 
     assert not watched.view.available
 
 
+async def test_two_places_that_are_added_at_once_are_both_kept(watched: Watched, tmp_path: Path) -> None:
+    programs = [write_llama_server(tmp_path / name / "llama-server") for name in ("one", "two")]
+    await watched.registry.start()
+    await asyncio.gather(*(watched.registry.add(control.AddEngine(path=str(program))) for program in programs))
+    assert sorted(row.place for row in watched.view.installations) == [str(program) for program in programs]
+
+
 async def test_what_runs_is_marked(watched: Watched) -> None:
     write_llama_server(watched.first)
     await watched.registry.start()

@@ -1,6 +1,7 @@
 """Tells how two engines stand side by side: each seat its own engine, one ledger of memory, one endpoint (S7, I3, I4)."""
 
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -153,6 +154,32 @@ def test_each_seat_rests_restarts_and_lends_by_itself(home: Home, fake_engine: F
     assert ask(daemon, "stays").status_code == 200
     daemon.restart_engine()
     daemon.wait_seat(lambda seat: isinstance(seat.phase, lifecycle.Ready) and seat.run and seat.run.pid != pid)
+
+
+def test_a_living_run_is_remembered_however_many_the_other_seat_has(
+    home: Home, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    """I3: of ended runs the last few are kept; of one that lives its log, and the way to end it."""
+    home.settings(supervision={"seats": ["main", "side"]}, logs={"runs_kept": 1})
+    fake_engine.profile("busy", tokens=2)
+    fake_engine.profile("steady", tokens=2, table={"seat": "side"})
+    daemon.start()
+    daemon.want("steady", seat="")
+    ready_on(daemon, "side", "steady")
+    run = daemon.seat("side").run
+    daemon.load("busy")
+    for _ in range(2):
+        pid = daemon.engine_pid()
+        daemon.restart_engine()
+        daemon.wait_seat(
+            lambda seat, pid=pid: isinstance(seat.phase, lifecycle.Ready) and seat.run and seat.run.pid != pid, 30
+        )
+    assert words(ask(daemon, "steady")) == {"steady"}
+    assert run is not None
+    assert Path(run.log_path).exists()
+    daemon.unload("side")
+    daemon.wait_seat(lambda seat: isinstance(seat.phase, lifecycle.Idle), 30, "side")
+    assert run.id not in {process.run_id for process in processes_of(home, runs_only=True)}
 
 
 def test_a_seat_that_there_is_not_is_refused_with_those_that_there_are(fake_engine: FakeEngine, daemon: Daemon) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import aiohttp
 from multidict import CIMultiDict
 
 from app.core.metrics_text import largest_value
@@ -50,6 +51,6 @@ async def kv_cache_usage(lanes: Lanes, lane: Lane) -> float | None:
         if path != route.traits.slots_path:
             return largest_value(page.decode("utf-8", "replace"), counter)
         slots = json.loads(page)
-    except (Refused, TimeoutError, OSError, ValueError, RuntimeError):
+    except (Refused, aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError):
         return None
     return FAMILIES[route.endpoint.engine].kv_cache_usage(slots)

@@ -256,7 +256,7 @@ class Gateway:
                 answer = await upstream.ask("GET", "/v1/models", "", request.headers, None)
                 async with answer:
                     return answer, await answer.read()
-        except (Refused, TimeoutError, OSError):
+        except (Refused, aiohttp.ClientError, TimeoutError, OSError):
             return None
         finally:
             ticket.leave()

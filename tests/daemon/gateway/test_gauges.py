@@ -45,6 +45,34 @@ async def test_an_engine_without_slots_tells_it_on_its_metrics_page(open_gateway
         assert {call.target for call in desk.engine.calls} == {"/metrics"}
 
 
+async def test_an_engine_that_dies_in_the_middle_of_its_answer_is_not_the_last_one_asked(open_gateway) -> None:
+    async def script(call: Call) -> None:
+        if len(desk.engine.calls) == 1:
+            await call.send(whole(json.dumps(SLOTS).encode())[:-20])
+            call.abort()
+        else:
+            await call.send(whole(json.dumps(SLOTS).encode()))
+
+    async with open_gateway(script) as desk:
+        desk.ready("r2", Traits(slots_path="/slots"))
+        await until(lambda: desk.engine.calls)
+        desk.ready("r3", Traits(slots_path="/slots"))
+        await until(lambda: desk.published and desk.published[-1].kv_cache_usage == 0.5)
+
+
+async def test_a_list_of_models_that_breaks_off_is_ours_instead(open_gateway) -> None:
+    async def script(call: Call) -> None:
+        await call.send(whole(b'{"object": "list", "data": []}')[:-5])
+        call.abort()
+
+    async with open_gateway(script) as desk:
+        desk.ready()
+        status, _, body, _ = await ask(
+            desk.port, f"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:{desk.port}\r\n\r\n".encode()
+        )
+        assert (status, json.loads(body)["data"][0]["id"]) == (200, "demo")
+
+
 @pytest.mark.parametrize("answer", [whole(b"{}", 404), whole(b"not json"), whole(b'{"slots": 1}')])
 async def test_an_engine_that_does_not_tell_leaves_it_unknown(answer, open_gateway) -> None:
     async with open_gateway(says(answer)) as desk:
