@@ -75,6 +75,7 @@ class StreamCounter:
         if b'_reason":"' in lines or b'_reason": "' in lines:
             for finish in _FINISH.finditer(lines):
                 self.finish_reason = finish[1].decode("ascii", "replace")
+                self.failed = self.failed or self.finish_reason == "abort"  # vLLM, when it ends under a stream
         if b"[DONE]" in lines or b"message_stop" in lines or b"response." in lines:
             self.ended = self.ended or _END.search(lines) is not None
         if b"error" in lines and _ERROR.search(lines) is not None:

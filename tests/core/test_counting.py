@@ -119,3 +119,10 @@ def test_nothing_that_an_engine_may_say_stops_the_counting(body: bytes) -> None:
 def test_an_answer_in_one_piece() -> None:
     body = b'{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}'
     assert whole_answer(body) == Counts(prompt_tokens=3, completion_tokens=1, finish_reason="stop")
+
+
+def test_an_answer_that_the_engine_gave_up_has_failed_though_it_says_done() -> None:
+    counter = StreamCounter()
+    counter.feed(b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"abort"}]}\n\ndata: [DONE]\n\n')
+    assert counter.complete
+    assert counter.failed
