@@ -100,6 +100,7 @@ def install(
             work.say(f"{source.title(usable[0])} is installed." + ("" if usable[0] is wanted[0] else better), kept=True)
             return there[source.folder_name(usable[0])]
         reasons: list[str] = []
+        advice = ""
         for number, build in enumerate(wanted):
             name = source.folder_name(build)
             if number and name in there:
@@ -111,7 +112,8 @@ def install(
                     # it works, only not beside what is loaded: no reason to take less
                     advice = "Unload what is loaded and install again."
                     raise EngineFailed(error.summary, advice, error.evidence) from error
-                reasons.append(str(error) if len(wanted) == 1 else error.summary)
+                reasons.append(f"{error.summary} {error.evidence}".strip() if len(wanted) == 1 else error.summary)
+                advice = error.advice
                 if name in there:
                     work.say(f"{error.summary} The one that is there stays.", kept=True)
                     return there[name]
@@ -121,7 +123,7 @@ def install(
                     work.say(f"{error.summary}{needs} {how} for {rest[0].accelerator.upper()} instead.", kept=True)
     raise EngineNotInstalled(
         f"{source.package} {source.version} could not be installed.",
-        "Check the network, or pip's index settings, and install again.",
+        advice or "Check the network, or pip's index settings, and install again.",
         " ".join(reasons) or f"There is no build for {', '.join(accelerators)}.",
     )
 

@@ -65,13 +65,22 @@ class TrialFailed(EngineFailed):
     """The engine did not come up; `failure` is the diagnosis of its log."""
 
     def __init__(self, title: str, failure: Failure) -> None:
-        line = f"Its log: {failure.evidence.line}" if failure.evidence and failure.evidence.line else ""
-        super().__init__(f"{title} does not work here: {failure.summary}", failure.advice, line)
+        line = telling_line(failure)
+        super().__init__(
+            f"{title} does not work here: {failure.summary}", failure.advice, f"Its log: {line}" if line else ""
+        )
         self.failure = failure
 
     @property
     def is_for_another_processor(self) -> bool:
         return self.failure.signal == 4  # SIGILL
+
+
+def telling_line(failure: Failure) -> str:
+    """The line that shows the cause; of a Python trace that is its last one."""
+    line = failure.evidence.line if failure.evidence is not None else ""
+    said = [each for each in failure.last_lines if each.strip()]
+    return said[-1] if line.startswith("Traceback") and said else line
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -148,7 +148,10 @@ def parameters(xllamacpp: Any, options: argparse.Namespace, api_key: str) -> Any
     params = xllamacpp.CommonParams()
     params.model.path = options.model
     params.model_alias = {options.alias}
-    params.hostnames = [options.host]
+    if hasattr(params, "hostnames"):
+        params.hostnames = [options.host]
+    else:  # before October 2026; going back to such a build must be possible
+        params.hostname = options.host
     params.port = options.port
     params.n_ctx = options.ctx_size
     params.n_parallel = options.parallel
