@@ -9,6 +9,7 @@ from urllib.parse import quote
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from app.core.control import Accepted, Manifest, RunOf
 from app.core.conversation import MadeBy
@@ -114,12 +115,13 @@ def _again(theme: Theme, asking: QWidget, link: Link, run_id: str, overlay: Over
             except EngineRoomError as error:
                 if error.kind in FORCEABLE and not force:
                     text = f"{error.summary} {error.advice}".strip()
-                    overlay.dismiss()
+                    if isValid(overlay):
+                        overlay.dismiss()
                     confirm(theme, asking, "Run it all the same?", text, "Run it", lambda: send(True))
                 else:
                     link.refused.emit(error)
                 return
-            if not force:
+            if not force and isValid(overlay):
                 overlay.dismiss()
 
         link.tasks.start(run(), "run again")

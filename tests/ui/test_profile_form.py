@@ -243,6 +243,15 @@ def test_leaving_with_changes_asks_and_other_pages_do_not_lose_them(editor_of) -
     assert made.window.over("models") is None
 
 
+def test_leaving_can_save_first(editor_of) -> None:  # type: ignore[no-untyped-def]
+    made = editor_of({"/control/profiles": MINE})
+    enter(made, "Context", "4096")
+    click(made.window, "Back to Models")
+    click(made.window, "Save")
+    assert last(made, "/control/profiles").text == TEXT.replace("8192", "4096")  # type: ignore[attr-defined]
+    assert made.window.over("models") is None
+
+
 def test_lists_and_tables_are_written_one_a_line(editor_of) -> None:  # type: ignore[no-untyped-def]
     made = editor_of()
     named(made.window, "Extra arguments").setPlainText("--speedy\n--seed\n42")  # type: ignore[attr-defined]

@@ -87,7 +87,7 @@ class JobRow(QFrame):
         restyle(self, tone="plain" if words.canary_result(job) is not None else tone)
         title = words.job_title(job)
         self.setAccessibleName(title)
-        self._title.say(title)
+        self._title.say(f"{title} failed" if job.state == "failed" else title)
         running, failed = words.is_running(job), job.state == "failed"
         self._bar.setVisible(running)
         self._bar.setAccessibleName(f"Progress of {title}")

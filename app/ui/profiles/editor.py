@@ -7,6 +7,7 @@ from collections.abc import Callable
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from app.core.control import (
     Accepted,
@@ -53,6 +54,7 @@ class ProfileEditor(QWidget):
         self._store, self._link, self._theme = store, link, theme
         self._id, self._copying = profile_id, copy
         self.draft: Draft | None = None
+        self._leaving = False  # as soon as it is saved
         self._asked = 0  # which question about the price or the command is the current one
         self._build()
         self._price_timer = QTimer(self, singleShot=True, interval=PRICE_MS)
@@ -132,9 +134,11 @@ class ProfileEditor(QWidget):
                 options = await self._link.get("/control/engines/options", OptionsView)
                 text = await self._link.get(f"/control/profiles/{self._id}", ProfileText)
             except EngineRoomError as error:
-                self._waiting.say(str(error))
+                if isValid(self):  # it may have been left meanwhile
+                    self._waiting.say(str(error))
                 return
-            self._take(text, options)
+            if isValid(self):
+                self._take(text, options)
 
         self._link.tasks.start(run(), f"edit {self._id}")
 
@@ -263,7 +267,7 @@ class ProfileEditor(QWidget):
                 plan = await self._link.post("/control/plan", wish, MemoryPlan)
             except EngineRoomError:
                 plan = None
-            if asked == self._asked:
+            if asked == self._asked and isValid(self):
                 self._show_price(plan)
 
         async def run_command() -> None:
@@ -271,10 +275,10 @@ class ProfileEditor(QWidget):
                 ask = CommandOf(profile=self._id, settings=settings)
                 view = await self._link.post("/control/command", ask, CommandView)
             except EngineRoomError as error:
-                if asked == self._asked:
+                if asked == self._asked and isValid(self):
                     self.command.say(str(error))
                 return
-            if asked == self._asked:
+            if asked == self._asked and isValid(self):
                 self.command.show_command(view)
 
         self._link.tasks.start(run(), "price a profile")
@@ -301,15 +305,22 @@ class ProfileEditor(QWidget):
             try:
                 saved = await self._link.post("/control/profiles", wish, ProfileText)
             except EngineRoomError as error:
+                if not isValid(self):
+                    return
+                self._leaving = False
                 draft.refuse({one.key: f"{one.summary} {one.advice}".strip() for one in error.details})
                 self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
                 return
+            if not isValid(self):
+                return
             self._copying = False
             self._id = saved.profile
-            draft.saved_as(saved)
+            draft.saved_as(saved, wish.text)
             loaded = any(getattr(seat.phase, "profile_id", None) == saved.profile for seat in self._store.seats.seats)
             when = " It counts from the next load on." if loaded else ""
             self.notice.say(f"Saved.{when}", "good")
+            if self._leaving:
+                self.closed.emit()
 
         self._link.tasks.start(run(), "save a profile")
 
@@ -334,9 +345,8 @@ class ProfileEditor(QWidget):
         if key == "lose":
             self.closed.emit()
         elif key == "save":
+            self._leaving = True
             self.save()
-            if self.draft is not None and not self.draft.is_changed:
-                self.closed.emit()
 
     def _ask_delete(self) -> None:
         buttons = (("", "Cancel", ""), ("yes", "Delete", "danger"))
@@ -365,7 +375,8 @@ class ProfileEditor(QWidget):
             except EngineRoomError as error:
                 self.command.notice.say(str(error), "danger")
                 return
-            self.command.save(export)
+            if isValid(self):
+                self.command.save(export)
 
         self._link.tasks.start(run(), "export")
 
