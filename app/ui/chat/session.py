@@ -15,17 +15,16 @@ import msgspec
 from msgspec.structs import replace
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
-from app.core import lifecycle as phases
 from app.core.conversation import FAILED, Answer, Conversation, Figures, Message, request_body, thread, title_of
 from app.core.errors import StorageError
 from app.core.profiles import Sampling
-from app.core.snapshot import SeatView
 from app.core.sse import EventTooLong, Parser
 from app.ui.chat.items import INTERRUPTED
 from app.ui.chat.makers import RUN_HEADER, Makers
+from app.ui.chat.partner import profile_for, seat_for
 from app.ui.chat.store import ChatFile, ChatWriter
 from app.ui.link import Link
-from app.ui.store import Store, profile_in
+from app.ui.store import Store
 
 if TYPE_CHECKING:
     import httpx
@@ -42,33 +41,6 @@ FLUSH_CHARACTERS, FLUSH_PARTS = (
 JOURNAL_MS = 250
 DRAFT_MS = 300
 CHAT = "/v1/chat/completions"
-
-
-def seat_for(store: Store, chosen: str = "") -> SeatView:
-    """The seat that answers: the one on which `chosen` is, else the first on which anything is."""
-    seats = store.seats.seats or (store.seat(),)
-    here = (seat for seat in seats if chosen and chosen in (seat.wanted, profile_in(seat.phase)))
-    taken = (seat for seat in seats if _profile_on(seat) is not None)
-    return next(here, None) or next(taken, seats[0])
-
-
-def profile_for(store: Store, chosen: str = "") -> str | None:
-    """The profile that a message sent now would reach, perhaps after waiting; None when nothing is loaded or wanted."""
-    return _profile_on(seat_for(store, chosen))
-
-
-def profiles_loaded(store: Store) -> tuple[str, ...]:
-    """All that could be asked now, the first seat's first."""
-    found = (_profile_on(seat) for seat in store.seats.seats)
-    return tuple(dict.fromkeys(profile for profile in found if profile is not None))
-
-
-def _profile_on(seat: SeatView) -> str | None:
-    if seat.wanted is not None:
-        return seat.wanted
-    if isinstance(seat.phase, phases.Ready | phases.Stalled | phases.Reserving | phases.Spawning | phases.Loading):
-        return profile_in(seat.phase)
-    return None
 
 
 class Session(QObject):

@@ -15,7 +15,8 @@ from app.ui.chat.composer import Composer
 from app.ui.chat.conversations import Conversations
 from app.ui.chat.footer import Footer
 from app.ui.chat.greeting import Greeting
-from app.ui.chat.session import Session, profiles_loaded, seat_for
+from app.ui.chat.partner import profiles_loaded, seat_for
+from app.ui.chat.session import Session
 from app.ui.chat.transcript import Transcript
 from app.ui.link import Link
 from app.ui.store import Store
