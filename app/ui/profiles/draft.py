@@ -107,11 +107,11 @@ class Draft(QObject):
         defaults = {row.name: row.default for row in self.rows() if row.default is not None and row.name in saved}
         return {**defaults, **self.preset, **self.settings}
 
-    def saved_as(self, saved: ProfileText, sent: str | None = None) -> None:
+    def saved_as(self, saved: ProfileText, sent: str) -> None:
         """The service has taken the text that was sent: `saved` is what stands in the file now. What was written since
         then stays, as a change that is not saved yet."""
         self.id, self.own, self._saved = saved.profile, True, saved.text
-        self.text = saved.text if sent is None or self.text == sent else self.text
+        self.text = saved.text if self.text == sent else self.text
         self._read()
         self.changed.emit()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ NUMBER_WIDTH = 130
 UNIT_WIDTH = 52
 AUTOMATIC = "Automatic"
 NEEDED = ("title", "engine", "model")  # nothing to go back to
+_THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 class Row(QWidget):
@@ -144,7 +146,9 @@ class TextRow(Row):
             return None
         if self.option.kind not in (OptionKind.INTEGER, OptionKind.NUMBER):
             return text
-        plain = text.replace("_", "").replace("\u202f", "").replace(" ", "").replace(",", "")
+        plain = text.replace("_", "").replace("\u202f", "").replace(" ", "")
+        if _THOUSANDS.fullmatch(plain):  # any other comma may be a decimal one: 0,5 must not become 5
+            plain = plain.replace(",", "")
         if self.option.unit == "tokens" and plain[-1:] in ("k", "K") and plain[:-1].isdigit():
             return int(plain[:-1]) * 1024
         for kind in (int, float):

@@ -34,7 +34,9 @@ INSTALLATION = _text(
     "installation", "Version of the engine", "Which installed one; the Engines page says which is used else."
 )
 SEAT = _text(
-    "seat", "Seat", "Where it is loaded. On another seat a second model runs beside the first, where both fit."
+    "seat",
+    "Seat",
+    "Where it is loaded. On another seat it runs beside the first model, where both fit; Settings names the seats.",
 )
 FALLBACK = _text("fallback", "Fallback", "Another profile that is loaded when this one cannot be.")
 ALIASES = _text("aliases", "Other names", "Names under which programs may ask for it, one a line.")
@@ -109,7 +111,7 @@ class Form(QWidget):
         idle = ChoiceRow(theme, "idle_unload_seconds", IDLE, IDLE_CHOICES, "As in Settings")  # type: ignore[arg-type]
         for made in (SwitchRow(theme, "load_at_start", AT_START), SwitchRow(theme, "keep_loaded", KEEP), idle):
             self._add(comfort, made)
-        self._seat_row = ChoiceRow(theme, "seat", SEAT, self._seats(), "main")
+        self._seat_row = ChoiceRow(theme, "seat", SEAT, self._seats(), "The first one")
         self._fallback_row = ChoiceRow(theme, "fallback", FALLBACK, self._others(), "None")
         self._add(comfort, self._seat_row)
         self._add(comfort, self._fallback_row)
@@ -270,8 +272,7 @@ class Form(QWidget):
         return {family: titles.get(family) or family for family in self._draft.options.families}
 
     def _seats(self) -> dict[str, str]:
-        names = [seat.name for seat in self._store.seats.seats if seat.name != "main"] or ["second"]
-        return {"main": "main", **{name: name for name in names}}
+        return {seat.name: seat.name for seat in self._store.seats.seats}
 
     def _others(self) -> dict[str, str]:
         cards = self._store.library.profiles
