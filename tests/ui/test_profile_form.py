@@ -93,6 +93,26 @@ def test_what_is_typed_is_saved_and_what_the_person_wrote_stays(editor_of) -> No
     assert is_there(made.window, "Load gemma-3-12b")
 
 
+def test_a_decimal_comma_is_told_and_never_taken_for_another_number(editor_of) -> None:  # type: ignore[no-untyped-def]
+    made = editor_of()
+    enter(made, "Context", "16,384")
+    assert editor(made).draft.value("settings.context_tokens") == 16384
+    enter(made, "Context", "16,5")
+    assert editor(made).draft.value("settings.context_tokens") == "16,5"
+    assert not named(made.window, "Save the profile").isEnabled()
+
+
+def test_what_is_typed_while_it_is_being_saved_is_not_lost(editor_of) -> None:  # type: ignore[no-untyped-def]
+    draft = editor(editor_of()).draft
+    draft.set("title", "First")
+    sent = draft.text
+    draft.set("title", "Second")
+    draft.saved_as(msgspec.structs.replace(MINE, text=sent), sent)
+    assert draft.value("title") == "Second"
+    assert draft.is_changed
+    assert draft.based_on == sent
+
+
 def test_a_found_profile_is_saved_as_the_persons_own(editor_of) -> None:  # type: ignore[no-untyped-def]
     made = editor_of({"/control/profiles/gemma-3-12b": FOUND})
     assert "Saving makes your own copy" in texts(made.window)
