@@ -79,13 +79,15 @@ def ask(
     os.set_blocking(output, False)
     said = bytearray()
     why = ""
-    listened = [output, ended]
+    listened = select.poll()  # not select.select: it takes no descriptor above 1023, and a service has many
+    for descriptor in (output, ended):
+        listened.register(descriptor, select.POLLIN)
     deadline = time.monotonic() + seconds
     try:
         while not why:
-            ready = select.select(listened, [], [], _LOOK_SECONDS)[0]
+            ready = [descriptor for descriptor, _ in listened.poll(_LOOK_SECONDS * 1000)]
             if output in ready and not _took(output, said):
-                listened.remove(output)  # it may close its output before it ends
+                listened.unregister(output)  # it may close its output before it ends
             elif ended in ready and output not in ready:
                 break  # whoever still holds the pipe is not the program that was asked
             if len(said) > limit_bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from app.daemon.work import Work
 
 MODEL_FILES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx")  # never cleared, wherever they lie
 BUILD_PREFIX = "build:"
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def places(paths: Paths, environment: Mapping[str, str]) -> Iterator[tuple[str, str, Path, str]]:
@@ -56,17 +58,29 @@ def caches(paths: Paths, environment: Mapping[str, str]) -> tuple[Cache, ...]:
     return tuple(
         Cache(id=name, title=title, path=str(folder), disk_bytes=disk_bytes(folder), sentence=sentence)
         for name, title, folder, sentence in places(paths, environment)
-        if folder.is_dir() and not folder.is_symlink()
+        if _is_a_cache(folder, paths, environment)
     )
 
 
 def cache_folder(name: str, paths: Paths, environment: Mapping[str, str]) -> tuple[str, Path]:
     """(title, folder) of the cache of that id; raises BadRequest naming those that are there."""
-    known = {row[0]: row for row in places(paths, environment) if row[2].is_dir() and not row[2].is_symlink()}
+    known = {row[0]: row for row in places(paths, environment) if _is_a_cache(row[2], paths, environment)}
     if name not in known:
         there = ", ".join(known) or "none at the moment"
         raise BadRequest(f"There is no cache {name[:100]!r}.", f"There are: {there}.")
     return known[name][1], known[name][2]
+
+
+def _is_a_cache(folder: Path, paths: Paths, environment: Mapping[str, str]) -> bool:
+    """Whether it is there and can be a cache alone. A variable may name any folder: one that holds the home, temporary
+    files or what is ours beside a cache is never cleared."""
+    if not folder.is_absolute() or not folder.is_dir() or folder.is_symlink():
+        return False
+    home = Path(environment.get("HOME") or "/")
+    shared = (home, environment.get("XDG_CACHE_HOME") or home / ".cache", tempfile.gettempdir(), *_TEMPORARY)
+    ours = (paths.config, paths.data, paths.state, paths.cache, paths.runtime)
+    real = folder.resolve()
+    return not any(Path(kept).resolve().is_relative_to(real) for kept in (*shared, *ours))
 
 
 def disk_bytes(folder: Path) -> int:

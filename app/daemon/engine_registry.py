@@ -111,7 +111,10 @@ class EngineRegistry:
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         whole_at = outside_at = loop.time()
-        await self._ask_all(outside=True)
+        try:
+            await self._ask_all(outside=True)
+        except Exception:
+            log.exception("the engines could not be asked")
         while True:
             self._wake.clear()
             try:
@@ -129,7 +132,7 @@ class EngineRegistry:
                 outside_at = now if outside else outside_at
                 await self.look()
                 await self._ask_all(outside=outside)
-            except OSError:  # whatever a folder holds, the next look must come
+            except Exception:  # whatever a folder holds, the next look must come
                 log.exception("the engines could not be looked for")
 
     def look_again(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from app.core.daemon_command import daemon_command
+from app.core.daemon_command import own_command
 from app.core.errors import EngineBusy, NoSuchJob, NotWritable
 from app.core.snapshot import Job, to_json
 from app.core.snapshot import Jobs as JobsSlice
@@ -141,7 +141,7 @@ class Jobs:
             model_path="",
             port=0,
             argv=(sys.executable, "-m", "app.daemon.job_program", str(self._folder / f"{job.id}.order")),
-            environment=daemon_command(self._environment).environment,
+            environment=own_command(self._environment).environment,
             cwd="/",
             log_path=str(self._folder / f"{job.id}.told"),
             grace_seconds=STOP_GRACE_SECONDS,

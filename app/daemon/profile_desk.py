@@ -105,9 +105,8 @@ class ProfileDesk:
 
     def _to_trash(self, file: Path) -> Path:
         kept = self._trash / f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000:03}.toml"
-        text = _read(file)
-        write_whole(kept, text, mode=0o600)
         try:
+            write_whole(kept, file.read_bytes(), mode=0o600)  # as it is, also what is no profile and of any size
             file.unlink()
         except OSError as error:
             raise NotWritable(

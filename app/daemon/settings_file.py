@@ -44,14 +44,14 @@ class SettingsFile:
         return load_settings(self._file)
 
 
-def write_whole(file: Path, text: str, *, mode: int = 0o666) -> None:
+def write_whole(file: Path, text: str | bytes, *, mode: int = 0o666) -> None:
     """Replaces `file` in one step, so that a full disk or a crash leaves the old one. `mode` is less the umask."""
     beside = file.with_suffix(file.suffix + ".new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside.unlink(missing_ok=True)  # of an earlier crash, perhaps with other permissions
-        with open(beside, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, mode)) as out:
-            out.write(text)
+        with open(beside, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as out:
+            out.write(text if isinstance(text, bytes) else text.encode("utf-8"))
             out.flush()
             os.fsync(out.fileno())
         beside.replace(file)

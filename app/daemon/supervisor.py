@@ -86,7 +86,9 @@ class Supervisor:
         DoesNotFit."""
         self._refuse_when_stopping()
         asked = Wanted(profile_id=profile_id, settings=dict(settings or {}), override=override, as_run=as_run)
-        said = await self._ask(step.Want(choices=await self._effects.choices(asked)))
+        choices = await self._effects.choices(asked)
+        self._refuse_when_stopping()  # that took its time: nothing is begun behind the last unload
+        said = await self._ask(step.Want(choices=choices))
         if said.refusal is not None:
             raise _error_of(said.refusal)
         return said.wanted

@@ -69,6 +69,17 @@ def test_a_link_in_a_caches_place_is_not_followed(full: Home, tmp_path: Path) ->
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("named", ["/tmp", ".", "HOME", "DATA", "/"])
+def test_a_variable_that_names_a_folder_of_everything_makes_it_no_cache(full: Home, named: str) -> None:
+    """Bad input: what is cleared is removed whole."""
+    folder = {"HOME": str(full.folder), "DATA": str(full.paths.data)}.get(named, named)
+    full.paths.data.mkdir(parents=True, exist_ok=True)
+    environment = {**full.environment, "TRITON_CACHE_DIR": folder, "CUDA_CACHE_PATH": folder}
+    for name in ("triton", "cuda"):
+        with pytest.raises(BadRequest, match=f"no cache '{name}'"):
+            cache_folder(name, full.paths, environment)
+
+
 def test_clearing_is_a_job_and_says_what_it_gave_back(daemon: Daemon, full: Home) -> None:
     daemon.start()
     desk = Desk(daemon)

@@ -1,6 +1,7 @@
 """An engine is asked what it is in a process of its own, which can do no harm: it hangs, crashes and prints to its own cost."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -103,6 +104,21 @@ def test_a_help_that_hangs_costs_its_flags_only(program: Path) -> None:
     assert (facts.version, facts.flags, facts.problem) == ("0.5.0", None, "")
     assert "asked for its flags, it did not answer" in facts.note.lower()
     assert not facts.lasting, "it is asked again another time"
+
+
+def test_a_service_with_many_open_connections_can_still_ask(program: Path) -> None:
+    write_llama_server(program)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip("this account may not have so many files open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert facts_of(program).flags
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_hanging_engine_leaves_no_process_of_its_session(program: Path, tmp_path: Path) -> None:

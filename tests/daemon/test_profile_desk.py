@@ -10,6 +10,7 @@ from app.core.errors import BadRequest, EngineRoomError, ProfileChanged, Profile
 from app.core.snapshot import from_json
 from tests.rig.daemon import Daemon
 from tests.rig.engines import FakeEngine
+from tests.rig.home import Home
 
 
 def text_of(daemon: Daemon, profile: str) -> ProfileText:
@@ -95,6 +96,17 @@ def test_a_found_model_gets_a_file_of_its_own(fake_engine: FakeEngine, daemon: D
     save(daemon, "found-one", given.text + "slots = 3\n")
     profile = profiles_of(daemon)["found-one"]
     assert (profile.settings["slots"], profile.model) == (3, str(model))
+
+
+@pytest.mark.parametrize("content", [b"# large\n" * 200_000, b'title = "\xff"\n'], ids=["too large", "no text"])
+def test_what_is_removed_is_kept_whole_also_what_is_no_profile(home: Home, daemon: Daemon, content: bytes) -> None:
+    home.paths.profiles.mkdir(parents=True, exist_ok=True)
+    (home.paths.profiles / "odd.toml").write_bytes(content)
+    daemon.start()
+    note = daemon.post("/control/profiles/remove", {"profile": "odd"}).json()["note"]
+    kept = Path(note.split("kept at ")[1].rstrip("."))
+    assert kept.read_bytes() == content
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
