@@ -97,6 +97,10 @@ def test_a_decimal_comma_is_told_and_never_taken_for_another_number(editor_of) -
     made = editor_of()
     enter(made, "Context", "16,384")
     assert editor(made).draft.value("settings.context_tokens") == 16384
+    for odd in ("nan", "1e999"):
+        enter(made, "Context", odd)
+        assert editor(made).draft.value("settings.context_tokens") == odd
+        assert "# 16k is tight" in editor(made).draft.text, "no number costs the person's own words"
     enter(made, "Context", "16,5")
     assert editor(made).draft.value("settings.context_tokens") == "16,5"
     assert not named(made.window, "Save the profile").isEnabled()

@@ -84,6 +84,8 @@ def test_values_shown_and_typed_agree() -> None:
         if field.kind in ("integer", "number", "list", "text"):
             assert typed(field, shown(field)) == field.value
     assert typed(stage.FIELDS[0], "seven") == "seven"
+    for odd in ("nan", "inf", "1e999"):
+        assert {typed(field, odd) for field in stage.FIELDS if field.kind in ("integer", "number")} == {odd}
 
 
 def test_a_view_with_other_settings_rebuilds_the_form(stage_of: StageOf, qapp: QApplication) -> None:

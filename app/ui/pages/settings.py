@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt, Signal
@@ -47,6 +48,8 @@ def typed(field: SettingField, text: str) -> object:
         try:
             number = float(text)
         except ValueError:
+            return text
+        if not math.isfinite(number):
             return text
         if field.key.endswith("_bytes"):
             return round(number * size_of(field))

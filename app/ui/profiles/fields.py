@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -153,9 +154,10 @@ class TextRow(Row):
             return int(plain[:-1]) * 1024
         for kind in (int, float):
             try:
-                return kind(plain)
+                number = kind(plain)
             except ValueError:
                 continue
+            return number if math.isfinite(number) else text
         return text
 
     def _show(self, value: object | None) -> None:
