@@ -19,6 +19,7 @@ from app.core.diagnosis import diagnose
 from app.core.errors import EngineFailed
 from app.core.lifecycle import Endpoint, Failure
 from app.core.profiles import Profile
+from app.core.redaction import masked, secrets_of
 from app.core.resources import builtin_model
 from app.core.sse import Parser
 from app.daemon import processes
@@ -31,6 +32,7 @@ from app.engines.base import Installation, Launch
 from app.engines.registry import FAMILIES
 
 SMOKE_SECONDS = 180.0
+STALL_SECONDS = 300.0  # without a byte of an answer; a slow machine reads a short question in less
 GRACE_SECONDS = 5.0
 SMOKE_PROFILE = Profile(
     id="smoke-test",
@@ -146,7 +148,7 @@ async def with_engine(launch: Launch, ask: Ask[T], title: str, work: Work, secon
                 handle.stop()
                 await handle.ended()
         finally:
-            _keep_log(Path(spec.log_path), work)
+            _keep_log(spec, work)
             await runs.close()
 
 
@@ -184,7 +186,7 @@ async def _asked(launch: Launch, ask: Ask[T], title: str, handle: RunHandle, sec
     try:
         await asyncio.wait((asking, ending), return_when=asyncio.FIRST_COMPLETED)
         if not asking.done():
-            raise TrialFailed(title, _why_it_ended(launch, Path(handle.spec.log_path), ending.result()))
+            raise TrialFailed(title, _why_it_ended(launch, handle.spec, ending.result()))
         return await asking
     except TimeoutError as error:
         raise EngineFailed(f"{title} does not answer within {seconds:.0f} seconds.", "Its log is kept.") from error
@@ -196,9 +198,14 @@ async def _asked(launch: Launch, ask: Ask[T], title: str, handle: RunHandle, sec
         await asyncio.gather(asking, ending, return_exceptions=True)
 
 
-def _why_it_ended(launch: Launch, log: Path, end: RunEnd) -> Failure:
+def _said(spec: RunSpec) -> bytes:
+    """The engine's log, which leaves its file here: without the profile's secrets (I18)."""
+    return masked(Path(spec.log_path).read_bytes(), (*spec.secrets, *secrets_of(spec.environment)))
+
+
+def _why_it_ended(launch: Launch, spec: RunSpec, end: RunEnd) -> Failure:
     lines, offset = [], 0
-    for raw in log.read_bytes().splitlines(keepends=True):
+    for raw in _said(spec).splitlines(keepends=True):
         lines.append((offset, raw.decode("utf-8", "replace")))
         offset += len(raw)
     return diagnose(
@@ -213,9 +220,9 @@ def _why_it_ended(launch: Launch, log: Path, end: RunEnd) -> Failure:
     )
 
 
-def _keep_log(log: Path, work: Work) -> None:
+def _keep_log(spec: RunSpec, work: Work) -> None:
     try:
-        work.keep(log.read_bytes())
+        work.keep(_said(spec))
     except OSError:
         pass
 
@@ -239,7 +246,7 @@ async def ask_once(endpoint: Endpoint, launch: Launch, question: str, max_tokens
     try:
         async with (
             aiohttp.ClientSession(
-                headers=headers, trust_env=False, timeout=aiohttp.ClientTimeout(total=None)
+                headers=headers, trust_env=False, timeout=aiohttp.ClientTimeout(total=None, sock_read=STALL_SECONDS)
             ) as session,
             session.post(url, json=body) as answer,
         ):

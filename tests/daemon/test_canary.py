@@ -114,6 +114,21 @@ def test_a_new_build_that_crashes_is_told_and_the_old_one_stays(
     assert f"Stay with {old}" in str(job.result["verdict"])
 
 
+def test_what_a_failed_engine_printed_is_told_without_the_profiles_secrets(
+    daemon: Daemon, home: Home, two_builds: tuple[str, str], fake_engine: FakeEngine
+) -> None:
+    """I18: also where an engine's own words say why it does not work."""
+    _, new = two_builds
+    fake_engine.profile("keyed", environment={"REGISTRY_TOKEN": "swordfish-4711"})
+    daemon.wait_slice("library", lambda library: any(card.profile.id == "keyed" for card in library.profiles), 10)
+    program = home.folder / "new" / "llama-server"
+    program.write_text('#!/bin/sh\necho "error: invalid argument: $REGISTRY_TOKEN"\nexit 1\n')
+    desk = Desk(daemon)
+    job = desk.over(desk.begin("/control/engines/canary", control.Canary(installation=new, profile="keyed")))
+    assert "argument" in str(job)
+    assert "swordfish" not in str(job)
+
+
 def test_a_canary_waits_for_nobody(daemon: Daemon, two_builds: tuple[str, str]) -> None:
     """It runs only while nothing is loaded, and says so."""
     _, new = two_builds
