@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from app.core.catalog.stores import STORES
 from app.core.errors import SettingInvalid
 
 GIB = 1024**3
@@ -93,6 +95,11 @@ class SupervisionSettings(_Group):
 
 class LibrarySettings(_Group):
     folders: tuple[str, ...] = Field(("~/models",), description="Folders that are searched for models.")
+    sources: tuple[Annotated[str, Field(pattern=rf"^({'|'.join(map(re.escape, STORES))})$")], ...] = Field(
+        STORES,
+        description="Stores of other programs whose models are listed too, and read where they lie: "
+        "huggingface, llama.cpp, ollama, lmstudio.",
+    )
 
 
 class LogSettings(_Group):

@@ -184,12 +184,44 @@ class ProfileCard(msgspec.Struct, frozen=True, kw_only=True):
     problem: Problem | None = None
     plan: MemoryPlan | None = None  # against the memory of the moment it was priced
     warning: str = ""  # it can be loaded, but something in it may not be what was meant
+    store: str = ""  # the program in whose store the model lies: "Ollama", …; "" = the person's own folders
+
+
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is loaded beside a model."""
+
+    role: str  # "vision" | "draft" | "lora"
+    path: str
+    disk_bytes: int
+
+
+class ModelVariant(msgspec.Struct, frozen=True, kw_only=True):
+    """One form of a model: a quantisation as a file, a folder, a download that is not whole."""
+
+    title: str
+    format: str = ""  # "gguf" | "safetensors"; "" = not known yet
+    quantisation: str = ""
+    paths: tuple[str, ...]  # every place of the same content, the one that is loaded first
+    sources: tuple[str, ...] = ()  # "folder" | "huggingface" | "llama.cpp" | "ollama" | "lmstudio"
+    profile_ids: tuple[str, ...] = ()  # the cards that load it
+    disk_bytes: int = 0
+    incomplete: str = ""  # a sentence: what is not here yet
+
+
+class ModelGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """One model with all that is here of it. `disk_bytes` counts each file once, however many names it has."""
+
+    name: str
+    variants: tuple[ModelVariant, ...]
+    companions: tuple[ModelFile, ...] = ()
+    disk_bytes: int = 0
 
 
 class Library(msgspec.Struct, frozen=True, kw_only=True):
     profiles: tuple[ProfileCard, ...] = ()
     problems: tuple[Problem, ...] = ()
     folders: tuple[str, ...] = ()
+    models: tuple[ModelGroup, ...] = ()
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +11,45 @@ from pathlib import Path
 import msgspec
 
 from app.core.catalog.gguf_facts import shards_of
-from app.core.catalog.safetensors import is_model_folder, parts_of_folder
+from app.core.catalog.hub_cache import name_of_folder
+from app.core.catalog.safetensors import is_model_folder, missing_parts, parts_of_folder
+from app.core.catalog.stores import FOLDER, OLLAMA
+from app.core.options import Scalar
+from app.core.profiles import Sampling
 from app.core.snapshot import Problem
 
 MAX_DEPTH = 8
 MAX_ENTRIES = 50_000  # over all folders
 
+_CHECK = "Check its permissions."
+ADVICE = {
+    OLLAMA: "Join the group of the account that it belongs to (often `ollama`), or take ollama out of library.sources."
+}
+_PARTIAL = re.compile(
+    r"(.+\.(?:gguf|safetensors))\.(?:downloadinprogress|incomplete|part|partial|crdownload)", re.IGNORECASE
+)
+
 Stamp = tuple[int, int]  # modification time in nanoseconds, size in bytes
+
+
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """A download that somebody began and that is not whole yet."""
+
+    name: str
+    source: str
+    path: Path
+    why: str
+    bytes: int = 0  # that are here
+
+
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store says of a model beside its files. `settings` may name files: projector, adapters."""
+
+    title: str
+    aliases: tuple[str, ...] = ()
+    settings: dict[str, Scalar] = {}
+    sampling: Sampling = Sampling()
+    system_prompt: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +57,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     models: dict[Path, tuple[Stamp | None, ...]]
     problems: tuple[Problem, ...]
+    sources: dict[Path, str] = {}  # of each model
+    named: dict[Path, tuple[Named, ...]] = {}  # models that their store gives one or more names
+    again: dict[Path, tuple[Path, ...]] = {}  # other places of the same file
+    beside: dict[Path, Stamp | None] = {}  # files that by their names belong to a model
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 def expanded(text: str) -> Path:
@@ -50,43 +88,91 @@ def parts_of(path: Path) -> tuple[Path, ...]:
 
 def walk(folders: Iterable[Path], quiet_when_missing: Iterable[Path] = (), max_entries: int = MAX_ENTRIES) -> Seen:
     """Every model, in the order of names. Hidden entries and projector files are passed over, links are followed once."""
-    walker = _Walker(frozenset(quiet_when_missing), max_entries)
+    walker = Walker(max_entries)
     for folder in folders:
-        walker.search(folder, 0)
-    return Seen(
-        models={first: tuple(stamp_of(part) for part in parts_of(first)) for first in sorted(walker.models)},
-        problems=tuple(walker.problems),
-    )
+        walker.search(folder, quiet_when_missing=folder in quiet_when_missing)
+    return walker.seen()
 
 
-class _Walker:
-    def __init__(self, quiet: frozenset[Path], max_entries: int) -> None:
-        self.models: set[Path] = set()
+class Walker:
+    """Searches one folder after another; whatever was seen once, under any name, is not seen again."""
+
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self.models: dict[Path, str] = {}  # → source
+        self.named: dict[Path, tuple[Named, ...]] = {}
+        self.beside: set[Path] = set()
+        self.unfinished: list[Unfinished] = []
         self.problems: list[Problem] = []
-        self._quiet = quiet
-        self._seen: set[tuple[int, int]] = set()
+        self.again: dict[Path, tuple[Path, ...]] = {}
+        self._known: dict[tuple[int, int], Path] = {}
+        self._fresh: list[Path] = []
         self._entries, self._max_entries = 0, max_entries
+        self._source, self._quiet = FOLDER, False
 
-    def search(self, folder: Path, depth: int) -> None:
+    def seen(self) -> Seen:
+        models = dict(sorted(self.models.items()))
+        return Seen(
+            models={first: tuple(stamp_of(part) for part in parts_of(first)) for first in models},
+            problems=tuple(self.problems),
+            sources=models,
+            named=self.named,
+            beside={path: stamp_of(path) for path in sorted(self.beside)},
+            again=self.again,
+            unfinished=tuple(self.unfinished),
+        )
+
+    def count_anew(self) -> None:
+        """A store of many files must not use up what may be looked at elsewhere."""
+        self._entries = 0
+
+    def search(self, folder: Path, source: str = FOLDER, quiet_when_missing: bool = False) -> list[Path]:
+        """The models that were found below it now."""
+        self._source, self._quiet, self._fresh = source, quiet_when_missing, []
+        self._search(folder, 0)
+        return self._fresh
+
+    def add(self, model: Path, source: str) -> Path:
+        """Puts a model onto the list, whatever its file is called; the path under which it is there."""
+        if (known := self._known_as(model, model.stat())) is not None:
+            return known
+        self._found(model, source)
+        return model
+
+    def entries_of(self, folder: Path, advice: str = _CHECK) -> list[os.DirEntry[str]]:
+        """What lies in the folder, in the order of names; nothing where it is not there."""
         try:
-            status = folder.stat()
-            if not self._first_time(status):
+            with os.scandir(folder) as listing:
+                return sorted(self._counted(listing, folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self.problem(folder, f"The folder {folder} cannot be read: {reason}.", advice)
+            return []
+
+    def _search(self, folder: Path, depth: int) -> None:
+        try:
+            if self._known_as(folder, folder.stat()) is not None:
                 return
             with os.scandir(folder) as listing:
                 entries = sorted(self._counted(listing, folder), key=lambda entry: entry.name)
         except FileNotFoundError:
-            if depth == 0 and folder not in self._quiet:
-                self._problem(folder, f"The model folder {folder} is not there.", "Make it, or change it in Settings.")
+            if depth == 0 and not self._quiet:
+                self.problem(folder, f"The model folder {folder} is not there.", "Make it, or change it in Settings.")
             return
         except NotADirectoryError:
-            self._problem(folder, f"{folder} is not a folder.", "Name a folder in Settings.")
+            self.problem(folder, f"{folder} is not a folder.", "Name a folder in Settings.")
             return
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._problem(folder, f"The folder {folder} cannot be read: {reason}.", "Check its permissions.")
+            self.problem(folder, f"The folder {folder} cannot be read: {reason}.", ADVICE.get(self._source, _CHECK))
             return
-        if is_model_folder({entry.name for entry in entries}):
-            self.models.add(folder)
+        names = {entry.name for entry in entries}
+        if is_model_folder(names):
+            if lacking := missing_parts(names):
+                self._not_whole(folder, name_of_folder(folder), f"{_files(len(lacking))} not here yet.")
+            else:
+                self._found(folder, self._source)
         for entry in entries:
             if not entry.name.startswith("."):
                 self._look_at(entry, depth)
@@ -97,28 +183,54 @@ class _Walker:
             status = entry.stat()  # of what a link points to
         except OSError as error:
             if entry.name.lower().endswith(".gguf"):
-                self._problem(path, f"{path} cannot be opened: {error.strerror}.", "Mend the link or remove it.")
+                if self._source == FOLDER:
+                    self.problem(path, f"{path} cannot be opened: {error.strerror}.", "Mend the link or remove it.")
+                else:
+                    self._not_whole(path, path.stem, "Its file is not here yet.")
             return
         if stat.S_ISDIR(status.st_mode):
             if depth < MAX_DEPTH:
-                self.search(path, depth + 1)
-        elif stat.S_ISREG(status.st_mode) and _is_model(entry.name):
-            first = shards_of(path)[0]
-            if first != path or self._first_time(status):
-                self.models.add(first)
+                self._search(path, depth + 1)
+        elif stat.S_ISREG(status.st_mode):
+            self._look_at_file(path, status)
 
-    def _first_time(self, status: os.stat_result) -> bool:
-        identity = (status.st_dev, status.st_ino)
-        if identity in self._seen:
-            return False
-        self._seen.add(identity)
-        return True
+    def _look_at_file(self, path: Path, status: os.stat_result) -> None:
+        lower = path.name.lower()
+        if lower.endswith(".gguf"):
+            if _is_beside(lower):
+                if self._known_as(path, status) is None:
+                    self.beside.add(path)
+                return
+            first = shards_of(path)[0]
+            if first != path or self._known_as(path, status) is None:
+                self._found(first, self._source)
+        elif found := _PARTIAL.fullmatch(path.name):
+            self._not_whole(path, Path(found[1]).stem, "Its download has not finished.", status.st_size)
+
+    def _not_whole(self, path: Path, name: str, why: str, size: int = 0) -> None:
+        self.unfinished.append(Unfinished(name=name, source=self._source, path=path, why=why, bytes=size))
+
+    def _found(self, model: Path, source: str) -> None:
+        if model not in self.models:
+            self.models[model] = source
+            self._fresh.append(model)
+
+    def _known_as(self, path: Path, status: os.stat_result) -> Path | None:
+        """The other path under which the same file or folder was seen; None when this is the first time."""
+        known = self._known.setdefault((status.st_dev, status.st_ino), path)
+        if known is path:
+            return None
+        if known in self.models and path != known:
+            self.again[known] = (*self.again.get(known, ()), path)
+        return known
 
     def _counted(self, listing: Iterable[os.DirEntry[str]], folder: Path) -> Iterable[os.DirEntry[str]]:
         for entry in listing:
             self._entries += 1
+            if self._entries > self._max_entries + 1:
+                return
             if self._entries > self._max_entries:
-                self._problem(
+                self.problem(
                     folder,
                     f"More than {self._max_entries:,} files and folders: the rest of {folder} was not searched.",
                     "Name the folders that hold models in Settings.",
@@ -126,10 +238,14 @@ class _Walker:
                 return
             yield entry
 
-    def _problem(self, where: Path, summary: str, advice: str) -> None:
+    def problem(self, where: Path, summary: str, advice: str) -> None:
         self.problems.append(Problem(where=str(where), summary=summary, advice=advice))
 
 
-def _is_model(name: str) -> bool:
-    lower = name.lower()
-    return lower.endswith(".gguf") and "mmproj" not in lower
+def _is_beside(lower: str) -> bool:
+    """Whether a GGUF file of that name is no model: a projector, or heads that only guess ahead."""
+    return "mmproj" in lower or lower.startswith("mtp-")
+
+
+def _files(count: int) -> str:
+    return "One of its files is" if count == 1 else f"{count:,} of its files are"

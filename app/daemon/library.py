@@ -129,7 +129,9 @@ class Library:
             if listing is None:
                 return False
             cards = tuple(_with_plan_of(card, self._cards.get(card.profile.id)) for card in listing.cards)
-            self._show(LibrarySlice(profiles=cards, problems=listing.problems, folders=listing.folders))
+            self._show(
+                LibrarySlice(profiles=cards, problems=listing.problems, folders=listing.folders, models=listing.models)
+            )
             self._price.set()
             return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,15 +12,19 @@ from app.core.catalog.facts import ModelFacts
 from app.core.catalog.gguf_facts import model_stem, read_gguf_facts, shards_of
 from app.core.catalog.hub_cache import HUB_NAME, cached_snapshot, hub_cache_folder, name_of_folder
 from app.core.catalog.safetensors import read_folder_facts
+from app.core.catalog.stores import TITLES
 from app.core.errors import EngineNotInstalled, ModelError, ProfileInvalid
+from app.core.options import Scalar
 from app.core.paths import Paths
 from app.core.profile_set import problems_of
 from app.core.profiles import MAX_PROFILE_BYTES, Profile, parse_profile, profile_from_model, slug
 from app.core.resources import BUILTIN_MODELS, builtin_model, profiles_folder
 from app.core.settings import LibrarySettings, Settings
-from app.core.snapshot import Problem, ProfileCard
+from app.core.snapshot import ModelGroup, Problem, ProfileCard
 from app.daemon.companions import companions_of
-from app.daemon.folders import Seen, Stamp, expanded, parts_of, stamp_of, walk
+from app.daemon.folders import Named, Seen, Stamp, expanded, parts_of, stamp_of
+from app.daemon.model_groups import Companions
+from app.daemon.sources import Sources
 from app.engines.base import Installation
 from app.engines.registry import DEFAULT_FAMILY, FAMILIES
 
@@ -35,6 +39,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     cards: tuple[ProfileCard, ...]
     problems: tuple[Problem, ...]
     folders: tuple[str, ...]
+    models: tuple[ModelGroup, ...] = ()
 
 
 class Shelf:
@@ -51,6 +56,7 @@ class Shelf:
         self._find_engine = find_engine
         self._shipped = shipped or profiles_folder()
         self._builtin = builtin
+        self._sources = Sources(os.environ)
         self._options = {family.id: family.options for family in FAMILIES.values()}
         self._presets = {family.id: family.presets for family in FAMILIES.values()}
         self._profiles: dict[Path, tuple[Stamp, Profile | tuple[Problem, ...]]] = {}
@@ -61,7 +67,7 @@ class Shelf:
         """The whole list; None when nothing has changed since the last look."""
         folders = tuple(expanded(folder) for folder in settings.library.folders)
         default = {expanded(folder) for folder in LibrarySettings().folders}  # type: ignore[call-arg]
-        seen = walk(folders, quiet_when_missing=default)
+        seen = self._sources.look(folders, settings.library.sources, quiet_when_missing=default)
         files, problems = self._profile_files()
         profiles, broken = self._read_profiles(files)
         models: dict[str, Path] = {}
@@ -76,7 +82,8 @@ class Shelf:
             return None
         self._facts = {path: kept for path, kept in self._facts.items() if path in seen.models or path in named}
         cards, clashes = self._cards(profiles, models, named, lacking)
-        found, unreadable = self._found(seen, cards, set(named), lacking, settings.memory.context_limit_tokens)
+        beside = self._beside(seen)
+        found, unreadable = self._found(beside, seen, cards, set(named), lacking, settings.memory.context_limit_tokens)
         between = problems_of({card.profile.id: card.profile for card in (*cards.values(), *found)})
         self._last = state
         for card in cards.values():
@@ -85,7 +92,13 @@ class Shelf:
             cards=(*cards.values(), *found),
             problems=(*problems, *broken, *clashes, *between, *seen.problems, *unreadable)[:MAX_PROBLEMS],
             folders=tuple(str(folder) for folder in folders),
+            models=beside.groups((*cards.values(), *found), seen),
         )
+
+    def _beside(self, seen: Seen) -> Companions:
+        facts = {path: self._facts_of(path, stamps) for path, stamps in seen.models.items()}
+        models = {path: each for path, each in facts.items() if isinstance(each, ModelFacts) and not _is_part(each)}
+        return Companions(seen, models, (path for path, each in facts.items() if each is None))
 
     def _lacking(self, profile: Profile) -> Problem | None:
         try:
@@ -191,6 +204,7 @@ class Shelf:
 
     def _found(
         self,
+        beside: Companions,
         seen: Seen,
         cards: Mapping[str, ProfileCard],
         named: set[Path],
@@ -209,14 +223,18 @@ class Shelf:
             facts = self._facts_of(path, stamps)
             if isinstance(facts, Problem):
                 problems.append(facts)
-            elif facts is not None and not (facts.format == "safetensors" and facts.architecture == "unknown"):
+            elif facts is not None and not _is_part(facts):
                 engine = ENGINE_OF_FOLDERS if facts.format == "safetensors" else of_files
-                profile_id = next(name for name in _ids(path) if name not in taken)
-                taken.add(profile_id)
-                profile = profile_from_model(
-                    path, facts, profile_id=profile_id, engine=engine, context_limit_tokens=context_limit_tokens
-                )
-                found.append(_card(profile, path, facts, lacking[engine, ENGINE_ITSELF]))
+                for told in seen.named.get(path, (None,)):
+                    profile_id = next(name for name in _ids(path, told) if name not in taken)
+                    profile = profile_from_model(
+                        path, facts, profile_id=profile_id, engine=engine, context_limit_tokens=context_limit_tokens
+                    )
+                    profile = _as_stored(profile, told, beside.projector_of(path), taken)
+                    taken.update((profile_id, *profile.aliases))
+                    card = _card(profile, path, _with_eyes(facts, profile), lacking[engine, ENGINE_ITSELF])
+                    store = TITLES.get(seen.sources.get(path, ""), "")
+                    found.append(msgspec.structs.replace(card, store=store))
         return found, problems
 
     def _facts_of(self, path: Path, stamps: Stamps) -> Facts:
@@ -256,8 +274,39 @@ def _card(profile: Profile, path: Path, facts: ModelFacts | Problem, lacking: Pr
     )
 
 
-def _ids(path: Path) -> Iterator[str]:
+def _is_part(facts: ModelFacts) -> bool:
+    """Whether a folder holds something else than a language model: a part of one that makes images, say."""
+    return facts.format == "safetensors" and facts.architecture == "unknown"
+
+
+def _as_stored(profile: Profile, named: Named | None, projector: Path | None, taken: Collection[str]) -> Profile:
+    """The profile of a found model with what its store says of it, and with its projector."""
+    known = {option.name for option in FAMILIES[profile.engine].options}
+    beside: dict[str, Scalar] = {"mmproj": str(projector)} if projector is not None else {}
+    stored = {**beside, **(named.settings if named is not None else {})}
+    settings = {**profile.settings, **{key: value for key, value in stored.items() if key in known}}
+    profile = msgspec.structs.replace(profile, settings=settings)
+    if named is None:
+        return profile
+    return msgspec.structs.replace(
+        profile,
+        title=named.title,
+        aliases=tuple(alias for alias in named.aliases if alias not in taken and alias != profile.id),
+        sampling=named.sampling,
+        system_prompt=named.system_prompt,
+    )
+
+
+def _with_eyes(facts: ModelFacts, profile: Profile) -> ModelFacts:
+    if "mmproj" not in profile.settings or "vision" in facts.capabilities:
+        return facts
+    return msgspec.structs.replace(facts, capabilities=(*facts.capabilities, "vision"))
+
+
+def _ids(path: Path, named: Named | None = None) -> Iterator[str]:
     """Names for a found model, best first: its own, with its folder's, then counted."""
+    if named is not None:
+        yield slug(named.title)
     own = name_of_folder(path) if path.is_dir() else model_stem(path)
     yield slug(own)
     yield (longer := slug(f"{path.parent.name}-{own}"))

@@ -51,7 +51,7 @@ class Place:
         self.builtin = folder / "demo.gguf"
         for path in (self.paths.profiles, self.models, self.shipped):
             path.mkdir(parents=True)
-        self.settings = Settings(library=LibrarySettings(folders=(str(self.models),)))
+        self.settings = Settings(library=LibrarySettings(folders=(str(self.models),), sources=()))
         self.published: list[LibrarySlice] = []
         self.engine: Installation | None = ENGINE
         self.library = Library(

@@ -11,6 +11,7 @@ import msgspec
 from app.core.catalog.block_types import FILE_TYPES
 from app.core.catalog.facts import ModelFacts, TensorFacts
 from app.core.catalog.gguf import GgufArray, GgufHeader, GgufTensor, Value, read_header
+from app.core.catalog.template import template_capabilities
 from app.core.errors import ModelMissing, ModelUnreadable
 
 MAX_LAYERS = 4_096
@@ -259,14 +260,4 @@ def _quantisation(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor]) 
 
 
 def _capabilities(template: str | None, *, embeds: bool) -> tuple[str, ...]:
-    """What the chat template shows that the model was made for."""
-    if embeds:
-        return ("embeddings",)
-    if template is None:
-        return ()
-    found = ["chat"]
-    if re.search(r"\btools\b", template):
-        found.append("tools")
-    if any(mark in template for mark in ("<think>", "enable_thinking", "reasoning_content", "thinking")):
-        found.append("reasoning")
-    return tuple(found)
+    return ("embeddings",) if embeds else template_capabilities(template)

@@ -6,13 +6,14 @@ A safetensors header is eight bytes of length and that much JSON: name → dtype
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
 from app.core.catalog.hub_cache import name_of_folder
+from app.core.catalog.template import template_capabilities
 from app.core.errors import ModelMissing, ModelUnreadable
 from app.core.values import from_json
 
@@ -20,6 +21,11 @@ MAX_CONFIG_BYTES = 4 * 1024**2
 MAX_HEADER_BYTES = 64 * 1024**2
 MAX_FILES = 1_000
 
+CONFIG = "config.json"
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")  # the first one that has it
+EMBEDDING_FILES = ("modules.json",)  # of sentence-transformers: the model gives vectors
+QUANTISATION_FILE = "hf_quant_config.json"  # where older exports of NVIDIA's tool keep it
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,4})\.")
 
 
@@ -38,6 +44,13 @@ class _Config(msgspec.Struct):
     max_position_embeddings: int | None = None
     tie_word_embeddings: bool | None = None
     quantization_config: dict[str, object] | None = None
+    num_experts: int | None = None
+    num_local_experts: int | None = None
+    n_routed_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    moe_intermediate_size: int | None = None
+    n_positions: int | None = None
+    seq_length: int | None = None
     text: _Config | None = msgspec.field(name="text_config", default=None)
     vision_config: dict[str, object] | None = None
 
@@ -64,7 +77,8 @@ def read_folder_facts(folder: Path) -> ModelFacts:
         text.hidden_size // text.num_attention_heads if text.hidden_size and text.num_attention_heads else None
     )
     kv_heads = text.num_key_value_heads or text.num_attention_heads
-    quantisation = (config.quantization_config or {}).get("quant_method")
+    template = _template(folder)
+    quantised = config.quantization_config or text.quantization_config or _exported(folder)
     return ModelFacts(
         path=folder,
         format="safetensors",
@@ -75,7 +89,8 @@ def read_folder_facts(folder: Path) -> ModelFacts:
         tensors=tuple(
             TensorFacts(role=role, layer=layer, type=dtype, bytes=total) for (role, layer, dtype), total in sums.items()
         ),
-        quantisation=str(quantisation) if quantisation else None,
+        parameters=None if quantised else _parameters(sums),
+        quantisation=quantisation_of(quantised) if quantised else _dtype(sums),
         layers=layers,
         embedding_length=text.hidden_size,
         feed_forward_length=text.intermediate_size,
@@ -84,9 +99,13 @@ def read_folder_facts(folder: Path) -> ModelFacts:
         key_length=per_head,
         value_length=per_head,
         vocabulary=text.vocab_size,
-        context_max=text.max_position_embeddings,
+        experts=text.num_local_experts or text.num_experts or text.n_routed_experts,
+        experts_used=text.num_experts_per_tok,
+        expert_feed_forward_length=text.moe_intermediate_size,
+        context_max=text.max_position_embeddings or text.n_positions or text.seq_length,
         tied_embeddings=bool(text.tie_word_embeddings),
-        capabilities=_capabilities(config),
+        capabilities=_capabilities(config, template, any((folder / name).is_file() for name in EMBEDDING_FILES)),
+        chat_template=template,
         modified_ns=max(file.stat().st_mtime_ns for file in files),
         files=files,
     )
@@ -97,17 +116,121 @@ def is_model_folder(names: Collection[str]) -> bool:
     return "config.json" in names and any(name.endswith(".safetensors") for name in names)
 
 
+def missing_parts(names: Collection[str]) -> tuple[str, ...]:
+    """The parts of split weights that are not among the names of a folder's entries."""
+    sets = {(found["stem"], found["count"]) for name in names if (found := _SHARD.fullmatch(name))}
+    return tuple(
+        part
+        for stem, count in sorted(sets)
+        if int(count) <= MAX_FILES
+        for number in range(1, int(count) + 1)
+        if (part := f"{stem}-{number:05d}-of-{count}.safetensors") not in names
+    )
+
+
 def parts_of_folder(folder: Path) -> tuple[Path, ...]:
     """The files on which the facts of a folder depend."""
-    return (folder / "config.json", *sorted(folder.glob("*.safetensors"))[:MAX_FILES])
+    beside = tuple(folder / name for name in (CONFIG, *TEMPLATE_FILES, *EMBEDDING_FILES, QUANTISATION_FILE))
+    return (*beside, *sorted(folder.glob("*.safetensors"))[:MAX_FILES])
 
 
-def _capabilities(config: _Config) -> tuple[str, ...]:
+def _capabilities(config: _Config, template: str | None, embeds: bool) -> tuple[str, ...]:
     """A class without a purpose in its name (BertModel, Qwen3Model) gives vectors, not text."""
     classes = config.architectures or []
-    if classes and all(name.endswith("Model") for name in classes):
+    if embeds or (classes and all(name.endswith("Model") for name in classes)):
         return ("embeddings",)
-    return ("vision",) if config.vision_config else ()
+    return (*template_capabilities(template), *(("vision",) if config.vision_config else ()))
+
+
+def quantisation_of(config: Mapping[str, object]) -> str | None:
+    """The name that people know, from a config's `quantization_config`: AWQ, GPTQ, FP8, NVFP4, bitsandbytes, …"""
+    method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
+    if method in ("modelopt", "compressed-tensors", "sparseml") or not method:
+        return _packed(config) or method or None
+    bits = config.get("bits", config.get("w_bit"))
+    if method == "bitsandbytes":
+        return "bitsandbytes 8-bit" if config.get("load_in_8bit") is True else "bitsandbytes 4-bit"
+    name = _METHODS.get(method, method)
+    return f"{name} {bits}-bit" if name in ("AWQ", "GPTQ") and isinstance(bits, int) and bits != 4 else name
+
+
+def _packed(config: Mapping[str, object]) -> str | None:
+    """Of the two formats that hold several kinds of numbers, the kind."""
+    stated = str(config.get("quant_algo") or config.get("format") or "").lower()
+    for mark, name in (("nvfp4", "NVFP4"), ("mxfp4", "MXFP4"), ("fp8", "FP8"), ("float-quantized", "FP8")):
+        if mark in stated:
+            return name
+    groups = config.get("config_groups")
+    for group in groups.values() if isinstance(groups, dict) else ():
+        weights = group.get("weights") if isinstance(group, dict) else None
+        if isinstance(weights, dict) and isinstance(bits := weights.get("num_bits"), int):
+            inputs = group.get("input_activations")
+            kind = "FP" if weights.get("type") == "float" else "INT"
+            if kind == "INT" and not isinstance(inputs, dict):
+                return f"W{bits}A16"
+            return f"{kind}{bits}"
+    return None
+
+
+_METHODS = {"awq": "AWQ", "gptq": "GPTQ", "fp8": "FP8", "fbgemm_fp8": "FP8", "nvfp4": "NVFP4", "mxfp4": "MXFP4"}
+_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+
+
+def _parameters(sums: Mapping[tuple[str, int | None, str], int]) -> int | None:
+    """Numbers in tensors whose type says how large one is; None when some have another."""
+    if any(dtype not in _BYTES for _, _, dtype in sums):
+        return None
+    return sum(size // _BYTES[dtype] for (_, _, dtype), size in sums.items())
+
+
+def _dtype(sums: Mapping[tuple[str, int | None, str], int]) -> str | None:
+    """The type that most bytes have."""
+    by_type: dict[str, int] = {}
+    for (_, _, dtype), size in sums.items():
+        by_type[dtype] = by_type.get(dtype, 0) + size
+    return max(by_type, key=lambda dtype: by_type[dtype], default=None)
+
+
+def _exported(folder: Path) -> dict[str, object]:
+    """What NVIDIA's tool says beside the config; {} where it does not."""
+    found = _optional(folder / QUANTISATION_FILE).get("quantization")
+    return found if isinstance(found, dict) else {}
+
+
+def _template(folder: Path) -> str | None:
+    """The chat template: a file of its own, or part of the tokenizer's config; of several named ones the default."""
+    for name in TEMPLATE_FILES:
+        if name.endswith(".jinja"):
+            try:
+                text = _bytes(folder / name).decode("utf-8", "replace")
+            except OSError:
+                continue
+            if text.strip():
+                return text
+        found = _optional(folder / name).get("chat_template") if name.endswith(".json") else None
+        if isinstance(found, list):
+            named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+            found = named.get("default") or next(iter(named.values()), None)
+        if isinstance(found, str) and found.strip():
+            return found
+    return None
+
+
+def _optional(file: Path) -> dict[str, object]:
+    """The object in a JSON file that may be missing or damaged: facts that hang on it are unknown then."""
+    try:
+        return from_json(dict[str, object], _bytes(file))
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def _bytes(file: Path) -> bytes:
+    """At most MAX_CONFIG_BYTES, of a plain file only: a pipe would never end."""
+    if not file.is_file():
+        raise FileNotFoundError(file)
+    with file.open("rb") as opened:
+        data = opened.read(MAX_CONFIG_BYTES + 1)
+    return data if len(data) <= MAX_CONFIG_BYTES else b""
 
 
 def _role(name: str) -> tuple[str, int | None]:
