@@ -109,8 +109,10 @@ def ls(as_json: Json = False) -> None:
             verdict = "its engine is not installed"
         else:
             verdict = card.plan.summary if card.plan else ""
-        rows.append(f"{card.profile.id:<24} {card.profile.engine:<17} {verdict}")
+        rows.append(f"{card.profile.id:<24} {card.profile.engine:<17} {card.store:<18} {verdict}")
     rows += [f"! {card.profile.id}: {card.warning}" for card in library.profiles if card.warning]
+    unfinished = [variant for model in library.models for variant in model.variants if variant.incomplete]
+    rows += [f"… {each.title}: {each.incomplete} ({gib(each.disk_bytes)} so far)" for each in unfinished]
     rows += [f"! {problem.where}: {problem.summary}" for problem in library.problems]
     show(library, "\n".join(rows) or "No profiles.", as_json)
 
