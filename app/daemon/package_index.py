@@ -78,11 +78,11 @@ def uv_flags(settings: PipSettings) -> list[str]:
         if settings.index_url and not _has_password(settings.index_url):
             flags += ["--default-index", settings.index_url]
         for url in settings.extra_index_urls:
-            flags += [] if _has_password(url) else ["--index", url]
+            flags += [] if any(map(_has_password, settings.extra_index_urls)) else ["--index", url]
         if settings.extra_index_urls:
             flags += ["--index-strategy", "unsafe-best-match"]
     for place in settings.find_links:
-        flags += ["--find-links", place]
+        flags += [] if any(map(_has_password, settings.find_links)) else ["--find-links", place]
     for host in settings.trusted_hosts:
         flags += ["--allow-insecure-host", host]
     return flags
@@ -93,12 +93,16 @@ def uv_environment(settings: PipSettings) -> dict[str, str]:
 
 
 def uv_secret_places(settings: PipSettings) -> dict[str, str]:
-    """Indexes whose address holds a password, for uv's environment."""
-    if settings.no_index:
-        return {}
-    extra = " ".join(url for url in settings.extra_index_urls if _has_password(url))
-    default = settings.index_url if _has_password(settings.index_url) else ""
-    return ({"UV_DEFAULT_INDEX": default} if default else {}) | ({"UV_INDEX": extra} if extra else {})
+    """Addresses with a password, for uv's environment. uv takes a variable only where its flag is not given: beside one
+    such address all of its kind stand here."""
+    places = {}
+    if any(map(_has_password, settings.find_links)):
+        places["UV_FIND_LINKS"] = ",".join(settings.find_links)
+    if not settings.no_index and _has_password(settings.index_url):
+        places["UV_DEFAULT_INDEX"] = settings.index_url
+    if not settings.no_index and any(map(_has_password, settings.extra_index_urls)):
+        places["UV_INDEX"] = " ".join(settings.extra_index_urls)
+    return places
 
 
 def _has_password(url: str) -> bool:

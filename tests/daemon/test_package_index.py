@@ -55,13 +55,17 @@ def test_it_all_becomes_flags_and_all_indexes_count_alike() -> None:
 def test_an_address_with_a_password_never_stands_in_a_command_line() -> None:
     """I18: the process list is everybody's; uv gets such an address by its environment."""
     settings = PipSettings(
-        index_url="https://me:hunter2@a.invalid", extra_index_urls=("https://b.invalid", "https://me:hunter2@c.invalid")
+        index_url="https://me:hunter2@a.invalid",
+        extra_index_urls=("https://b.invalid", "https://me:hunter2@c.invalid"),
+        find_links=("/wheels", "https://me:hunter2@d.invalid/"),
     )
     assert not any("hunter2" in flag for flag in uv_flags(settings))
     assert uv_secret_places(settings) == {
         "UV_DEFAULT_INDEX": "https://me:hunter2@a.invalid",
-        "UV_INDEX": "https://me:hunter2@c.invalid",
+        "UV_INDEX": "https://b.invalid https://me:hunter2@c.invalid",
+        "UV_FIND_LINKS": "/wheels,https://me:hunter2@d.invalid/",
     }
+    assert "https://b.invalid" not in uv_flags(settings), "uv would not look at the variable beside a flag"
     assert uv_secret_places(PipSettings(index_url="https://a.invalid")) == {}
 
 
