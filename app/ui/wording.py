@@ -249,7 +249,7 @@ def need(plan: MemoryPlan | None) -> str:
 
 
 def facts(card: ProfileCard) -> str:
-    """Engine, quantisation, parameters, context, as one line."""
+    """Engine, quantisation, parameters, context, size on the disk, whose store it is, as one line."""
     known = card.facts
     ctx = card.profile.settings.get("context") or card.profile.settings.get("context_tokens")
     parts = [engine(card.profile.engine)]
@@ -259,4 +259,5 @@ def facts(card: ProfileCard) -> str:
         parts.append(f"{context(ctx)} context")
     elif known is not None and known.context_max:
         parts.append(f"up to {context(known.context_max)} context")
+    parts += [size(known.file_bytes) if known is not None and known.file_bytes else "", card.store]
     return " · ".join(part for part in parts if part)
