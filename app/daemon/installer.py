@@ -206,7 +206,7 @@ class _Installation:
         command = [*self._uv, "pip", "install", *prebuilt, *into, *_places(self._build, self._settings), *checked]
         environment = dict(work.environment) if builder is None else builder.binding_environment()
         if not (self._build.index or self._build.find_links):
-            environment |= uv_secret_places(self._settings)
+            environment |= uv_secret_places(_with_own_index(self._build, self._settings))
         self._run([*command, "-r", str(requirement)], environment)
         if self._build.without:
             self._run([*self._uv, "pip", "uninstall", "--python", python, *self._build.without])
@@ -311,9 +311,14 @@ def _places(build: Build, settings: PipSettings) -> list[str]:
         return ["--no-index", "--find-links", build.find_links]
     if build.index:
         return ["--default-index", build.index]
-    if build.extra_index:
-        return [*uv_flags(settings), "--index", build.extra_index, "--index-strategy", "unsafe-best-match"]
-    return uv_flags(settings)
+    return uv_flags(_with_own_index(build, settings))
+
+
+def _with_own_index(build: Build, settings: PipSettings) -> PipSettings:
+    """A build's extra index counts as one more of the person's: uv takes each flag once, or all by the environment."""
+    if not build.extra_index:
+        return settings
+    return msgspec.structs.replace(settings, extra_index_urls=(*settings.extra_index_urls, build.extra_index))
 
 
 def _refusal(ended: Ended) -> str:

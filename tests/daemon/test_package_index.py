@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from app.daemon.installer import Build, _places
 from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags, uv_secret_places
 
 
@@ -67,6 +68,18 @@ def test_an_address_with_a_password_never_stands_in_a_command_line() -> None:
     }
     assert "https://b.invalid" not in uv_flags(settings), "uv would not look at the variable beside a flag"
     assert uv_secret_places(PipSettings(index_url="https://a.invalid")) == {}
+
+
+def test_a_build_with_an_index_of_its_own_is_asked_for_beside_the_persons() -> None:
+    """uv refuses --index-strategy given twice, and looks at UV_INDEX only without --index."""
+    build = Build(accelerator="cpu", extra_index="https://torch.invalid/cpu")
+    flags = _places(build, PipSettings(extra_index_urls=("https://b.invalid",)))
+    assert flags.count("--index-strategy") == 1
+    assert [flags[at + 1] for at, flag in enumerate(flags) if flag == "--index"] == [
+        "https://b.invalid",
+        "https://torch.invalid/cpu",
+    ]
+    assert "--index" not in _places(build, PipSettings(extra_index_urls=("https://me:hunter2@c.invalid",)))
 
 
 def test_the_files_are_pips_own(tmp_path: Path) -> None:
