@@ -119,6 +119,13 @@ def test_a_crash_that_ends_with_zero_is_a_crash() -> None:
     )
     assert failure.kind == "crashed"
     assert "died while the others went on" in failure.summary
+    worker = (
+        "(EngineCore pid=2) ERROR 11-21 13:33:06 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly "
+        "(exit code: -9), shutting down executor.\n"
+        '(EngineCore pid=2) ERROR 11-21 13:33:06 [core.py:1512]   File "/x/shm_broadcast.py", line 867, in acquire_read\n'
+        "(EngineCore pid=2) ERROR 11-21 13:33:06 [core.py:1512] RuntimeError: cancelled\n"
+    )
+    assert why(worker, 0).summary == "A worker of the engine was ended by signal 9."
     assert why("INFO:     Application shutdown complete.", 0).kind == "crashed", "not asked to stop means not well"
 
 

@@ -356,7 +356,7 @@ _CARDS: tuple[FailurePattern, ...] = (
     ),
     FailurePattern(
         kind="timed_out",
-        pattern=r"Watchdog caught collective operation timeout|in acquire_read$|RPC call to \w+ timed out|execute_model timed out",
+        pattern=r"Watchdog caught collective operation timeout|RPC call to \w+ timed out|execute_model timed out",
         summary="A worker did not answer in time, so vLLM gave up.",
         advice="Load again; when it comes back, check the cards' link and driver, or do not compile.",
         remedies=(EAGER,),
@@ -479,6 +479,21 @@ _BUGS: tuple[FailurePattern, ...] = (
         summary="The engine stopped at an error of its own: {error}: {reason}.",
         advice="Change what it names, or update vLLM.",
         rank=45,
+    ),
+    FailurePattern(
+        kind="crashed",
+        pattern=r"Worker proc (?P<which>\S+) died unexpectedly \(exit code: -(?P<number>\d+)\)",
+        summary="A worker of the engine was ended by signal {number}.",
+        advice="Signal 9 mostly means that main memory ran out: close other programs or make the KV cache smaller. Load it again.",
+        rank=43,
+    ),
+    FailurePattern(
+        kind="timed_out",
+        pattern=r"in acquire_read$",
+        summary="A worker did not answer in time, so vLLM gave up.",
+        advice="Load again; when it comes back, check the cards' link and driver, or do not compile.",
+        remedies=(EAGER,),
+        rank=52,
     ),
     FailurePattern(
         kind="crashed",
