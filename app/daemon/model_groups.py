@@ -30,9 +30,13 @@ class Companions:
         self._of: dict[Path, list[Beside]] = {}
         besides = [beside_of(path, stamp) for path in (*seen.beside, *apart) if (stamp := stamp_of(path)) is not None]
         besides += [_as_draft(piece) for piece in self.pieces.values() if drafts(piece.label)]
+        near: dict[Path, list[Piece]] = {}
+        for piece in self.pieces.values():
+            near.setdefault(piece.folder, []).append(piece)
+            near.setdefault(piece.folder.parent, []).append(piece)
         for beside in besides:
             if beside is not None:
-                for piece in belonging(beside, tuple(self.pieces.values())):
+                for piece in belonging(beside, near.get(beside.path.parent, ())):
                     self._of.setdefault(piece.path, []).append(beside)
         for path, each in seen.named.items():  # what a manifest names belongs, wherever it lies
             files = {text for named in each for key in ("mmproj", "lora") for text in _texts(named.settings.get(key))}

@@ -206,7 +206,8 @@ def test_a_manifest_is_read_once_until_it_changes(ollama: Path, model: Path, tmp
 
 async def test_an_older_revision_of_the_same_file_is_not_a_second_model(place: Place, hub: Path, model: Path) -> None:
     older = write_gguf(model.parent / "older.gguf", name="Tiny 3B Instruct", layers=3)
-    into_hub(hub, "org/tiny", {"tiny.gguf": older, "only-then.gguf": older}, commit="f" * 40, main=False)
+    once = write_gguf(model.parent / "once.gguf", name="Once")
+    into_hub(hub, "org/tiny", {"tiny.gguf": older, "only-then.gguf": once}, commit="f" * 40, main=False)
     snapshot = into_hub(hub, "org/tiny", {"tiny.gguf": model})
     library = await place.look()
     assert place.card("tiny").model_path == str(snapshot / "tiny.gguf")
