@@ -149,7 +149,7 @@ def ready_again(state: SeatState, now: float) -> SeatState:
     if isinstance(phase, Ready) or state.endpoint is None:
         return state
     ready = Ready(profile_id=phase.profile_id, run_id=phase.run_id, endpoint=state.endpoint, since=state.ready_since)
-    return replace(state, phase=ready, rollback_to=None)
+    return replace(state, phase=ready, rollback_to=None, returning=False)
 
 
 def heard(phase: Loading, news: Heard) -> Loading:

@@ -189,7 +189,7 @@ class Builder:
         draft.mkdir()
         try:
             with tarfile.open(archive) as opened:
-                opened.extractall(draft, filter="data")
+                unpack(opened, draft)
         except (tarfile.TarError, EOFError) as error:
             archive.unlink()
             raise EngineFailed(f"{archive.name} cannot be unpacked: {error}.", "Install again.") from error
@@ -338,3 +338,23 @@ def storage_error(error: OSError, folder: Path) -> EngineRoomError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"The disk of {folder} is full.", "Make room and install again; clearing a cache may do.")
     return NotWritable(f"{folder} cannot be written: {error.strerror or error}.", "Check its owner and permissions.")
+
+
+def unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """All of it, and nothing outside the folder. Raises TarError for an archive that would reach out of it."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(folder, filter="data")
+        return
+    for member in archive.getmembers():  # Python before 3.11.4 has no filter: Debian 12's
+        ends = [member.name]
+        if member.issym():
+            ends.append(f"{member.name}/../{member.linkname}")
+        elif member.islnk():
+            ends.append(member.linkname)
+        for end in ends:
+            reached = os.path.normpath(folder / end)
+            if member.isdev() or not Path(reached).is_relative_to(folder):
+                raise tarfile.TarError(f"{member.name} would lie outside of it")
+        member.uid = member.gid = os.getuid()
+        member.mode &= 0o755
+    archive.extractall(folder)

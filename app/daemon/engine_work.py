@@ -203,6 +203,10 @@ class EngineWork:
         started = await self._jobs.begin("clear", f"Clearing {title}", wish.cache, order, frozenset((_CACHES,)))
         return control.JobStarted(job=started)
 
+    def refuse_while_trying(self) -> None:
+        """A load beside a canary would be admitted against memory that the canary is about to take (I4)."""
+        self._refuse_while("canary", "An engine is being tried on a model, and needs the memory for itself.")
+
     def _refuse_while(self, kind: str, sentence: str) -> None:
         if self._jobs.running(kind):
             raise EngineBusy(sentence, "Wait until that is over.")

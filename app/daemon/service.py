@@ -338,6 +338,7 @@ class Service:
         return self._board.changes(alive_seconds)
 
     async def want(self, wish: control.Want) -> control.Accepted:
+        self.engine_work.refuse_while_trying()
         wish = self._with_preset(wish)
         seat = self._seats.for_profile(wish.profile, wish.seat)
         profile = await seat.want(wish.profile, wish.settings, wish.override)
@@ -389,6 +390,7 @@ class Service:
         run = self.run_of(wish.run)
         if run is None:
             raise UnknownRun(f"There is no run {wish.run}.", "`engine-room runs` names them.")
+        self.engine_work.refuse_while_trying()
         card = await self._manifests.recall(run, force=wish.force)
         key = recall_key(run.id, wish.force)
         profile = await self._seats.of(card.profile.seat).want(card.profile.id, as_run=key)

