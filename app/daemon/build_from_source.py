@@ -348,7 +348,7 @@ def unpack(archive: tarfile.TarFile, folder: Path) -> None:
     for member in archive.getmembers():  # Python before 3.11.4 has no filter: Debian 12's
         ends = [member.name]
         if member.issym():
-            ends.append(f"{member.name}/../{member.linkname}")
+            ends.append(str(Path(member.name).parent / member.linkname))
         elif member.islnk():
             ends.append(member.linkname)
         for end in ends:
