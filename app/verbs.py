@@ -255,3 +255,27 @@ def _gone(pid: int, seconds: float) -> bool:
         return bool(select.select([descriptor], [], [], seconds)[0])
     finally:
         os.close(descriptor)
+
+
+# --- the help, in the order in which a person comes to need it
+
+PANELS = {
+    "Models": ("ls", "load", "switch", "unload", "stop", "restart", "lend", "chat"),
+    "What happens": ("status", "logs", "doctor"),
+    "Before and after": ("plan", "command", "settings", "runs", "manifest", "again", "export"),
+    "Engine Room itself": ("serve", "quit", "version"),
+}
+
+
+def _arrange() -> None:
+    place = {name: (panel, number) for panel, names in PANELS.items() for number, name in enumerate(names)}
+    order = list(PANELS)
+    for verb in app.registered_commands:
+        verb.name = verb.name or (verb.callback.__name__ if verb.callback is not None else "")
+        verb.rich_help_panel = place[verb.name][0]
+    app.registered_commands.sort(key=lambda verb: (order.index(place[verb.name or ""][0]), place[verb.name or ""][1]))
+    for group in app.registered_groups:
+        group.rich_help_panel = "Engines, profiles, the service"
+
+
+_arrange()
