@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import everyday
 import grammar
 import sizes
 import strangers
@@ -92,8 +93,9 @@ just so you know, my name is {p}
 """
 )
 # The lessons: core wordings; wider wordings; more follow-up questions, and names are no longer repeated, because a model
-# of this size copies them wrongly.
-LAST = 3
+# of this size copies them wrongly; everyday questions in plain words, which must never be taken for their neighbours.
+NAMELESS, LAST = 3, 4
+EVERYDAY_SHARE = 0.4
 NAME_UNKNOWN = TALKS["name_unknown"].answers[0]
 NAME_NOT_KEPT = "I do not keep names: I am only a tiny demo model. A larger model will remember yours."
 NAME_ASK = TALKS["name_unknown"].asks
@@ -226,26 +228,29 @@ def follow_up(rng: random.Random, topic: Topic) -> tuple[str, str] | None:
 
 def chat(rng: random.Random, turns: int, lesson: int) -> list[tuple[str, str]]:
     """One chat as pairs of role and text."""
-    families = FAMILIES_AT_LAST if lesson == LAST else FAMILIES
+    families = FAMILIES_AT_LAST if lesson >= NAMELESS else FAMILIES
     messages: list[tuple[str, str]] = []
     if rng.random() < 0.15:
         messages.append(("system", rng.choice(SYSTEM_PROMPTS)))
     topic = Topic()
     for _ in range(turns):
-        pair = follow_up(rng, topic) if rng.random() < (0.65 if lesson == LAST else 0.3) else None
+        pair = follow_up(rng, topic) if rng.random() < (0.65 if lesson >= NAMELESS else 0.3) else None
         if pair is None and rng.random() < 0.03:
             topic.name = strangers.fake_word(rng).capitalize() if rng.random() < 0.4 else rng.choice(NAMES)
             pair = _introduction(rng, topic.name, lesson)
         if pair is None and topic.name and rng.random() < 0.15:
             question = grammar.dress(grammar.expand(rng.choice(NAME_ASK), rng), rng, frames=False)
-            pair = question, NAME_NOT_KEPT if lesson == LAST else f"Your name is **{topic.name}**."
+            pair = question, NAME_NOT_KEPT if lesson >= NAMELESS else f"Your name is **{topic.name}**."
         while pair is None:
-            if lesson > 1 and rng.random() < 0.4:
+            if lesson == LAST and rng.random() < EVERYDAY_SHARE:
+                topic.more, topic.steps, topic.size = "", "", None
+                pair = everyday.ask(rng)
+            elif lesson > 1 and rng.random() < 0.4:
                 topic.more, topic.steps, topic.size = "", "", None
                 pair = wider.ask(rng)
             else:
                 pair = ask(rng, topic, families)
-            if NAME_UNKNOWN in pair[1] and lesson == LAST:
+            if NAME_UNKNOWN in pair[1] and lesson >= NAMELESS:
                 pair = pair[0], NAME_NOT_KEPT
             elif NAME_UNKNOWN in pair[1] and topic.name:
                 pair = None
@@ -257,7 +262,7 @@ def _introduction(rng: random.Random, name: str, lesson: int) -> tuple[str, str]
     told = rng.choice(NAME_TELL).replace("{p}", name)
     told = told[:1].upper() + told[1:] if rng.random() < 0.6 else told
     question = told + rng.choice((".", "", "!"))
-    if lesson == LAST:
+    if lesson >= NAMELESS:
         return question, "Nice to meet you! What would you like to know about Engine Room?"
     return question, f"Nice to meet you, **{name}**! What would you like to know about Engine Room?"
 

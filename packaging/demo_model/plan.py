@@ -55,7 +55,7 @@ class Plan:
 
 
 # The first round also learns to predict questions, at a tenth of the weight; the second only answers; the third widens
-# the wording and learns longer chats from the start; the fourth practises follow-up questions.
+# the wording and learns longer chats from the start; the fourth practises follow-up questions; the fifth everyday words.
 ROUNDS = (
     Plan(seed=7, steps=300, decay_share=0.0, long_share=0.0, question_weight=0.1),
     Plan(seed=107, steps=500, decay_share=0.8, long_share=0.1, question_weight=0.0),
@@ -90,6 +90,23 @@ ROUNDS = (
         first_answer=12,
         matrix_rate=0.014,
         vector_rate=1.5e-3,
+    ),
+    Plan(
+        seed=407,
+        steps=260,
+        decay_share=0.95,
+        long_share=0.06,
+        question_weight=0.0,
+        lesson=4,
+        first_turns=(1, 2),
+        first_tokens=160,
+        chat_turns=(22, 30),
+        chat_rows=2,
+        chat_tokens=1024,
+        first_rows=96,
+        first_answer=12,
+        matrix_rate=0.012,
+        vector_rate=1.2e-3,
     ),
 )
 

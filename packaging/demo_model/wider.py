@@ -294,7 +294,8 @@ update|add|remove|find|see|make|get|check|measure|test|compare|train|speed up|re
 )
 
 
-def _parse(text: str) -> dict[str, tuple[str, ...]]:
+def parsed(text: str) -> dict[str, tuple[str, ...]]:
+    """Questions by the key of their answer."""
     wordings: dict[str, list[str]] = {}
     for line in grammar.lines(text):
         if line.startswith("# "):
@@ -306,7 +307,7 @@ def _parse(text: str) -> dict[str, tuple[str, ...]]:
     return {key: tuple(asks) for key, asks in wordings.items()}
 
 
-_WORDINGS = _parse(WORDINGS)
+_WORDINGS = parsed(WORDINGS)
 _WEIGHTS = tuple(len(asks) ** 0.5 for asks in _WORDINGS.values())
 _PLAIN = {"greeting", "thanks", "bye", "how_are_you"}
 
