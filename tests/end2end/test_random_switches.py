@@ -21,6 +21,7 @@ from tests.rig.real_engines import BUILT, put_into, write_profile
 from tests.rig.waiting import eventually
 
 pytestmark = [
+    pytest.mark.engines,  # minutes: the long suites of real engines run with `--engines`
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # as in the sweep
 ]

@@ -21,6 +21,7 @@ from tests.rig.real_engines import ASKED_CONTEXT_TOKENS, END_TOKENS, TRAINED_CON
 from tests.rig.waiting import eventually
 
 pytestmark = [
+    pytest.mark.engines,  # minutes: the long suites of real engines run with `--engines`
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # as in the sweep
 ]
