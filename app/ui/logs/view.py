@@ -33,7 +33,7 @@ LEVEL_COLOURS = {Level.DEBUG: "text_faint", Level.INFO: "good", Level.WARNING: "
 ANSI = ("text_faint", "danger", "good", "warning", "code_name", "predicted", "accent", "text") * 2
 LINE_FACTOR = 1.55
 KEPT_LINES = 400
-SLICE_MS = 1  # of painting at a time while a log grows: the next frame, and whoever types, never waits for a storm
+SLICE_NS = 700_000  # of painting at a time while a log grows: the next frame, and whoever types, never waits for a storm
 
 Piece = tuple[str, str, bool]  # text, colour name, bold
 
@@ -230,8 +230,8 @@ class LogView(QAbstractScrollArea):
         spent.start()
         painter = QPainter(canvas)
         end = self.viewport().height() // self._height + 1
-        while self._canvas_rows < end and spent.elapsed() < SLICE_MS:
-            until = self._canvas_rows + 4
+        while self._canvas_rows < end and spent.nsecsElapsed() < SLICE_NS:
+            until = self._canvas_rows + 2
             self._paint_rows(painter, self._canvas_first, self._canvas_rows, until)
             self._canvas_rows = until
         painter.end()
