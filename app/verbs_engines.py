@@ -13,7 +13,9 @@ from app.core.snapshot import Engines, EngineView, InstallationView
 from app.speaking import Json, show, spoken
 from app.wiring import real_paths
 
-engines = typer.Typer(name="engines", no_args_is_help=True, help="The engines on this machine: list, install, try, choose, remove.")
+engines = typer.Typer(
+    name="engines", no_args_is_help=True, help="The engines on this machine: list, install, try, choose, remove."
+)
 
 
 @engines.command("list")

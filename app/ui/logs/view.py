@@ -33,7 +33,9 @@ LEVEL_COLOURS = {Level.DEBUG: "text_faint", Level.INFO: "good", Level.WARNING: "
 ANSI = ("text_faint", "danger", "good", "warning", "code_name", "predicted", "accent", "text") * 2
 LINE_FACTOR = 1.55
 KEPT_LINES = 400
-SLICE_NS = 700_000  # of painting at a time while a log grows: the next frame, and whoever types, never waits for a storm
+SLICE_NS = (
+    700_000  # of painting at a time while a log grows: the next frame, and whoever types, never waits for a storm
+)
 
 Piece = tuple[str, str, bool]  # text, colour name, bold
 
