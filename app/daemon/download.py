@@ -19,7 +19,6 @@ from app.core.errors import DiskFull, EngineFailed
 from app.daemon.package_index import PipSettings
 from app.daemon.work import Work
 
-DEFAULT_INDEX = "https://pypi.org/simple"
 SECONDS_WITHOUT_A_BYTE = 60.0
 _PIECE = 256 * 1024
 
@@ -92,7 +91,7 @@ def _places(settings: PipSettings) -> Iterator[_Place]:
     for link in settings.find_links:
         yield _Place(link, True)
     if not settings.no_index:
-        yield _Place(settings.index_url or DEFAULT_INDEX, False)
+        yield _Place(settings.index_url or pips_own_index(), False)
         for url in settings.extra_index_urls:
             yield _Place(url, False)
 
@@ -214,3 +213,15 @@ def _why(error: Exception) -> str:
         case OSError():
             return error.strerror or str(error)
     return str(error)
+
+
+def pips_own_index() -> str:
+    """The index that pip takes when nobody names one, as pip itself has it; raises EngineFailed where there is no pip."""
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError as error:
+        raise EngineFailed(
+            "No package index is known: pip is not in this environment, and none is configured.",
+            "Set PIP_INDEX_URL to your package index.",
+        ) from error
+    return str(PyPI.simple_url)

@@ -70,10 +70,11 @@ class Row(QWidget):
         return ()
 
     def _make(self) -> QWidget:
-        raise NotImplementedError
+        """The control; each kind of field has its own."""
+        return QWidget()
 
     def _show(self, value: object | None) -> None:
-        raise NotImplementedError
+        """Puts a value into the control; each kind of field has its own way."""
 
     def show_default(self, value: object | None) -> None:
         """What happens when the profile is silent about it."""
