@@ -388,6 +388,7 @@ def test_a_dialogue_in_a_terminal_survives_that_nothing_is_loaded(
         daemon.load("one")
         os.write(ours, b"again\n")
         reads("one one", at)
+        reads("you  ", said.index(b"one one", at))  # an end of file that comes while nobody reads is nobody's
         os.write(ours, b"\x04")
         assert process.wait(20) == 0
     finally:
