@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import corpus
 
@@ -54,6 +54,24 @@ class Plan:
         )
 
 
+_FOLLOW_UPS = Plan(
+    seed=307,
+    steps=420,
+    decay_share=0.9,
+    long_share=0.08,
+    question_weight=0.0,
+    lesson=3,
+    first_turns=(1, 2),
+    first_tokens=160,
+    chat_turns=(22, 30),
+    chat_rows=2,
+    chat_tokens=1024,
+    first_rows=96,
+    first_answer=12,
+    matrix_rate=0.014,
+    vector_rate=1.5e-3,
+)
+
 # The first round also learns to predict questions, at a tenth of the weight; the second only answers; the third widens
 # the wording and learns longer chats from the start; the fourth practises follow-up questions; the fifth everyday words.
 ROUNDS = (
@@ -74,37 +92,14 @@ ROUNDS = (
         matrix_rate=0.015,
         vector_rate=2e-3,
     ),
-    Plan(
-        seed=307,
-        steps=420,
-        decay_share=0.9,
-        long_share=0.08,
-        question_weight=0.0,
-        lesson=3,
-        first_turns=(1, 2),
-        first_tokens=160,
-        chat_turns=(22, 30),
-        chat_rows=2,
-        chat_tokens=1024,
-        first_rows=96,
-        first_answer=12,
-        matrix_rate=0.014,
-        vector_rate=1.5e-3,
-    ),
-    Plan(
+    _FOLLOW_UPS,
+    replace(
+        _FOLLOW_UPS,
         seed=407,
         steps=260,
         decay_share=0.95,
         long_share=0.06,
-        question_weight=0.0,
         lesson=4,
-        first_turns=(1, 2),
-        first_tokens=160,
-        chat_turns=(22, 30),
-        chat_rows=2,
-        chat_tokens=1024,
-        first_rows=96,
-        first_answer=12,
         matrix_rate=0.012,
         vector_rate=1.2e-3,
     ),
