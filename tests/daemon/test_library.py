@@ -257,9 +257,9 @@ async def test_changes_are_noticed_without_being_asked(place: Place) -> None:
     await place.library.start()
     assert ids(place.library.current) == []
     write_gguf(place.models / "late.gguf")
-    await eventually(lambda: ids(place.library.current) == ["late"], 10, "the new model is listed")
+    await eventually(lambda: ids(place.library.current) == ["late"], 60, "the new model is listed")
     place.profile("own", model="late.gguf")
-    await eventually(lambda: ids(place.library.current) == ["own"], 10, "the profile takes the model's place")
+    await eventually(lambda: ids(place.library.current) == ["own"], 60, "the profile takes the model's place")
 
 
 async def test_an_engine_that_is_installed_later_is_noticed(place: Place) -> None:
@@ -279,7 +279,7 @@ async def test_other_folders_are_taken_over_while_running(place: Place, tmp_path
     write_gguf(tmp_path / "elsewhere" / "other.gguf")
     await place.library.start()
     place.library.take_over(Settings(library=LibrarySettings(folders=(str(tmp_path / "elsewhere"),))))
-    await eventually(lambda: ids(place.library.current) == ["other"], 10, "the other folder is listed")
+    await eventually(lambda: ids(place.library.current) == ["other"], 60, "the other folder is listed")
 
 
 # --- prices ----------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ async def priced(place: Place, verdict: Verdict) -> None:
         plan = place.card("tiny").plan
         return plan is not None and plan.verdict is verdict
 
-    await eventually(seen, 10, f"the card says {verdict.value}")
+    await eventually(seen, 60, f"the card says {verdict.value}")
 
 
 async def test_cards_are_priced_and_priced_again_when_memory_moves(place: Place) -> None:
@@ -326,7 +326,7 @@ async def test_a_model_found_after_the_sample_is_priced_too(place: Place) -> Non
     await place.library.start()
     place.library.reprice(sample(20))
     write_gguf(place.models / "tiny.gguf")
-    await eventually(lambda: ids(place.library.current) == ["tiny"], 10, "the model is listed")
+    await eventually(lambda: ids(place.library.current) == ["tiny"], 60, "the model is listed")
     await priced(place, Verdict.FITS)
 
 

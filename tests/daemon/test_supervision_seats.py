@@ -113,7 +113,7 @@ def test_two_loads_at_once_are_never_admitted_against_the_same_free_memory(
             lost = bool(refused) or any(isinstance(phase, lifecycle.Failed) for phase in phases)
             return lost and any(isinstance(phase, lifecycle.Ready) for phase in phases)
 
-        eventually(settled, 30)
+        eventually(settled)
         phases = [daemon.seat(name).phase for name in ("main", "side")]
         assert sum(isinstance(phase, lifecycle.Ready) for phase in phases) == 1, phases
         for name in ("main", "side"):

@@ -129,7 +129,7 @@ def said(log: Path) -> list[processes.ProcessIdentity]:
     return [known for known in found if known is not None]
 
 
-async def until(condition: Callable[[], Any], deadline: float = 15.0, what: str = "") -> Any:
+async def until(condition: Callable[[], Any], deadline: float = 60.0, what: str = "") -> Any:
     """Like `eventually`, for a coroutine."""
     end = time.monotonic() + deadline
     while not (value := condition()):

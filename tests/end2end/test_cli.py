@@ -378,7 +378,7 @@ def test_a_dialogue_in_a_terminal_survives_that_nothing_is_loaded(
                 pass
             return words.encode() in said[from_byte:]
 
-        eventually(there, 20, f"the terminal shows {words!r}")
+        eventually(there, 60, f"the terminal shows {words!r}")
 
     try:
         reads("you  ", 0)

@@ -59,9 +59,9 @@ def running(argv: list[str], environment: dict[str, str], port: int) -> Iterator
                 return probe.connect_ex(("127.0.0.1", port)) == 0 and get("/health").status_code == 200
 
         def get(path: str) -> httpx.Response:
-            return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10)
+            return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=60)
 
-        eventually(answers, 30, "the engine answers")
+        eventually(answers, 60, "the engine answers")
         yield process
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
@@ -108,7 +108,7 @@ def test_the_shell_script_starts_the_engine(
     exported(commands, "shell", port, script)
     assert script.stat().st_mode & 0o777 == 0o755
     clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
-    refused = subprocess.run([str(script)], env=clean, capture_output=True, text=True, timeout=30)
+    refused = subprocess.run([str(script)], env=clean, capture_output=True, text=True, timeout=60)
     assert refused.returncode != 0
     assert "HF_TOKEN" in refused.stderr
     keys = tmp_path / ".config" / "engine-room" / "exports" / "odd.env"
@@ -117,7 +117,7 @@ def test_the_shell_script_starts_the_engine(
     inherited = {**clean, "LLAMA_ARG_CTX_SIZE": "17", "ENGINE_PORT": str(other)}
     with running([str(script)], inherited, other) as process:
         chats(other, "a-key-of-mine")
-        without = httpx.post(f"http://127.0.0.1:{other}/v1/chat/completions", json={"messages": []}, timeout=10)
+        without = httpx.post(f"http://127.0.0.1:{other}/v1/chat/completions", json={"messages": []}, timeout=60)
         assert without.status_code == 401
         seen = environment_of(process)
         assert (seen["ODD_VALUE"], seen["HF_TOKEN"]) == (ODD, SECRET)

@@ -61,7 +61,7 @@ def test_a_failed_installation_ends_in_a_sentence_and_a_log(
     refused = commands.refused(6, "engines", "install", "llama.cpp", "--accelerator", "cpu")
     assert "libnowhere.so.9" in refused.err
     assert "engine-room engines log install-" in refused.err
-    log, _ = commands.begin("engines", "log").communicate(timeout=30)
+    log, _ = commands.begin("engines", "log").communicate(timeout=60)
     assert "libnowhere.so.9" in log, "the engine's own words, whatever they are"
     assert "It installs: " in commands.refused(8, "engines", "install", "nonsense").err
     assert "no version" in commands.refused(8, "engines", "install", "llama.cpp==../x").err

@@ -114,7 +114,7 @@ def ended(stage: Stage, which: str, daemon_too: bool, moment: str) -> str:
         daemon.start()
     elif not daemon_too and moment != "stopping":
         try:
-            eventually(stage.recovered, 40)
+            eventually(stage.recovered)
         except TooLate:
             return f"not recovered: {daemon.seat().phase}; {'; '.join(map(str, stage.survivors()))}"
     if daemon.running:

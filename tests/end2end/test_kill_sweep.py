@@ -142,7 +142,7 @@ def gone(stage: Stage) -> str:
 
 def recovers(stage: Stage) -> str:
     try:
-        eventually(stage.recovered, 30)
+        eventually(stage.recovered)
     except TooLate:
         return f"{stage.daemon.seat().phase}; {'; '.join(map(str, stage.survivors()))}"
     return ""

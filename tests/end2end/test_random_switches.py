@@ -89,7 +89,7 @@ def unload_all(daemon: Daemon) -> None:
     for seat in SEATS:
         daemon.unload(seat)
     for seat in SEATS:
-        daemon.wait_phase(lifecycle.Idle, deadline=30, seat=seat)
+        daemon.wait_phase(lifecycle.Idle, deadline=60, seat=seat)
 
 
 def ask(daemon: Daemon, model: str, patient: bool) -> None:

@@ -139,7 +139,7 @@ def test_a_stop_in_the_middle_of_an_answer_is_told_to_who_listens(
     nothing_left(home, {run.port}, before)
 
 
-def lines_of_next_run(home: Home, known: set[Path], seconds: float = 20) -> Iterator[str]:
+def lines_of_next_run(home: Home, known: set[Path], seconds: float = 60.0) -> Iterator[str]:
     """The lines of the run that begins now, each as soon as the engine has written it; ends with an empty line."""
     (log,) = eventually(lambda: set(home.paths.runs.glob("*.log")) - known, 20, "a new run's log", every=0.001)
     with log.open("rb") as file:

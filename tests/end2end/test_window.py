@@ -79,7 +79,7 @@ def test_one_click_switches_and_a_client_never_notices(
             eventually(lambda before=before: len(loop.outcomes) > before, 30)
             window.click(f"Switch {name}")
             window.wait(lambda now, name=name: now["pill"] == "Ready" and name in now["title"], f"{name} is ready")
-            eventually(lambda name=name: name in loop.outcomes[-1]["text"], 30, f"an answer of {name}")
+            eventually(lambda name=name: name in loop.outcomes[-1]["text"], 60, f"an answer of {name}")
     bad = [o for o in loop.outcomes if o["status"] != 200 or not o["done"] or len(set(o["text"].split())) != 1]
     assert not bad, bad[:3]
     assert len(fake_engine.journal("start")) == 3
@@ -244,12 +244,12 @@ def test_a_conversation_outlives_a_window_killed_in_the_middle_of_an_answer(
     window.click("Navigation: Chat")
     window.type("Message", "Tell me a story")
     window.click("Send message")
-    eventually(lambda: window.answer().count("talker") >= 8, 20, "an answer grows")
+    eventually(lambda: window.answer().count("talker") >= 8, 60, "an answer grows")
     came = window.answer()
     window.kill()
     window.open().wait_pill("Ready")
     assert window.look()["page"] == "chat", "it opens where it was"
-    kept = eventually(window.answer, 20, "the answer is there again")
+    kept = eventually(window.answer, 60, "the answer is there again")
     assert kept.startswith(came) or came.startswith(kept), (kept, came)
     assert len(kept) >= len(came) // 2, (kept, came)
     assert window.messages()[0] == "Tell me a story"

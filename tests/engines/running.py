@@ -72,7 +72,7 @@ class Running:
         assert seen[-1] == 200, self.log[-2_000:]
         return seen
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         self.process.send_signal(number)
         return self.process.wait(seconds)
 

@@ -62,7 +62,7 @@ def test_it_loads_answers_counts_and_stops_cleanly(embedded_engine: Installation
         assert engine.request("/")[0] in (401, 404), "no web page"
         with urllib.request.urlopen(f"{engine.url}/health", timeout=10) as reply:
             assert reply.headers["Access-Control-Allow-Origin"] != "*"
-        eventually(lambda: "xllamacpp_host: serving" in engine.log, 20)
+        eventually(lambda: "xllamacpp_host: serving" in engine.log, 60)
         assert engine.stop() == 0
 
         names = list(dict.fromkeys(s.name for line in engine.log.splitlines() if (s := FAMILY.stage_of(line))))
@@ -91,7 +91,7 @@ def test_its_process_list_entry_tells_the_model_and_no_secret(
         assert f"--model {tiny} --alias tiny" in shown
         assert KEY not in shown
         assert int(Path(f"/proc/{engine.process.pid}/oom_score_adj").read_text()) >= 500
-        eventually(lambda: "xllamacpp_host: serving" in engine.log, 20)  # from here on a stop is a clean one
+        eventually(lambda: "xllamacpp_host: serving" in engine.log, 60)  # from here on a stop is a clean one
         assert engine.stop(signal.SIGINT) == 0
 
 
@@ -262,5 +262,5 @@ def test_a_stop_during_the_load_ends_it_at_once(embedded_engine: Installation, t
         physical_cores=2,
     )
     with running(command_of(made), tmp_path / "run.log", port) as engine:
-        eventually(lambda: "loading model" in engine.log, 30, "it has begun to load", every=0.001)
+        eventually(lambda: "loading model" in engine.log, 60, "it has begun to load", every=0.001)
         assert engine.stop() in (0, -signal.SIGTERM)

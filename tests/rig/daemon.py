@@ -69,7 +69,7 @@ class Slices(threading.Thread):
             self._client.close()
 
 
-def uds_client(socket_path: Path, timeout: float = 15.0) -> httpx.Client:
+def uds_client(socket_path: Path, timeout: float = 60.0) -> httpx.Client:
     transport = httpx.HTTPTransport(uds=str(socket_path))
     return httpx.Client(transport=transport, base_url="http://engine-room", timeout=timeout)
 
@@ -112,7 +112,7 @@ class Daemon:
             self.wait_until_up()
         return self
 
-    def wait_until_up(self, deadline: float = 20.0) -> None:
+    def wait_until_up(self, deadline: float = 60.0) -> None:
         def answers() -> bool:
             if self.process is not None and self.process.poll() is not None:
                 raise RuntimeError(f"the daemon ended with {self.process.returncode}:\n{self.log_tail()}")
@@ -130,7 +130,7 @@ class Daemon:
         self.slices_seen.start()
         self.wait_slice("service", lambda service: service.version and service.gateway_url)
 
-    def adopt(self, deadline: float = 20.0) -> "Daemon":
+    def adopt(self, deadline: float = 60.0) -> "Daemon":
         """Speaks from now on to the daemon that somebody else started in this home; `close` asks it to go as well."""
         self.wait_until_up(deadline)
         self.adopted_pid = self.hello().pid
@@ -162,7 +162,7 @@ class Daemon:
         self.signal(signal.SIGKILL)
         self.wait_end(10)
 
-    def terminate(self, deadline: float = 30.0) -> int:
+    def terminate(self, deadline: float = 60.0) -> int:
         self.signal(signal.SIGTERM)
         return self.wait_end(deadline)
 
@@ -170,7 +170,7 @@ class Daemon:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
-    def wait_end(self, deadline: float = 30.0) -> int:
+    def wait_end(self, deadline: float = 60.0) -> int:
         assert self.process is not None
         return self.process.wait(deadline)
 
@@ -252,7 +252,7 @@ class Daemon:
 
     # --- waiting for what it tells ---
 
-    def wait_slice(self, name: str, condition: Callable[[Any], Any], deadline: float = 10.0, what: str = "") -> Any:
+    def wait_slice(self, name: str, condition: Callable[[Any], Any], deadline: float = 60.0, what: str = "") -> Any:
         """The slice's value once `condition` holds for it."""
         stream = self.slices_seen
         assert stream is not None, "start the daemon first"
@@ -272,7 +272,7 @@ class Daemon:
         return next(seat for seat in seats.seats if seat.name == name)
 
     def wait_seat(
-        self, condition: Callable[[snapshot.SeatView], Any], deadline: float = 15.0, seat: str = "main", what: str = ""
+        self, condition: Callable[[snapshot.SeatView], Any], deadline: float = 60.0, seat: str = "main", what: str = ""
     ) -> snapshot.SeatView:
         def holds(seats: snapshot.Seats) -> bool:
             return any(view.name == seat and condition(view) for view in seats.seats)
@@ -281,7 +281,7 @@ class Daemon:
         return next(view for view in seats.seats if view.name == seat)
 
     def wait_phase(
-        self, phase: type[Any], profile: str | None = None, deadline: float = 15.0, seat: str = "main"
+        self, phase: type[Any], profile: str | None = None, deadline: float = 60.0, seat: str = "main"
     ) -> snapshot.SeatView:
         """The seat once it is in that phase (for that profile); fails at once when it failed instead."""
 
@@ -290,7 +290,7 @@ class Daemon:
 
         return self.wait_seat(holds, deadline, seat, f"{phase.__name__} {profile or ''}")
 
-    def load(self, profile: str, deadline: float = 20.0, **more: Any) -> snapshot.SeatView:
+    def load(self, profile: str, deadline: float = 60.0, **more: Any) -> snapshot.SeatView:
         """Wants the profile and waits until it is Ready; a failure is told at once."""
         self.want(profile, **more)
 
@@ -300,7 +300,7 @@ class Daemon:
 
         return self.wait_seat(settled, deadline, what=f"{profile} is Ready")
 
-    def wait_failed(self, deadline: float = 20.0) -> lifecycle.Failure:
+    def wait_failed(self, deadline: float = 60.0) -> lifecycle.Failure:
         """Why the last thing that was wanted is not there: the seat's failure since then."""
 
         def holds(view: snapshot.SeatView) -> bool:
@@ -310,7 +310,7 @@ class Daemon:
         assert isinstance(phase, lifecycle.Failed)
         return phase.failure
 
-    def wait_idle(self, deadline: float = 20.0) -> snapshot.SeatView:
+    def wait_idle(self, deadline: float = 60.0) -> snapshot.SeatView:
         return self.wait_phase(lifecycle.Idle, deadline=deadline)
 
     # --- its endpoint ---
@@ -320,7 +320,7 @@ class Daemon:
         service = self.wait_slice("service", lambda value: value.gateway_url)
         return str(service.gateway_url)
 
-    def gateway(self, timeout: float = 30.0) -> httpx.Client:
+    def gateway(self, timeout: float = 60.0) -> httpx.Client:
         """A client of /v1; close it, or use it in a `with`."""
         return httpx.Client(base_url=self.gateway_url, timeout=timeout)
 

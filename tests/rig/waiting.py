@@ -11,7 +11,7 @@ class TooLate(AssertionError):
     """The condition did not come true before its deadline."""
 
 
-def eventually(condition: Callable[[], T], deadline: float = 10.0, what: str = "", every: float = 0.01) -> T:
+def eventually(condition: Callable[[], T], deadline: float = 60.0, what: str = "", every: float = 0.01) -> T:
     """The first true value of `condition`; asked again every `every` seconds. A failed assertion in it counts as false."""
     end = time.monotonic() + deadline
     last: object = None

@@ -63,14 +63,14 @@ class WindowProcess:
         assert isinstance(seen, dict)
         return seen
 
-    def click(self, name: str, deadline: float = 20.0) -> None:
+    def click(self, name: str, deadline: float = 60.0) -> None:
         """Clicks it as soon as it can be clicked."""
         self._until(lambda: self._ask("click", name=name), deadline, f"{name!r} can be clicked")
 
-    def type(self, name: str, text: str, deadline: float = 20.0) -> None:
+    def type(self, name: str, text: str, deadline: float = 60.0) -> None:
         self._until(lambda: self._ask("type", name=name, text=text), deadline, f"{name!r} takes text")
 
-    def wait(self, condition: Callable[[Look], Any], what: str, deadline: float = 30.0) -> Look:
+    def wait(self, condition: Callable[[Look], Any], what: str, deadline: float = 60.0) -> Look:
         """What it shows, once `condition` holds for it."""
 
         def holds() -> Look | None:
@@ -79,10 +79,10 @@ class WindowProcess:
 
         return self._until(holds, deadline, what)
 
-    def wait_pill(self, text: str, deadline: float = 30.0) -> Look:
+    def wait_pill(self, text: str, deadline: float = 60.0) -> Look:
         return self.wait(lambda now: now["pill"] == text, f"the header says {text}", deadline)
 
-    def wait_text(self, text: str, deadline: float = 30.0) -> Look:
+    def wait_text(self, text: str, deadline: float = 60.0) -> Look:
         return self.wait(lambda now: any(text in shown for shown in now["texts"]), f"{text!r} is shown", deadline)
 
     def log(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class WindowProcess:
         """The button in the window's frame. It may ask first."""
         self._ask("close")
 
-    def wait_end(self, deadline: float = 30.0) -> int:
+    def wait_end(self, deadline: float = 60.0) -> int:
         assert self.process is not None
         code = self.process.wait(deadline)
         self._over()

@@ -190,7 +190,7 @@ def window(folder: Path, world: worlds.World | None, theme: str = "dark", gone: 
     return Stage(frame, store, link, look, presenter, left)
 
 
-def until(condition, seconds: float = 5.0) -> None:  # type: ignore[no-untyped-def]
+def until(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
     """Lets Qt work until the condition holds; fails after a deadline."""
     from PySide6.QtWidgets import QApplication
 

@@ -67,7 +67,7 @@ def test_it_leaves_at_once_and_quietly_when_told(start: Start, told: signal.Sign
     window = start()
     first_line(window)
     window.send_signal(told)
-    _, said = window.communicate(timeout=20)
+    _, said = window.communicate(timeout=60)
     assert window.returncode == 0
     assert "Traceback" not in said
     assert "never retrieved" not in said

@@ -154,7 +154,7 @@ class Engine:
         return call
 
 
-async def read_answer(reader: asyncio.StreamReader, seconds: float = 10.0) -> tuple[int, dict[str, str], bytes, bool]:
+async def read_answer(reader: asyncio.StreamReader, seconds: float = 60.0) -> tuple[int, dict[str, str], bytes, bool]:
     """Status, headers (lower case), body without framing, and whether it ended as its framing promised."""
     async with asyncio.timeout(seconds):
         raw = await reader.readuntil(b"\r\n\r\n")
@@ -190,7 +190,7 @@ def post(path: str, body: bytes, port: int, extra: str = "") -> bytes:
     ).encode() + body
 
 
-async def ask(port: int, raw: bytes, seconds: float = 10.0) -> tuple[int, dict[str, str], bytes, bool]:
+async def ask(port: int, raw: bytes, seconds: float = 60.0) -> tuple[int, dict[str, str], bytes, bool]:
     """Sends raw bytes on a connection of its own and reads the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=256 * 1024 * 1024)
     try:

@@ -56,11 +56,11 @@ class GpuProbe:
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
 
-    def next_line(self, key: str, condition: Callable[[Any], bool] = lambda _: True, deadline: float = 15) -> Any:
+    def next_line(self, key: str, condition: Callable[[Any], bool] = lambda _: True, deadline: float = 60.0) -> Any:
         """The next line of this kind for which the condition holds; others are skipped."""
         return self.whole_line(key, condition, deadline)[key]
 
-    def whole_line(self, key: str, condition: Callable[[Any], bool] = lambda _: True, deadline: float = 15) -> Any:
+    def whole_line(self, key: str, condition: Callable[[Any], bool] = lambda _: True, deadline: float = 60.0) -> Any:
         end = time.monotonic() + deadline
         last: Any = None
         while (left := end - time.monotonic()) > 0:
@@ -75,12 +75,12 @@ class GpuProbe:
                     return line
         raise AssertionError(f"no {key} as expected within {deadline:g} s; the last was {last}")
 
-    def sample(self, condition: Callable[[Sample], bool] = lambda _: True, deadline: float = 15) -> Sample:
+    def sample(self, condition: Callable[[Sample], bool] = lambda _: True, deadline: float = 60.0) -> Sample:
         """The next published sample that is as wanted."""
         found: Sample = self.next_line("sample", condition, deadline)
         return found
 
-    def state(self, state: str, deadline: float = 15) -> Sample:
+    def state(self, state: str, deadline: float = 60.0) -> Sample:
         return self.sample(lambda sample: sample["driver"] == state, deadline)
 
     def fresh(self, max_age: float = 0.0, timeout: float = 5.0) -> tuple[Sample, float]:

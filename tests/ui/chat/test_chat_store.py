@@ -196,7 +196,7 @@ def test_a_window_and_commands_that_make_the_file_at_the_same_moment_all_succeed
         process.stdin.write("\n")
         process.stdin.flush()
     for process in started:
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
     kept = ChatFile(file)
     assert {conversation.id for conversation in kept.conversations()} == {f"c{number}" for number in range(6)}

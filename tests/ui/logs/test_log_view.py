@@ -140,7 +140,7 @@ def test_filter_and_find_look_at_every_line_in_another_thread(spool: Spool, qtbo
     pattern = matcher("line 4[0-9]{3}$", regex=True, case=False)
     assert pattern is not None
     search = Search()
-    with qtbot.waitSignal(search.found, timeout=20_000) as told:
+    with qtbot.waitSignal(search.found, timeout=60_000) as told:
         search.start(spool, lambda _, line: pattern.search(line) is not None, 0, spool.lines)
     numbers = told.args[0]
     assert list(numbers) == list(range(4_000, 5_000))
@@ -186,7 +186,7 @@ def test_a_growing_log_is_painted_in_slices_and_looks_as_if_painted_at_once(
         spool.append(b"ne, and its end\n", spool.next_log_offset)
     for _ in range(2):  # the first time, a long line may have made room for the lower scroll bar
         view.more()
-        qtbot.waitUntil(lambda: not view._slices.isActive())
+        qtbot.waitUntil(lambda: not view._slices.isActive(), timeout=60_000)
     assert view._picture is not None
     shown = view.viewport().grab().toImage()
     assert view.verticalScrollBar().value() == view.verticalScrollBar().maximum()
