@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -93,15 +93,19 @@ class Database:
             del self._unwritten[about]
         return ""
 
-    async def keep_run(self, run: RunView) -> None:
+    async def keep_run(self, run: RunView, living: Collection[str] = ()) -> None:
+        """The oldest beyond the bound go, but none of `living`: another seat's run may live through many of ours."""
+        kept = tuple(living)
+
         def work() -> None:
             self._execute(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
                 (run.id, run.profile_id, run.started_at_unix, run.ready_seconds, to_json(run)),
             )
             self._execute(
-                "DELETE FROM runs WHERE id NOT IN (SELECT id FROM runs ORDER BY started_at DESC LIMIT ?)",
-                (self._runs_kept,),
+                "DELETE FROM runs WHERE id NOT IN (SELECT id FROM runs ORDER BY started_at DESC LIMIT ?)"
+                f" AND id NOT IN ({', '.join('?' * len(kept))})",
+                (self._runs_kept, *kept),
             )
             self._execute("DELETE FROM manifests WHERE run_id NOT IN (SELECT id FROM runs)")
 

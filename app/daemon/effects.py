@@ -171,6 +171,7 @@ class Effects:
                 pass
 
     async def _reserve(self, run_id: str, wanted: Wanted) -> None:
+        usual = await self._usual_ready_seconds(wanted.profile_id)
         try:
             held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
             prepared = self._prepare(wanted, gpus, held, {})
@@ -182,11 +183,12 @@ class Effects:
             return
         if wanted.override:
             prepared.plan = replace(prepared.plan, overridden=True)
-        if getattr(self._state().phase, "run_id", "") == run_id:  # no wait between the price and the promise
-            needs = {device.device: device.high_bytes for device in prepared.plan.devices}
-            self._parts.ledger.promise(self._seat, run_id, needs)
+        if getattr(self._state().phase, "run_id", "") != run_id:
+            return  # overtaken: nobody waits for this answer, and nothing may be left of it
+        needs = {device.device: device.high_bytes for device in prepared.plan.devices}
+        self._parts.ledger.promise(self._seat, run_id, needs)  # no wait between the price and the promise
         self._parts.book.note_environment(prepared.profile.id, prepared.profile.environment)
-        prepared.usual_ready_seconds = await self._usual_ready_seconds(wanted.profile_id)
+        prepared.usual_ready_seconds = usual
         self._parts.book.prepared[run_id] = prepared
         self._tell(step.Admitted(run_id))
 

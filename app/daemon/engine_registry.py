@@ -52,6 +52,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     choices: Choices = Choices()
     stamp: tuple[object, ...] = ()
     installed_at_unix: dict[str, float] = {}
+    elsewhere: dict[Key, tuple[Installation, ...]] = {}  # what pins that are paths lead to
 
 
 class EngineRegistry:
@@ -145,7 +146,7 @@ class EngineRegistry:
         """Looks at all files now and publishes; starts no engine."""
         async with self._looking:
             self._look = await asyncio.to_thread(self._look_at_files)
-            self._elsewhere = {}
+            self._elsewhere = self._look.elsewhere
             self._show()
 
     def _look_at_files(self) -> Look:
@@ -157,9 +158,12 @@ class EngineRegistry:
                 self._facts[key] = known
             else:
                 self._facts.pop(key, None)
+        choices = choices_or_none(self._paths.engine_choices)
+        pins = {*self._elsewhere, *choices.pins.items()}  # a drive that hangs must hang this thread and not the service
         return Look(
             rows=rows,
-            choices=choices_or_none(self._paths.engine_choices),
+            choices=choices,
+            elsewhere={(family, pin): pinned_elsewhere(family, pin, self._environ) for family, pin in pins},
             stamp=self._stamp(rows),
             installed_at_unix={
                 folder.name: record.installed_at_unix for folder, record in installed(self._paths.engines)

@@ -203,16 +203,26 @@ class _Installation:
         into = ["--python", python, "--link-mode", "copy"]
         checked = ["--require-hashes"] if self._build.hashes else []
         prebuilt = ["--no-build"] if builder is None else []
-        command = [*self._uv, "pip", "install", *prebuilt, *into, *_places(self._build, self._settings), *checked]
+        command = [*self._uv, "pip", "install", *prebuilt, *into, *checked, "-r", str(requirement)]
         environment = dict(work.environment) if builder is None else builder.binding_environment()
-        if not (self._build.index or self._build.find_links):
-            environment |= uv_secret_places(_with_own_index(self._build, self._settings))
-        self._run([*command, "-r", str(requirement)], environment)
+        try:
+            self._from_places(self._build, command, environment)
+        except EngineFailed as error:
+            if not self._build.extra_index or self._build.extra_index not in error.summary:
+                raise
+            # A place of wheels beside the person's own indexes: who cannot reach it may have the same wheels elsewhere.
+            work.say(f"{self._build.extra_index} cannot be reached; asking the other places alone.", kept=True)
+            self._from_places(msgspec.structs.replace(self._build, extra_index=""), command, environment)
         if self._build.without:
             self._run([*self._uv, "pip", "uninstall", "--python", python, *self._build.without])
         if self._build.known_as:
             version = self._build.known_version.format(version=self._source.version)
             _write_alias(folder, self._build.known_as, version)
+
+    def _from_places(self, build: Build, command: list[str], environment: dict[str, str]) -> None:
+        if not (build.index or build.find_links):
+            environment = environment | uv_secret_places(_with_own_index(build, self._settings))
+        self._run([*command, *_places(build, self._settings)], environment)
 
     def _requirement(self, builder: Builder | None) -> str:
         extras = f"[{','.join(self._source.extras)}]" if self._source.extras else ""

@@ -64,7 +64,8 @@ class RunBook:
     async def _write(self, view: RunView) -> None:
         """A run that cannot be written is still on the board; the database tells its own trouble."""
         try:
-            await self._database.keep_run(view)
+            living = [run_id for run_id, each in self.views.items() if each.ended_at_unix is None]
+            await self._database.keep_run(view, living)
         except Exception as error:
             log.warning("the run %s could not be written: %s", view.id, error)
 

@@ -45,6 +45,14 @@ async def test_runs_come_back_newest_first_and_bounded(database: Database) -> No
     assert [found.id for found in await database.runs()] == ["run-4", "run-3", "run-2"]
 
 
+async def test_a_run_that_lives_is_not_pruned_by_those_of_another_seat(database: Database) -> None:
+    for number in range(6):
+        await database.keep_run(run(number), living=("run-0",))
+    assert [found.id for found in await database.runs()] == ["run-5", "run-4", "run-3", "run-0"]
+    await database.keep_run(run(6))
+    assert [found.id for found in await database.runs()] == ["run-6", "run-5", "run-4"], "when it has ended, it goes"
+
+
 async def test_the_usual_load_time_is_the_median_of_the_last_starts(database: Database) -> None:
     assert await database.ready_seconds("demo") is None
     for number, seconds in enumerate((1.0, 9.0, 2.0)):
