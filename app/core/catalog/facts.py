@@ -10,11 +10,21 @@ import msgspec
 class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One group of tensors of the same role and type: how many bytes it occupies when loaded."""
 
-    role: str  # "embedding" | "output" | "layer" | "expert" | "host" (always in main memory) | "other"
+    role: str  # "embedding" | "output" | "layer" | "expert" | "host" (always in main memory) | "other"; of a folder beside
+    # these "key_value" (divided by KV heads), "whole" (the same on every rank), "tower" (eyes, ears), "draft" (not loaded)
     layer: int | None
     type: str
     bytes: int
     largest_bytes: int = 0  # the largest single tensor of the group
+
+
+class LayerState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer without a KV cache keeps of each sequence: numbers of its short convolution, and of its state proper."""
+
+    convolution: int
+    state: int
+    state_type: str | None = None  # number type of the state where the config says one; None: that of the model
+    kind: str = "mamba2"  # "mamba1" | "mamba2" | "delta" (gated delta net) | "kda" | "convolution" | "linear"
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +50,18 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     windowed_layers: tuple[bool, ...] = ()  # one entry per layer when there is a window; True = caches only the window
     window_key_length: int | None = None  # where windowed layers have heads of another size
     window_value_length: int | None = None
+    window_kv_heads: int | None = None  # where windowed layers have another number of them; `kv_heads` says it by layer
+    window_is_chunk: bool = False  # a windowed layer sees its own chunk of the context, not the latest tokens
     latent_kv: bool = False  # MLA: one latent vector is cached as key, values are a view of it
+    index_key_length: int | None = (
+        None  # of sparse attention: numbers that the indexer caches for each token, in 8 bits
+    )
+    state_layers: tuple[bool, ...] = ()  # one entry per layer when some keep a state in place of a KV cache
+    layer_state: LayerState | None = None
+    number_type: str | None = None  # in which the model computes: "bfloat16", "float16", "float32"
+    kv_quantised: str | None = (
+        None  # the number type of the KV cache that the weights were made for, where not the model's
+    )
     recurrent_state_bytes: int | None = None  # per sequence, all layers; 0 = none, None = not known
     logit_softcap: bool = False
     tied_embeddings: bool = False  # the token embedding is the output matrix too

@@ -10,8 +10,20 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from app.core.catalog.facts import ModelFacts, TensorFacts
+from app.core.catalog.facts import ModelFacts
+from app.core.catalog.hf_config import Config, architecture_of, layers_of, number_type, text_part, whole, words
+from app.core.catalog.hf_quantisation import kv_quantisation_of, quantisation_of
+from app.core.catalog.hf_tensors import (
+    Entry,
+    Shapes,
+    dtype_of,
+    parameters_of,
+    role_of,
+    shapes_of,
+    sum_tensors,
+)
 from app.core.catalog.hub_cache import name_of_folder
 from app.core.catalog.template import template_capabilities
 from app.core.errors import ModelMissing, ModelUnreadable
@@ -20,95 +32,99 @@ from app.core.values import from_json
 MAX_CONFIG_BYTES = 4 * 1024**2
 MAX_HEADER_BYTES = 64 * 1024**2
 MAX_FILES = 1_000
+MAX_TENSORS = 500_000  # four times those of the largest model that is published
 
 CONFIG = "config.json"
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")  # the first one that has it
 EMBEDDING_FILES = ("modules.json",)  # of sentence-transformers: the model gives vectors
 QUANTISATION_FILE = "hf_quant_config.json"  # where older exports of NVIDIA's tool keep it
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors")
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,4})\.")
-
-
-class _Config(msgspec.Struct):
-    """The keys that facts need; a model with a vision part nests its text part's in `text_config`."""
-
-    model_type: str = "unknown"
-    architectures: list[str] | None = None
-    num_hidden_layers: int | None = None
-    hidden_size: int | None = None
-    intermediate_size: int | None = None
-    num_attention_heads: int | None = None
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    vocab_size: int | None = None
-    max_position_embeddings: int | None = None
-    tie_word_embeddings: bool | None = None
-    quantization_config: dict[str, object] | None = None
-    num_experts: int | None = None
-    num_local_experts: int | None = None
-    n_routed_experts: int | None = None
-    num_experts_per_tok: int | None = None
-    moe_intermediate_size: int | None = None
-    n_positions: int | None = None
-    seq_length: int | None = None
-    text: _Config | None = msgspec.field(name="text_config", default=None)
-    vision_config: dict[str, object] | None = None
-
-
-class _Entry(msgspec.Struct):
-    dtype: str
-    data_offsets: tuple[int, int]
 
 
 def read_folder_facts(folder: Path) -> ModelFacts:
     """The facts of a Hugging Face model folder; raises ModelMissing or ModelUnreadable."""
-    config = _config(folder / "config.json")
-    text = config.text or config
-    files = tuple(sorted(folder.glob("*.safetensors"))[:MAX_FILES])
+    config = _config(folder / CONFIG)
+    files = weight_files(folder)
     if not files:
         raise ModelUnreadable(f"{folder} holds no safetensors file.", "Download the model's weights.")
-    sums: dict[tuple[str, int | None, str], int] = {}
+    entries: dict[str, Entry] = {}
     for file in files:
-        for name, entry in _header(file).items():
-            key = (*_role(name), entry.dtype)
-            sums[key] = sums.get(key, 0) + entry.data_offsets[1] - entry.data_offsets[0]
-    layers = text.num_hidden_layers if text.num_hidden_layers and 0 < text.num_hidden_layers < 4_096 else None
-    per_head = text.head_dim or (
-        text.hidden_size // text.num_attention_heads if text.hidden_size and text.num_attention_heads else None
-    )
-    kv_heads = text.num_key_value_heads or text.num_attention_heads
-    template = _template(folder)
-    quantised = config.quantization_config or text.quantization_config or _exported(folder)
-    return ModelFacts(
+        entries.update(_header(file))
+        if len(entries) > MAX_TENSORS:
+            raise ModelUnreadable(f"{folder} names more than {MAX_TENSORS:,} tensors.", "Download the model again.")
+    facts = facts_of(config, entries, exported=_exported(folder), template=_template(folder))
+    embeds = any((folder / name).is_file() for name in EMBEDDING_FILES)
+    return replace(
+        facts,
         path=folder,
-        format="safetensors",
         name=name_of_folder(folder),
-        architecture=text.model_type,
         file_bytes=sum(file.stat().st_size for file in files),
-        weights_bytes=sum(sums.values()),
-        tensors=tuple(
-            TensorFacts(role=role, layer=layer, type=dtype, bytes=total) for (role, layer, dtype), total in sums.items()
-        ),
-        parameters=None if quantised else _parameters(sums),
-        quantisation=quantisation_of(quantised) if quantised else _dtype(sums),
-        layers=layers,
-        embedding_length=text.hidden_size,
-        feed_forward_length=text.intermediate_size,
-        heads=text.num_attention_heads,
-        kv_heads=(kv_heads,) * layers if layers and kv_heads else (),
-        key_length=per_head,
-        value_length=per_head,
-        vocabulary=text.vocab_size,
-        experts=text.num_local_experts or text.num_experts or text.n_routed_experts,
-        experts_used=text.num_experts_per_tok,
-        expert_feed_forward_length=text.moe_intermediate_size,
-        context_max=text.max_position_embeddings or text.n_positions or text.seq_length,
-        tied_embeddings=bool(text.tie_word_embeddings),
-        capabilities=_capabilities(config, template, any((folder / name).is_file() for name in EMBEDDING_FILES)),
-        chat_template=template,
+        capabilities=_capabilities(config, facts.chat_template, embeds),
         modified_ns=max(file.stat().st_mtime_ns for file in files),
         files=files,
     )
+
+
+def facts_of(
+    config: Config, entries: Mapping[str, Entry], *, exported: Config | None = None, template: str | None = None
+) -> ModelFacts:
+    """What a config and the tensors of a model tell; the path and what hangs on it is the caller's to say."""
+    text = text_part(config)
+    shapes = shapes_of(entries)
+    kept = layers_of(_completed(text, shapes))
+    has_output = any(role_of(name, kept.layers, False)[0] == "output" for name in entries)
+    said = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    tied = said if isinstance(said, bool) else bool(entries) and not has_output
+    tensors = sum_tensors(entries.items(), kept.layers, tied)
+    quantised = next(
+        (found for part in (config, text) if isinstance(found := part.get("quantization_config"), dict) and found),
+        exported or {},
+    )
+    total = sum(group.bytes for group in tensors)
+    return ModelFacts(
+        path=Path(),
+        format="safetensors",
+        name="",
+        architecture=architecture_of(config, text),
+        file_bytes=total,
+        weights_bytes=total,
+        tensors=tensors,
+        parameters=None if quantised else parameters_of(tensors),
+        quantisation=quantisation_of(quantised) if quantised else dtype_of(tensors),
+        embedding_length=whole(text, "hidden_size", "n_embd", "d_model"),
+        feed_forward_length=whole(text, "intermediate_size", "ffn_hidden_size", "n_inner"),
+        heads=whole(_completed(text, shapes), "num_attention_heads", "n_head", "n_heads"),
+        vocabulary=whole(text, "vocab_size") or whole(config, "vocab_size") or shapes.vocabulary,
+        experts=whole(text, "num_local_experts", "num_experts", "n_routed_experts"),
+        experts_used=whole(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk"),
+        expert_feed_forward_length=whole(text, "moe_intermediate_size", "expert_ffn_hidden_size"),
+        context_max=whole(text, "max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
+        tied_embeddings=tied,
+        number_type=number_type(config, text),
+        kv_quantised=kv_quantisation_of(quantised),
+        logit_softcap=text.get("final_logit_softcapping") is not None,
+        chat_template=template,
+        **{name: getattr(kept, name) for name in kept.__struct_fields__},
+    )
+
+
+def _completed(text: Config, shapes: Shapes) -> Config:
+    """A config may leave heads and their size to its class; the shapes of the projections know them."""
+    size = whole(text, "head_dim") or shapes.head_norm
+    if size is None:
+        return text
+    found = {"head_dim": size}
+    for name, rows in (("num_attention_heads", shapes.query_rows), ("num_key_value_heads", shapes.key_rows)):
+        if rows is not None and name not in text:
+            found[name] = rows // size
+    return {**found, **text}
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files that an engine loads: one that holds all of them again in another naming is left out."""
+    files = sorted(folder.glob("*.safetensors"))
+    usual = [file for file in files if not file.name.startswith("consolidated")]
+    return tuple((usual or files)[:MAX_FILES])
 
 
 def is_model_folder(names: Collection[str]) -> bool:
@@ -134,61 +150,17 @@ def parts_of_folder(folder: Path) -> tuple[Path, ...]:
     return (*beside, *sorted(folder.glob("*.safetensors"))[:MAX_FILES])
 
 
-def _capabilities(config: _Config, template: str | None, embeds: bool) -> tuple[str, ...]:
+def _capabilities(config: Config, template: str | None, embeds: bool) -> tuple[str, ...]:
     """A class without a purpose in its name (BertModel, Qwen3Model) gives vectors, not text."""
-    classes = config.architectures or []
+    classes = words(config, "architectures")
     if embeds or (classes and all(name.endswith("Model") for name in classes)):
         return ("embeddings",)
-    return (*template_capabilities(template), *(("vision",) if config.vision_config else ()))
-
-
-def quantisation_of(config: Mapping[str, object]) -> str | None:
-    """The name that people know, from a config's `quantization_config`: AWQ, GPTQ, FP8, NVFP4, bitsandbytes, …"""
-    method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
-    if method in ("modelopt", "compressed-tensors", "sparseml") or not method:
-        return _packed(config) or method or None
-    bits = config.get("bits", config.get("w_bit"))
-    if method == "bitsandbytes":
-        return "bitsandbytes 8-bit" if config.get("load_in_8bit") is True else "bitsandbytes 4-bit"
-    name = _METHODS.get(method, method)
-    return f"{name} {bits}-bit" if name in ("AWQ", "GPTQ") and isinstance(bits, int) and bits != 4 else name
-
-
-def _packed(config: Mapping[str, object]) -> str | None:
-    """Of the two formats that hold several kinds of numbers, the kind."""
-    stated = str(config.get("quant_algo") or config.get("format") or "").lower()
-    for mark, name in (("nvfp4", "NVFP4"), ("mxfp4", "MXFP4"), ("fp8", "FP8"), ("float-quantized", "FP8")):
-        if mark in stated:
-            return name
-    groups = config.get("config_groups")
-    for group in groups.values() if isinstance(groups, dict) else ():
-        weights = group.get("weights") if isinstance(group, dict) else None
-        if isinstance(weights, dict) and isinstance(bits := weights.get("num_bits"), int):
-            inputs = group.get("input_activations")
-            kind = "FP" if weights.get("type") == "float" else "INT"
-            if kind == "INT" and not isinstance(inputs, dict):
-                return f"W{bits}A16"
-            return f"{kind}{bits}"
-    return None
-
-
-_METHODS = {"awq": "AWQ", "gptq": "GPTQ", "fp8": "FP8", "fbgemm_fp8": "FP8", "nvfp4": "NVFP4", "mxfp4": "MXFP4"}
-_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-
-
-def _parameters(sums: Mapping[tuple[str, int | None, str], int]) -> int | None:
-    """Numbers in tensors whose type says how large one is; None when some have another."""
-    if any(dtype not in _BYTES for _, _, dtype in sums):
-        return None
-    return sum(size // _BYTES[dtype] for (_, _, dtype), size in sums.items())
-
-
-def _dtype(sums: Mapping[tuple[str, int | None, str], int]) -> str | None:
-    """The type that most bytes have."""
-    by_type: dict[str, int] = {}
-    for (_, _, dtype), size in sums.items():
-        by_type[dtype] = by_type.get(dtype, 0) + size
-    return max(by_type, key=lambda dtype: by_type[dtype], default=None)
+    media = (("vision", "vision_config"), ("audio", "audio_config"))
+    parts = (config, config["thinker_config"]) if isinstance(config.get("thinker_config"), dict) else (config,)
+    return (
+        *template_capabilities(template),
+        *(name for name, key in media if any(isinstance(part, dict) and part.get(key) for part in parts)),
+    )
 
 
 def _exported(folder: Path) -> dict[str, object]:
@@ -233,19 +205,11 @@ def _bytes(file: Path) -> bytes:
     return data if len(data) <= MAX_CONFIG_BYTES else b""
 
 
-def _role(name: str) -> tuple[str, int | None]:
-    if found := _LAYER.search(name):
-        return "layer", int(found[1])
-    if name.startswith("lm_head"):
-        return "output", None
-    return ("embedding" if "embed_tokens" in name else "other"), None
-
-
-def _config(file: Path) -> _Config:
+def _config(file: Path) -> Config:
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
             raise ModelUnreadable(f"{file} is too large for a model's config.", "Download the model again.")
-        return from_json(_Config, file.read_bytes())
+        return from_json(dict[str, object], file.read_bytes())
     except FileNotFoundError as error:
         raise ModelMissing(f"{file} is not there.", "Name a folder that holds a Hugging Face model.") from error
     except OSError as error:
@@ -254,7 +218,7 @@ def _config(file: Path) -> _Config:
         raise ModelUnreadable(f"{file} is not a model's config: {error}.", "Download the model again.") from error
 
 
-def _header(file: Path) -> dict[str, _Entry]:
+def _header(file: Path) -> dict[str, Entry]:
     try:
         size = file.stat().st_size
         with file.open("rb") as opened:
@@ -263,7 +227,7 @@ def _header(file: Path) -> dict[str, _Entry]:
                 raise ModelUnreadable(f"{file} is not a usable safetensors file.", "Download the file again.")
             fields = from_json(dict[str, msgspec.Raw], opened.read(length))
         fields.pop("__metadata__", None)
-        entries = {name: from_json(_Entry, bytes(raw)) for name, raw in fields.items()}
+        entries = {name: from_json(Entry, bytes(raw)) for name, raw in fields.items()}
     except OSError as error:
         raise ModelUnreadable(f"{file} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

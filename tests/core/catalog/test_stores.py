@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from app.core.catalog.grouping import base_name
+from app.core.catalog.hf_quantisation import quantisation_of
 from app.core.catalog.ollama import names_of, parse_manifest, parse_parameters, tag_of
 from app.core.catalog.read import read_facts
-from app.core.catalog.safetensors import missing_parts, quantisation_of
+from app.core.catalog.safetensors import missing_parts
 from app.core.catalog.stores import stores_of
 from app.core.errors import ModelUnreadable
 from app.core.profiles import Sampling
