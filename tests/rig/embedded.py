@@ -1,5 +1,6 @@
 """Gives tests the real built-in engine, installed once by our own installer into .venv/test-data and kept there."""
 
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -20,7 +21,10 @@ def install_embedded_engine(engines: Path = KEPT_IN) -> Path:
     if named:
         return Path(named)
     source = sources(sources_file())["llama.cpp"]
-    folder = install(source, engines, accelerators=("cpu",), environment=dict(os.environ), progress=print)
+    KEPT_IN.mkdir(parents=True, exist_ok=True)
+    with (KEPT_IN / "one-at-a-time.lock").open("w") as lock:  # tests run in several processes at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = install(source, engines, accelerators=("cpu",), environment=dict(os.environ), progress=print)
     return folder / "bin" / "python"
 
 
