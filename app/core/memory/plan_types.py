@@ -43,11 +43,14 @@ class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Remedy(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of settings that would help, said in words; applying it means launching with `settings` merged in."""
+    """One change that would help, said in words; applying it means launching with `settings` merged in, on the cards `gpus`
+    where it names some (() = as they are)."""
 
     title: str
     settings: dict[str, str | int | float | bool]
     needs_bytes: int | None = None
+    gpus: tuple[str, ...] = ()
+    kind: str = ""  # "context", "kv_type", …; of a combination all of them with "+" between
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +62,35 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None
 
 
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """What closing programs of others would do for a device that has too little room: the fewest that suffice, or, when
+    `missing_bytes` is left even then, all of them. `bytes` is what they hold together."""
+
+    device: str
+    processes: tuple[Holder, ...]
+    bytes: int
+    missing_bytes: int = 0
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens per second of a single conversation while it is answered, with its band; reading the prompt is not in it."""
+
+    low: float
+    likely: float
+    high: float
+    source: str  # "measured in 3 earlier answers", "7.9 GiB read per token at 1,008 GB/s (RTX 4090)"
+
+
+class EngineAdvice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which engine for which use of this model, and why."""
+
+    use: str  # "one chat" | "many users"
+    engine: str  # a family's id; "" = none can load it
+    reason: str  # a sentence
+    verdict: Verdict = Verdict.UNKNOWN
+    speed: Speed | None = None  # of all conversations together
+
+
 class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     devices: tuple[DevicePlan, ...]
@@ -66,6 +98,12 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     remedies: tuple[Remedy, ...] = ()
     holders: tuple[Holder, ...] = ()
     overridden: bool = False
+    longest_context_tokens: int | None = None  # that fits, all else as it is; None = none does, or nobody knows
+    context_tokens: int | None = None  # of this load, the engine's default filled in
+    closings: tuple[Closing, ...] = ()  # one for each device that lacks room and is held by others
+    notes: tuple[str, ...] = ()  # sentences: what was solved and what it trades
+    speed: Speed | None = None
+    advice: tuple[EngineAdvice, ...] = ()
 
     @property
     def is_admitted(self) -> bool:

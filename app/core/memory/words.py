@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.core.memory.plan_types import DevicePlan, Holder, Verdict
+from app.core.memory.plan_types import Closing, DevicePlan, Holder, Verdict
 
 _GIB = 1024**3
 HOLDER_WORTH_NAMING_BYTES = 64 * 1024**2
+MOST_NAMED = 3
 
 
 def gib(count: int) -> str:
@@ -16,7 +17,10 @@ def gib(count: int) -> str:
     return f"{value:.1f} GiB" if abs(value) >= 1 else f"{value:.2f} GiB"
 
 
-def summary_of(verdict: Verdict, devices: Sequence[DevicePlan], holders: Sequence[Holder]) -> str:
+def summary_of(
+    verdict: Verdict, devices: Sequence[DevicePlan], closings: Sequence[Closing], holders: Sequence[Holder] = ()
+) -> str:
+    """One or two sentences; the second says who holds the memory and what closing that would do."""
     match verdict:
         case Verdict.FITS:
             return "Needs " + " and ".join(_need(device) for device in devices) + "."
@@ -24,16 +28,14 @@ def summary_of(verdict: Verdict, devices: Sequence[DevicePlan], holders: Sequenc
             device = _worst(devices)
             return (
                 f"Likely needs {gib(device.likely_bytes)} of {device.name}, possibly {gib(device.high_bytes)}; "
-                f"{_room(device)}.{_named(device, holders)}"
+                f"{_room(device)}.{_held(device, closings, holders)}"
             )
         case Verdict.UNKNOWN:
             unknown = next(device for device in devices if device.available_bytes is None)
             return f"Needs {_need(unknown)}; how much of it is free is not known."
         case Verdict.DOES_NOT_FIT:
             device = _worst(devices)
-            return (
-                f"Needs up to {gib(device.high_bytes)} of {device.name}, but {_room(device)}.{_named(device, holders)}"
-            )
+            return f"Needs up to {gib(device.high_bytes)} of {device.name}, but {_room(device)}.{_held(device, closings, holders)}"
 
 
 def _need(device: DevicePlan) -> str:
@@ -56,13 +58,33 @@ def _room(device: DevicePlan) -> str:
     return f"only {gib(usable)}{total} can be used ({free}{back}{kept})"
 
 
-def _named(device: DevicePlan, holders: Sequence[Holder]) -> str:
+def _held(device: DevicePlan, closings: Sequence[Closing], holders: Sequence[Holder]) -> str:
+    closing = next((each for each in closings if each.device == device.device), None)
+    if closing is not None:
+        return f" {closing_words(closing)}"
     here = [
-        f"{holder.name} (pid {holder.pid}) {gib(holder.bytes)}"
+        f"{_program(holder)} {gib(holder.bytes)}"
         for holder in holders
         if holder.device == device.device and (holder.bytes or 0) >= HOLDER_WORTH_NAMING_BYTES and holder.bytes
     ]
     if not here:
         return ""
-    rest = f" and {len(here) - 3} more" if len(here) > 3 else ""
-    return f" Others hold: {', '.join(here[:3])}{rest}."
+    rest = f" and {len(here) - MOST_NAMED} more" if len(here) > MOST_NAMED else ""
+    return f" Others hold: {', '.join(here[:MOST_NAMED])}{rest}."
+
+
+def closing_words(closing: Closing) -> str:
+    """ "2.1 GiB held by blender (pid 41); closing it would be enough." """
+    names = [_program(holder) for holder in closing.processes]
+    shown = names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"]
+    who = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    them = "it" if len(names) == 1 else "them"
+    if closing.missing_bytes:
+        end = f"closing {them} would not be enough: {gib(closing.missing_bytes)} more is missing."
+    else:
+        end = f"closing {them} would be enough."
+    return f"{gib(closing.bytes)} held by {who}; {end}"
+
+
+def _program(holder: Holder) -> str:
+    return f"{holder.name} (pid {holder.pid})"

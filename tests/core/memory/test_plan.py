@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
 from app.core.memory import plan
+from app.core.memory.admission import available_bytes
 from app.core.memory.load import load_of
 from app.core.memory.needs import needs_on_gpus, needs_on_host
 from app.core.memory.parts import MIB, cache_cells, compute, kv_cache, placement, recurrent_state
 from app.core.memory.plan_types import MemoryPlan, Verdict
-from app.core.memory.planner import available_bytes
 from app.core.options import Scalar
 from app.core.snapshot import DriverState, GpuProcess, Gpus, GpuSample, HostSample
 
@@ -264,7 +264,9 @@ def test_the_refusal_names_the_numbers_and_who_holds_the_memory() -> None:
     assert result.verdict is Verdict.DOES_NOT_FIT
     assert "6.0 GiB are free" in result.summary
     assert "1.5 GiB are kept free" in result.summary
-    assert "blender (pid 41) 9.0 GiB, Xorg (pid 42) 0.09 GiB." in result.summary
+    assert result.summary.endswith("9.0 GiB held by blender (pid 41); closing it would be enough."), (
+        "Xorg is the desktop"
+    )
     assert [holder.pid for holder in result.holders] == [41, 42]
     assert result.devices[0].others_bytes == 10 * GIB
 
