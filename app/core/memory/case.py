@@ -26,6 +26,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     card: GpuSample
     credit_bytes: int = 0
     available_bytes: int | None = None
+    is_named: bool = False  # somebody chose it, so that all that are chosen share a model where an engine can
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):

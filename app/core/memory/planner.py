@@ -14,6 +14,7 @@ from app.core.memory.load import FLASH_BY_DEFAULT
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Verdict
 from app.core.memory.remedies import longest_context, remedies_of
 from app.core.memory.speed import speed_of
+from app.core.memory.vllm_plan import VLLM_FAMILIES, vllm_family
 from app.core.memory.words import gib, summary_of
 from app.core.options import Scalar
 
@@ -82,6 +83,8 @@ def _branch(facts: ModelFacts | None, family: str, accelerator: str, companions:
     """The formulas for this model on this engine, or the sentence that says why there are none."""
     if facts is None:
         return "What this model needs is not known: its file was not read."
+    if family in VLLM_FAMILIES:
+        return vllm_family(facts, family, accelerator)
     if facts.format != "gguf" or family not in FLASH_BY_DEFAULT:
         return f"What this model needs is not known: there is no formula for {family} yet."
     if not facts.layers or not facts.kv_heads or not facts.key_length:
@@ -148,6 +151,7 @@ class _Case:
                 card=card,
                 credit_bytes=self._ledger.leaving.get(card.uuid, 0),
                 available_bytes=room_of(card, self._ledger),
+                is_named=bool(wanted),
             )
             for card in _cards(self._gpus, wanted)
         )

@@ -309,7 +309,7 @@ def test_what_has_no_formula_is_unknown_with_a_sentence() -> None:
     bare = planned(llama(kv_heads=()), {}, gpus)
     assert bare.verdict is Verdict.UNKNOWN
     assert "does not describe the architecture llama fully" in bare.summary
-    assert "vllm" in planned(llama(), {}, gpus, family="vllm").summary
+    assert "no formula for tgi" in planned(llama(), {}, gpus, family="tgi").summary
 
 
 def test_only_the_wanted_cards_and_slices_are_used() -> None:
