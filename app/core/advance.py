@@ -20,13 +20,16 @@ from app.core.lifecycle import (
     Idle,
     Killing,
     Loading,
+    Parking,
     Ready,
     ReleasingVram,
     Reserving,
+    Sleeping,
     Spawning,
     Stalled,
     StopFailed,
     Stopping,
+    Waking,
 )
 from app.core.resting import on_rest, over_time, rest_due
 from app.core.seat import (
@@ -47,6 +50,9 @@ from app.core.seat import (
     Lend,
     LoadFailed,
     NotAdmitted,
+    Park,
+    Parked,
+    ParkFailed,
     Quiet,
     Refuse,
     Released,
@@ -60,6 +66,7 @@ from app.core.seat import (
     Step,
     Survived,
     Tick,
+    WakeFailed,
     Want,
 )
 from app.core.seat_steps import (
@@ -67,15 +74,20 @@ from app.core.seat_steps import (
     begin_drain,
     begin_kill,
     begin_load,
+    begin_park,
     begin_release,
     begin_stop,
+    begin_wake,
     heard,
+    parked,
     ready_again,
     same_load,
     settle,
 )
 from app.core.seat_words import STAGE_WORDS as STAGE_WORDS
 from app.core.seat_words import does_not_fit, in_its_place, no_progress, slow
+
+NOT_AWAKE = "It did not wake in time; it is loaded again."
 
 # --- the decision
 
@@ -89,7 +101,7 @@ def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Ste
             return _restart(state, now, budgets)
         case Tick():
             return _tick(state, now, budgets)
-        case Lend() | GiveBack() | Rest() | InUse() | Room():
+        case Lend() | Park() | GiveBack() | Rest() | InUse() | Room():
             return on_rest(state, event, now, budgets)
         case _:
             if getattr(state.phase, "run_id", None) != event.run_id:
@@ -103,7 +115,10 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
     phase, first = state.phase, event.choices[0].wanted
     if isinstance(phase, Ready | Stalled) and same_load(first, state.serving):
         return replace(state, wanted=first, notice="", last_failure=None), ()
-    chosen, refusal = _choose(event.choices, priced=isinstance(phase, Idle | Failed | Ready | Stalled | Backoff))
+    if isinstance(phase, Sleeping) and same_load(first, state.serving):
+        return begin_wake(replace(state, wanted=first, resting=None, returning=False), now, budgets)
+    settled = isinstance(phase, Idle | Failed | Ready | Stalled | Sleeping | Backoff)
+    chosen, refusal = _choose(event.choices, priced=settled)
     if chosen is None:
         return state, (Refuse(refusal),) if refusal is not None else ()
     wanted, *others = (choice.wanted for choice in event.choices[chosen:])
@@ -121,9 +136,11 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
             return ready_again(state, now), ()
         case Ready() | Stalled():
             return begin_drain(replace(state, rollback_to=state.serving), now, budgets)
+        case Sleeping():
+            return begin_stop(replace(state, rollback_to=state.serving), now, budgets)
         case Reserving():
             return begin_load(state, now)
-        case Spawning() | Loading() if not same_load(wanted, state.serving):
+        case Spawning() | Loading() | Waking() if not same_load(wanted, state.serving):
             return begin_kill(replace(state, ending=None), now, budgets)
     return state, ()
 
@@ -150,7 +167,9 @@ def _want_nothing(state: SeatState, now: float, budgets: Budgets) -> Step:
             return replace(state, phase=Idle(since=now), serving=None, ending=None), ()
         case Ready() | Stalled():
             return begin_drain(state, now, budgets)
-        case Spawning() | Loading():
+        case Sleeping():
+            return begin_stop(state, now, budgets)
+        case Spawning() | Loading() | Waking():
             return begin_kill(replace(state, ending=None), now, budgets)
     return state, ()
 
@@ -160,6 +179,8 @@ def _restart(state: SeatState, now: float, budgets: Budgets) -> Step:
     match phase:
         case Ready() | Stalled():
             return begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
+        case Sleeping():
+            return begin_stop(replace(state, wanted=state.serving, resting=None, notice=""), now, budgets)
         case Spawning() | Loading() if state.wanted is not None:
             return begin_kill(replace(state, ending=None, notice=""), now, budgets)
         case Backoff() if state.wanted is not None:
@@ -209,7 +230,22 @@ def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
         case Killing(), Survived():
             return begin_release(state, now, budgets)
         case Draining(), Drained(run_id):
-            return begin_stop(state, now, budgets)
+            return begin_park(state, now, budgets)
+        case Parking(), Parked(_, freed_bytes):
+            return parked(state, freed_bytes, now, budgets)
+        case Waking(), Answered(run_id, endpoint):
+            ready = Ready(profile_id=phase.profile_id, run_id=run_id, endpoint=endpoint, since=now)
+            return replace(state, phase=ready, endpoint=endpoint, ready_since=now, returning=False), ()
+        case Parking(), ParkFailed(_, why):
+            return begin_stop(replace(state, notice=why), now, budgets)
+        case Waking(), WakeFailed(_, why):
+            return begin_stop(replace(state, notice=why), now, budgets)
+        case ((Parking() | Sleeping() | Waking()), Exited(_, failure)):
+            state = replace(state, ending=failure, crashed=isinstance(phase, Waking), last_failure=failure)
+            return begin_kill(state, now, budgets)
+        case ((Parking() | Sleeping() | Waking()), Ended(_, failure)):
+            state = replace(state, ending=failure, crashed=isinstance(phase, Waking), last_failure=failure)
+            return begin_release(state, now, budgets)
         case Ready(), Quiet(run_id):
             stalled = Stalled(profile_id=phase.profile_id, run_id=run_id, endpoint=phase.endpoint, since=now)
             return replace(state, phase=stalled), ()
@@ -235,8 +271,13 @@ def _tick(state: SeatState, now: float, budgets: Budgets) -> Step:
         case Loading() if now > state.load_began_at + budgets.load_limit_seconds:
             return begin_kill(replace(state, ending=slow(phase, "loading")), now, budgets)
         case Draining() if now >= phase.deadline:
-            state, effects = begin_stop(state, now, budgets)
+            state, effects = begin_park(state, now, budgets)
             return state, (CutStreams(phase.run_id), *effects)
+        case Parking() if now >= phase.deadline:
+            late = "It did not go to sleep in time and was unloaded."
+            return begin_stop(replace(state, notice=late), now, budgets)
+        case Waking() if now >= phase.deadline:
+            return begin_kill(replace(state, ending=None, notice=NOT_AWAKE), now, budgets)
         case Stopping() if now >= phase.deadline:
             return begin_kill(state, now, budgets)
         case Killing() if now >= phase.deadline:
@@ -264,6 +305,8 @@ def due(state: SeatState, budgets: Budgets) -> float | None:
         case Loading():
             return min(state.heard_at + budgets.load_stall_seconds, state.load_began_at + budgets.load_limit_seconds)
         case Draining(deadline=deadline) | Stopping(deadline=deadline) | Killing(deadline=deadline):
+            return deadline
+        case Parking(deadline=deadline) | Waking(deadline=deadline):
             return deadline
         case ReleasingVram(deadline=deadline):
             return deadline

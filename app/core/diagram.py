@@ -12,14 +12,17 @@ from app.core.lifecycle import (
     Idle,
     Killing,
     Loading,
+    Parking,
     Phase,
     Ready,
     ReleasingVram,
     Reserving,
+    Sleeping,
     Spawning,
     Stalled,
     StopFailed,
     Stopping,
+    Waking,
 )
 from app.core.seat import (
     Admitted,
@@ -34,6 +37,9 @@ from app.core.seat import (
     Lend,
     LoadFailed,
     NotAdmitted,
+    Park,
+    Parked,
+    ParkFailed,
     Quiet,
     Released,
     Restart,
@@ -43,6 +49,7 @@ from app.core.seat import (
     SpawnFailed,
     Survived,
     Tick,
+    WakeFailed,
     Wanted,
     want,
 )
@@ -62,6 +69,9 @@ def transitions() -> list[tuple[str, str, str]]:
         Ready(profile_id="one", run_id=run, endpoint=at),
         Stalled(profile_id="one", run_id=run, endpoint=at),
         Draining(profile_id="one", run_id=run, deadline=1e3),
+        Parking(profile_id="one", run_id=run, level=1, deadline=1e3),
+        Sleeping(profile_id="one", run_id=run, level=1),
+        Waking(profile_id="one", run_id=run, deadline=1e3),
         Stopping(profile_id="one", run_id=run, deadline=1e3),
         Killing(profile_id="one", run_id=run, deadline=1e3),
         ReleasingVram(profile_id="one", run_id=run, deadline=1e3),
@@ -75,6 +85,7 @@ def transitions() -> list[tuple[str, str, str]]:
         ("want nothing", want(None), 0),
         ("restart", Restart(), 0),
         ("lend", Lend(1e4, 1e4), 0),
+        ("park", Park(1), 0),
         ("asked for or given back", GiveBack(), 0),
         ("admitted", Admitted(run), 0),
         ("no room", NotAdmitted(run, failure), 0),
@@ -86,6 +97,9 @@ def transitions() -> list[tuple[str, str, str]]:
         ("ended", Ended(run, failure), 0),
         ("survivors", Survived(run, ("pid 1",)), 0),
         ("drained", Drained(run), 0),
+        ("asleep", Parked(run), 0),
+        ("cannot sleep", ParkFailed(run, ""), 0),
+        ("cannot wake", WakeFailed(run, ""), 0),
         ("no token for long", Quiet(run), 0),
         ("token", Flowing(run), 0),
         ("memory is back", Released(run), 0),
@@ -100,10 +114,13 @@ def transitions() -> list[tuple[str, str, str]]:
         usual | {"resting": Resting(reason="idle")},
     ]
     rests = usual | {"resting": Resting(reason="lent", until=1e3)}
+    parks = usual | {"resting": Resting(reason="parked"), "parking": 1}
     situations: dict[type, list[dict[str, object]]] = {
         ReleasingVram: ends,
         Idle: [{}, rests],
-        Draining: [usual, rests],
+        Draining: [usual, rests, parks],
+        Parking: [usual, parks],
+        Sleeping: [parks],
     }
     found: dict[tuple[str, str], list[str]] = {}
     for phase in phases:

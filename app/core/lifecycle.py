@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from app.core.memory.plan_types import MemoryPlan, Remedy
@@ -40,6 +42,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None
 
 
+class AttachedState(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine that we did not start: no process of it is known here, so that none can be signalled (I5)."""
+
+    state: Literal["probing", "ready", "unreachable"]
+    where: str  # its address; of several the first
+    since: float = 0.0  # the daemon's monotonic time in seconds
+    reason: str = ""  # a sentence: why it cannot be reached
+
+
 class _Phase(msgspec.Struct, frozen=True, kw_only=True, tag_field="phase"):
     """`since` is the daemon's monotonic time in seconds."""
 
@@ -63,7 +74,7 @@ class Spawning(_Phase, frozen=True, kw_only=True, tag="spawning"):
 class Loading(_Phase, frozen=True, kw_only=True, tag="loading"):
     profile_id: str
     run_id: str
-    stage: str = "starting"  # starting · reading · weights · kv_cache · compile · graphs · warm_up · first_token
+    stage: str = "starting"  # one of STAGE_WORDS, in that order
     progress: float | None = None  # 0..1 over the whole load, None = not known
     eta_seconds: float | None = None
 
@@ -83,6 +94,32 @@ class Stalled(_Phase, frozen=True, kw_only=True, tag="stalled"):
 
 
 class Draining(_Phase, frozen=True, kw_only=True, tag="draining"):
+    profile_id: str
+    run_id: str
+    deadline: float
+
+
+class Parking(_Phase, frozen=True, kw_only=True, tag="parking"):
+    """Its answers are given; it is asked to sleep, and its memory is measured until it has come back."""
+
+    profile_id: str
+    run_id: str
+    level: int  # 1: the weights go to main memory · 2: they are dropped
+    deadline: float
+
+
+class Sleeping(_Phase, frozen=True, kw_only=True, tag="sleeping"):
+    """A tier between loaded and unloaded: the process is there, most of its memory is not."""
+
+    profile_id: str
+    run_id: str
+    level: int
+    freed_bytes: int | None = None  # measured, over all cards
+
+
+class Waking(_Phase, frozen=True, kw_only=True, tag="waking"):
+    """Asked to wake; Ready only after a real token, as after a load."""
+
     profile_id: str
     run_id: str
     deadline: float
@@ -132,6 +169,9 @@ Phase = (
     | Ready
     | Stalled
     | Draining
+    | Parking
+    | Sleeping
+    | Waking
     | Stopping
     | Killing
     | ReleasingVram

@@ -23,11 +23,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resting(msgspec.Struct, frozen=True, kw_only=True):
-    """Why what is wanted is not loaded, and what brings it back: a request (idle), the time or the person (lent), or
+    """Why what is wanted is not loaded, and what brings it back: a request (idle, parked), the time or the person (lent), or
     room for it (memory), which is looked for at `until`. Monotonic seconds; `until_unix` is the same moment for a clock
     on the wall."""
 
-    reason: Literal["idle", "lent", "memory"]
+    reason: Literal["idle", "parked", "lent", "memory"]
     until: float | None = None
     until_unix: float | None = None
 
@@ -39,6 +39,7 @@ class SeatState(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Wanted | None = None
     fallbacks: tuple[Wanted, ...] = ()  # what is loaded, in this order, when `wanted` cannot be
     resting: Resting | None = None  # `wanted` is to be away, or on its way there
+    parking: int = 0  # the level at which it is to sleep while it rests; 0 = it is unloaded
     returning: bool = False  # the present load is one that comes back from its rest
     in_use: bool = False  # a request is in flight or waits
     idle_since: float = 0.0  # when the last one ended
@@ -73,7 +74,10 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 3
     restart_window_seconds: float = 600
     backoff_seconds: float = 1
+    park_seconds: float = 60
+    wake_seconds: float = 120
     idle_unload_seconds: float = 0  # of what is loaded now; 0 = never
+    idle_parking: int = 0  # the level at which an idle model sleeps; 0 = it is unloaded
     room_seconds: float = 5  # between two looks whether there is room for what could not come back
 
 
@@ -104,6 +108,30 @@ class Lend(msgspec.Struct, frozen=True):
 
     until: float
     until_unix: float
+
+
+class Park(msgspec.Struct, frozen=True):
+    """Somebody wants the memory back and the model soon again: it sleeps at that level, 0 = it is unloaded; a request
+    brings it back."""
+
+    level: int
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """Measured: it sleeps and its memory is back."""
+
+    run_id: str
+    freed_bytes: int | None = None
+
+
+class ParkFailed(msgspec.Struct, frozen=True):
+    run_id: str
+    why: str
+
+
+class WakeFailed(msgspec.Struct, frozen=True):
+    run_id: str
+    why: str
 
 
 class GiveBack(msgspec.Struct, frozen=True):
@@ -222,6 +250,10 @@ class Tick(msgspec.Struct, frozen=True):
 Event = (
     Want
     | Lend
+    | Park
+    | Parked
+    | ParkFailed
+    | WakeFailed
     | GiveBack
     | Rest
     | InUse
@@ -286,6 +318,19 @@ class CutStreams(msgspec.Struct, frozen=True):
     run_id: str
 
 
+class ParkEngine(msgspec.Struct, frozen=True):
+    """Ask it to sleep, measure → Parked | ParkFailed."""
+
+    run_id: str
+    level: int
+
+
+class WakeEngine(msgspec.Struct, frozen=True):
+    """Check the memory, ask it to wake, have it answer → Answered | WakeFailed."""
+
+    run_id: str
+
+
 class Stop(msgspec.Struct, frozen=True):
     """TERM, grace, KILL → Ended | Survived."""
 
@@ -310,5 +355,18 @@ class AwaitRelease(msgspec.Struct, frozen=True):
     run_id: str
 
 
-Effect = Refuse | Reserve | LookForRoom | Spawn | AwaitDrain | CutStreams | Stop | Kill | Inspect | AwaitRelease
+Effect = (
+    Refuse
+    | Reserve
+    | LookForRoom
+    | Spawn
+    | AwaitDrain
+    | CutStreams
+    | ParkEngine
+    | WakeEngine
+    | Stop
+    | Kill
+    | Inspect
+    | AwaitRelease
+)
 Step = tuple[SeatState, tuple[Effect, ...]]

@@ -12,12 +12,15 @@ from app.core.lifecycle import (
     Idle,
     Killing,
     Loading,
+    Parking,
     Ready,
     ReleasingVram,
     Reserving,
+    Sleeping,
     Spawning,
     Stalled,
     Stopping,
+    Waking,
 )
 from app.core.seat import (
     AwaitDrain,
@@ -25,16 +28,19 @@ from app.core.seat import (
     Budgets,
     Heard,
     Kill,
+    ParkEngine,
     Reserve,
     Resting,
     SeatState,
     Step,
     Stop,
+    WakeEngine,
     Wanted,
 )
 from app.core.seat_words import STAGES, in_its_place, no_room_yet
 
 INSPECT_SECONDS = 5.0
+WOKEN_BY_A_REQUEST = ("idle", "parked")
 PORT_ATTEMPTS = 3  # further tries, each on another port, when somebody took it between choice and bind (I13)
 
 
@@ -49,19 +55,28 @@ def begin_load(state: SeatState, now: float) -> Step:
 
 def rest(state: SeatState, now: float) -> Step:
     """Nothing runs and something rests: what it was and how it ended does not matter any more."""
+    if awaited(state):
+        return begin_load(replace(state, returning=True), now)
     state = replace(state, phase=Idle(since=now), serving=None, endpoint=None, ending=None, crashed=False)
     return replace(state, rollback_to=None, returning=False), ()
 
 
-def come_back(state: SeatState, now: float) -> Step:
+def come_back(state: SeatState, now: float, budgets: Budgets) -> Step:
     """The rest is over: at once where nothing is left of the engine, else as soon as its end is complete."""
     state = replace(state, resting=None, returning=True)
     match state.phase:
         case Idle():
             return begin_load(state, now)
+        case Sleeping():
+            return begin_wake(state, now, budgets)
         case Draining() if same_load(state.wanted, state.serving):
             return ready_again(state, now), ()
     return state, ()
+
+
+def awaited(state: SeatState) -> bool:
+    """Whether a request waits for what rests: one that came before its rest was complete is no news any more."""
+    return state.in_use and state.resting is not None and state.resting.reason in WOKEN_BY_A_REQUEST
 
 
 def begin_drain(state: SeatState, now: float, budgets: Budgets) -> Step:
@@ -72,9 +87,49 @@ def begin_drain(state: SeatState, now: float, budgets: Budgets) -> Step:
     return replace(state, phase=draining, ending=None, crashed=False), (AwaitDrain(phase.run_id),)
 
 
+def begin_park(state: SeatState, now: float, budgets: Budgets) -> Step:
+    """Nothing is answered any more: what rests with its process sleeps, everything else is stopped."""
+    phase, resting = state.phase, state.resting
+    assert isinstance(phase, Draining)
+    if not state.parking or resting is None or resting.reason not in WOKEN_BY_A_REQUEST:
+        return begin_stop(state, now, budgets)
+    parking = Parking(
+        profile_id=phase.profile_id,
+        run_id=phase.run_id,
+        level=state.parking,
+        since=now,
+        deadline=now + budgets.park_seconds,
+    )
+    return replace(state, phase=parking), (ParkEngine(phase.run_id, state.parking),)
+
+
+def parked(state: SeatState, freed_bytes: int | None, now: float, budgets: Budgets) -> Step:
+    """It sleeps. Who changed their mind meanwhile gets what they want now."""
+    phase, resting = state.phase, state.resting
+    assert isinstance(phase, Parking)
+    asleep = Sleeping(
+        profile_id=phase.profile_id, run_id=phase.run_id, level=phase.level, freed_bytes=freed_bytes, since=now
+    )
+    state = replace(state, phase=asleep, parking=0)
+    if awaited(state):
+        state, resting = replace(state, resting=None, returning=True), None
+    if resting is not None and resting.reason in WOKEN_BY_A_REQUEST:
+        return state, ()
+    if resting is None and same_load(state.wanted, state.serving):
+        return begin_wake(state, now, budgets)
+    return begin_stop(state, now, budgets)
+
+
+def begin_wake(state: SeatState, now: float, budgets: Budgets) -> Step:
+    phase = state.phase
+    assert isinstance(phase, Sleeping)
+    waking = Waking(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=now + budgets.wake_seconds)
+    return replace(state, phase=waking, notice="", last_failure=None), (WakeEngine(phase.run_id),)
+
+
 def begin_stop(state: SeatState, now: float, budgets: Budgets) -> Step:
     phase = state.phase
-    assert isinstance(phase, Draining)
+    assert isinstance(phase, Draining | Parking | Sleeping | Waking)
     deadline = now + budgets.stop_grace_seconds + 1  # the keeper counts the grace itself; this is the watchdog
     stopping = Stopping(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
     return replace(state, phase=stopping, endpoint=None), (Stop(phase.run_id),)
@@ -82,7 +137,7 @@ def begin_stop(state: SeatState, now: float, budgets: Budgets) -> Step:
 
 def begin_kill(state: SeatState, now: float, budgets: Budgets) -> Step:
     phase = state.phase
-    assert isinstance(phase, Spawning | Loading | Ready | Stalled | Stopping)
+    assert isinstance(phase, Spawning | Loading | Ready | Stalled | Parking | Sleeping | Waking | Stopping)
     deadline = now + budgets.kill_seconds
     killing = Killing(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
     return replace(state, phase=killing, endpoint=None), (Kill(phase.run_id),)
@@ -149,14 +204,15 @@ def ready_again(state: SeatState, now: float) -> SeatState:
     if isinstance(phase, Ready) or state.endpoint is None:
         return state
     ready = Ready(profile_id=phase.profile_id, run_id=phase.run_id, endpoint=state.endpoint, since=state.ready_since)
-    return replace(state, phase=ready, rollback_to=None, returning=False)
+    return replace(state, phase=ready, rollback_to=None, returning=False, parking=0)
 
 
 def heard(phase: Loading, news: Heard) -> Loading:
     """A stage never goes back and progress never falls: late or repeated lines must not make the bar jump."""
     stage = news.stage if news.stage in STAGES and STAGES.index(news.stage) > STAGES.index(phase.stage) else phase.stage
     progress = max((p for p in (phase.progress, news.progress) if p is not None), default=None)
-    return replace(phase, stage=stage, progress=progress, eta_seconds=news.eta_seconds or phase.eta_seconds)
+    eta = phase.eta_seconds if news.eta_seconds is None else news.eta_seconds
+    return replace(phase, stage=stage, progress=progress, eta_seconds=eta)
 
 
 def same_load(one: Wanted | None, other: Wanted | None) -> bool:

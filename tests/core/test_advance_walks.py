@@ -8,14 +8,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.core import seat as step
 from app.core.advance import advance, due
-from app.core.lifecycle import Endpoint, Failed, Failure, Idle, Ready, Stalled, StopFailed
+from app.core.lifecycle import Endpoint, Failed, Failure, Idle, Ready, Sleeping, Stalled, StopFailed
 from app.core.memory.plan_types import MemoryPlan, Verdict
 from app.core.seat import Budgets, SeatState, Wanted
+from app.core.seat_steps import WOKEN_BY_A_REQUEST, awaited
 
 WOE = Failure(kind="crashed", summary="It died.", profile_id="a")
 PROFILES = st.sampled_from([Wanted(profile_id=name) for name in "abc"])
 WORLD = Budgets(
-    drain_seconds=5, stop_grace_seconds=2, kill_seconds=2, vram_return_seconds=3, restarts=2, idle_unload_seconds=20
+    drain_seconds=5,
+    stop_grace_seconds=2,
+    kill_seconds=2,
+    vram_return_seconds=3,
+    restarts=2,
+    idle_unload_seconds=20,
+    idle_parking=1,
 )
 FITS = MemoryPlan(verdict=Verdict.FITS, devices=(), summary="It fits.")
 NO_ROOM = MemoryPlan(verdict=Verdict.DOES_NOT_FIT, devices=(), summary="It does not fit.")
@@ -58,6 +65,12 @@ class SeatWalk(RuleBasedStateMachine):
                 case step.Stop(run_id) | step.Kill(run_id):
                     if run_id in self.alive:  # what never was cannot be ended: its SpawnFailed is under way
                         self.pending.append(step.Ended(run_id))
+                case step.ParkEngine(run_id, _):
+                    assert run_id in self.alive or step.Ended(run_id, WOE) in self.pending
+                    self.pending.append(step.Parked(run_id) if self.room else step.ParkFailed(run_id, "It cannot."))
+                case step.WakeEngine(run_id):
+                    at = Endpoint(base_url="", model_name="", engine="")
+                    self.pending.append(step.Answered(run_id, at) if self.room else step.WakeFailed(run_id, "No room."))
                 case step.AwaitDrain(run_id):
                     self.pending.append(step.Drained(run_id))
                 case step.Inspect(run_id):
@@ -84,6 +97,10 @@ class SeatWalk(RuleBasedStateMachine):
     @rule(seconds=st.floats(1, 40))
     def somebody_lends(self, seconds: float) -> None:
         self.play(step.Lend(self.now + seconds, 0.0))
+
+    @rule(level=st.integers(0, 2))
+    def somebody_parks(self, level: int) -> None:
+        self.play(step.Park(level))
 
     @rule()
     def somebody_takes_back(self) -> None:
@@ -134,15 +151,16 @@ class SeatWalk(RuleBasedStateMachine):
 
     @invariant()
     def what_lasts_has_a_wake(self) -> None:
-        if not isinstance(self.state.phase, Idle | Ready | Stalled | Failed):
+        if not isinstance(self.state.phase, Idle | Ready | Stalled | Failed | Sleeping):
             assert due(self.state, WORLD) is not None
-        if self.state.resting is not None and self.state.resting.reason != "idle" and not self.alive:
+        rests = self.state.resting is not None and self.state.resting.reason not in WOKEN_BY_A_REQUEST
+        if self.state.resting is not None and rests and not self.alive:
             assert isinstance(self.state.phase, Idle) is (due(self.state, WORLD) == self.state.resting.until)
 
     @invariant()
     def what_rests_is_wanted_and_a_request_never_waits_for_an_idle_one(self) -> None:
         assert self.state.resting is None or self.state.wanted is not None
-        assert self.state.resting is None or self.state.resting.reason != "idle" or not self.busy
+        assert not isinstance(self.state.phase, Idle | Sleeping) or not awaited(self.state)
 
     @invariant()
     def ready_means_alive_or_dying_unheard(self) -> None:
