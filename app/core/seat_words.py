@@ -8,9 +8,11 @@ from app.core.memory.plan_types import MemoryPlan
 STAGE_WORDS = {
     "starting": "starting the engine",
     "reading": "reading the model file",
+    "config": "reading the model's configuration",
+    "imports": "starting the engine's processes",
     "weights": "loading the weights",
-    "kv_cache": "making room for the KV cache",
     "compile": "compiling",
+    "kv_cache": "making room for the KV cache",
     "graphs": "capturing graphs",
     "warm_up": "warming up",
     "first_token": "waiting for a first token",

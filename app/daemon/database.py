@@ -11,9 +11,11 @@ from typing import TypeVar
 
 from app.core.control import Manifest
 from app.core.errors import NotWritable
+from app.core.load_time import LoadTimes
 from app.core.snapshot import RunView, from_json, to_json
 
 T = TypeVar("T")
+LOADS_READ = 12  # of a profile: enough that some were made with the settings of now
 # One script per version, oldest first: a file of an earlier version gets those that it lacks. Only ever additions, so that
 # an older Engine Room can still use the file.
 SCHEMAS = (
@@ -151,17 +153,30 @@ class Database:
     async def run(self, run_id: str) -> RunView | None:
         return next((run for run in await self.runs() if run.id == run_id), None)
 
-    async def ready_seconds(self, profile_id: str) -> float | None:
-        """The median load time of the profile's last five successful starts."""
+    async def load_times(self, profile_id: str) -> tuple[LoadTimes, ...]:
+        """The stages of the profile's last successful starts, newest first, as their manifests tell them."""
 
-        def work() -> float | None:
-            rows = self._execute(
-                "SELECT ready_seconds FROM runs WHERE profile_id = ? AND ready_seconds IS NOT NULL"
-                " ORDER BY started_at DESC LIMIT 5",
-                (profile_id,),
-            )
-            times = sorted(float(row[0]) for row in rows)  # type: ignore[arg-type]
-            return times[len(times) // 2] if times else None
+        def work() -> tuple[LoadTimes, ...]:
+            found = []
+            for seconds, blob in self._execute(
+                "SELECT ready_seconds, value FROM runs JOIN manifests ON run_id = id"
+                " WHERE profile_id = ? AND ready_seconds IS NOT NULL ORDER BY started_at DESC LIMIT ?",
+                (profile_id, LOADS_READ),
+            ):
+                try:
+                    manifest = from_json(Manifest, blob)  # type: ignore[arg-type]
+                except ValueError:
+                    continue
+                found.append(
+                    LoadTimes(
+                        stages=manifest.stages,
+                        ready_seconds=float(seconds),  # type: ignore[arg-type]
+                        engine_build=manifest.run.engine_build,
+                        model=manifest.model_path,
+                        settings=manifest.profile.settings,
+                    )
+                )
+            return tuple(found)
 
         return await self._do(work)
 

@@ -16,6 +16,7 @@ from app.core.diagnosis import diagnose
 from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
 from app.core.ledger import HOST, Ledger, without
 from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled
+from app.core.load_time import LoadTimes, alike
 from app.core.memory.plan_types import MemoryPlan
 from app.core.profile_set import fallbacks_of
 from app.core.release import expected_from, holders, released
@@ -171,7 +172,7 @@ class Effects:
                 pass
 
     async def _reserve(self, run_id: str, wanted: Wanted) -> None:
-        usual = await self._usual_ready_seconds(wanted.profile_id)
+        earlier = await self._load_times(wanted.profile_id)
         try:
             held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
             prepared = self._prepare(wanted, gpus, held, {})
@@ -188,7 +189,12 @@ class Effects:
         needs = {device.device: device.high_bytes for device in prepared.plan.devices}
         self._parts.ledger.promise(self._seat, run_id, needs)  # no wait between the price and the promise
         self._parts.book.note_environment(prepared.profile.id, prepared.profile.environment)
-        prepared.usual_ready_seconds = usual
+        prepared.earlier_loads = alike(
+            earlier,
+            engine_build=prepared.installation.build,
+            model=prepared.card.model_path,
+            settings=prepared.profile.settings,
+        )
         self._parts.book.prepared[run_id] = prepared
         self._tell(step.Admitted(run_id))
 
@@ -198,12 +204,12 @@ class Effects:
         except EngineRoomError as error:  # the next look comes by itself
             log.info("there is no room for %s yet: %s", wanted.profile_id, error)
 
-    async def _usual_ready_seconds(self, profile_id: str) -> float | None:
+    async def _load_times(self, profile_id: str) -> tuple[LoadTimes, ...]:
         try:
-            return await self._parts.database.ready_seconds(profile_id)
+            return await self._parts.database.load_times(profile_id)
         except Exception as error:
             log.warning("earlier load times could not be read: %s", error)
-            return None
+            return ()
 
     async def _spawn(self, run_id: str) -> None:
         prepared = self._parts.book.prepared[run_id]

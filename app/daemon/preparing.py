@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
 from app.core.lifecycle import Failure
+from app.core.load_time import LoadTimes
 from app.core.memory import plan as plan_memory
 from app.core.memory.plan_types import MemoryPlan
 from app.core.memory.usable import total_bytes, usable_bytes
@@ -49,7 +50,7 @@ class Prepared:
         self.load_watch: list[asyncio.Task[None]] = []
         self.ready_watch: asyncio.Task[None] | None = None
         self.spawned_at = 0.0
-        self.usual_ready_seconds: float | None = None
+        self.earlier_loads: tuple[LoadTimes, ...] = ()  # what is known of how long it takes, newest first
         self.stages: dict[str, float] = {}  # of the load → seconds after the launch at which it began
         self.expected: tuple[Expected, ...] = ()
 

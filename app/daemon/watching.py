@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.core import seat as step
+from app.core.load_time import estimate
 from app.core.snapshot import DriverState, Gpus
 from app.daemon import processes
 from app.daemon.gateway import Gateway
@@ -44,16 +45,9 @@ async def watch_load(run_id: str, prepared: Prepared, log_path: str, clock: Call
             grown = await asyncio.to_thread(resident_bytes, prepared)
             alive, resident = alive or grown != resident, grown
         if alive:
-            share, eta = estimate(prepared.usual_ready_seconds, now - prepared.spawned_at, progress)
+            share, eta = estimate(prepared.earlier_loads, prepared.stages, now - prepared.spawned_at, progress)
             tell(step.Heard(run_id=run_id, stage=stage, progress=share, eta_seconds=eta))
         await asyncio.sleep(LOG_POLL_SECONDS)
-
-
-def estimate(usual: float | None, elapsed: float, progress: float | None) -> tuple[float | None, float | None]:
-    """(progress, seconds left), learnt from earlier starts of the profile; the log's own progress where there is none."""
-    if not usual:
-        return progress, None
-    return min(0.97, elapsed / usual), max(0.0, usual - elapsed)
 
 
 def resident_bytes(prepared: Prepared) -> int:

