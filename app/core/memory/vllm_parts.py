@@ -27,6 +27,10 @@ SORTED, UNSORTED = 9.5, 3.5
 SORTS_WITHOUT_KERNEL = ((0, 11, 1), (0, 17))  # from, to before: the sampler of a library was not chosen by itself then
 OLD_SAMPLER = (0, 10)
 
+# Adapters for the embedding and the output as well, in older versions, of models that name them.
+VOCABULARY_ADAPTERS = ("llama", "mistral", "mixtral", "granite", "gemma")
+WITHOUT_VOCABULARY_ADAPTERS: tuple[int, ...] = (0, 12)
+
 GRAPH_BYTES_PER_LAYER = MIB // 4  # kernels' nodes of one recorded piece of one layer
 GRAPHS_COUNTED: tuple[int, ...] = (0, 21)  # since then the estimate is taken from the KV cache
 
@@ -138,7 +142,10 @@ def lora_bytes(facts: ModelFacts, load: VllmLoad) -> int:
     keys = max(facts.kv_heads, default=0) * (facts.key_length or 0)
     attention = (hidden + queries) * 2 + (hidden + keys) * 2
     experts = 0 if facts.experts else 3 * (hidden + inner)
-    return load.loras * load.lora_rank * (attention + experts) * facts.layers * 2 // load.tensor_parallel
+    numbers = (attention + experts) * facts.layers // load.tensor_parallel
+    if load.version < WITHOUT_VOCABULARY_ADAPTERS and facts.architecture in VOCABULARY_ADAPTERS:
+        numbers += 2 * ((facts.vocabulary or 0) + hidden)
+    return load.loras * load.lora_rank * numbers * 2
 
 
 # --- what a step needs -------------------------------------------------------------------------------------------------
