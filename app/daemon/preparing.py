@@ -143,6 +143,7 @@ class Preparation:
                 gpus,
                 headroom_bytes=self._settings().memory.headroom_bytes,
                 host_headroom_bytes=self._settings().memory.host_headroom_bytes,
+                threshold=self._settings().memory.threshold,
             ),
             total_bytes=total_bytes(gpus),
         )

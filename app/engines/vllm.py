@@ -19,7 +19,6 @@ from app.core.options import Option, Preset, Scalar, path_items
 from app.engines import vllm_memory
 from app.engines.arguments import checked_settings, environment, flags
 from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits, Trial
-from app.engines.native_server import default_context_tokens
 from app.engines.vllm_options import OPTIONS, PRESETS
 
 PROGRAM = "vllm.entrypoints.cli.main"
@@ -60,16 +59,15 @@ class Vllm:
         values = checked_settings(launch.profile, self.options, self.title, launch.installation.version)
         for name in _JSON:
             _check_json(launch, name, values.get(name))
-        values.setdefault("context_tokens", default_context_tokens(launch))
         if serves_answers(launch, values):
             _choose_parsers(launch, values)
         if launch.installation.accelerator != "cpu":
             _choose_cards(launch, values)
-            _choose_share(launch, values)
+            vllm_memory.complete(launch, values, cards_used(launch, values))
         else:
             for name in _ONLY_ON_CARDS:
                 values.pop(name, None)
-            values.setdefault("kv_cache_mib", _host_kv_mib(launch, values))
+            vllm_memory.complete(launch, values, ())
         return values
 
     def command(self, launch: Launch) -> Command:
@@ -193,25 +191,6 @@ def _choose_cards(launch: Launch, values: dict[str, Scalar]) -> None:
             f"{where}: {each * groups} cards are needed (tensor x pipeline parallel), and {here} can be used.",
             "Take fewer, name more cards in the profile, or let Ray use those of other machines (executor = ray).",
         )
-
-
-def _choose_share(launch: Launch, values: dict[str, Scalar]) -> None:
-    """What is free now less the headroom, unless the profile says how much.
-
-    Said beside a size of the KV cache too, which takes its place: the engine still looks whether so much is free.
-    """
-    if "gpu_memory_utilisation" in values:
-        return
-    used = cards_used(launch, values)
-    usable = {card: size for card, size in launch.usable_bytes.items() if card in used}
-    if (share := vllm_memory.utilisation(usable, launch.total_bytes)) is not None:
-        values["gpu_memory_utilisation"] = share
-
-
-def _host_kv_mib(launch: Launch, values: Mapping[str, Scalar]) -> int:
-    usable = launch.usable_bytes.get("host")
-    kv_type = str(values.get("kv_type", "auto"))
-    return vllm_memory.host_kv_mib(launch.facts, int(values["context_tokens"]), kv_type, usable)
 
 
 def _memory_environment(launch: Launch, values: dict[str, Scalar]) -> dict[str, str]:

@@ -7,12 +7,14 @@ from msgspec.structs import replace
 
 from app.core.catalog.facts import ModelFacts
 from app.core.errors import SettingInvalid
+from app.core.memory.plan_types import Verdict
+from app.core.memory.usable import usable_bytes
 from app.core.options import Scalar
 from app.core.profiles import Profile
 from app.daemon.preparing import engine_environment
 from app.engines.base import Launch, Stage
 from app.engines.registry import FAMILIES
-from app.engines.vllm_memory import host_kv_mib, utilisation
+from tests.core.memory.test_plan import card, machine, planned
 from tests.engines.launches import command_of, launch
 
 FAMILY = FAMILIES["vllm"]
@@ -30,6 +32,9 @@ MODEL = ModelFacts(
     key_length=128,
     value_length=128,
     context_max=40_960,
+    embedding_length=4_096,
+    feed_forward_length=12_288,
+    vocabulary=151_936,
 )
 
 
@@ -79,8 +84,8 @@ def test_nothing_set_without_a_card() -> None:
 
 
 def test_on_a_card_the_share_is_what_is_free_and_parsers_follow_the_model() -> None:
-    made = on_cards()
-    assert said(made, "--gpu-memory-utilization") == "0.83"
+    made = on_cards(free=24)
+    assert said(made, "--gpu-memory-utilization") == "0.92"
     assert said(made, "--max-model-len") == "32768"
     assert (said(made, "--tool-call-parser"), said(made, "--reasoning-parser")) == ("hermes", "qwen3")
     assert "--enable-auto-tool-choice" in command_of(made).argv
@@ -124,30 +129,62 @@ def test_every_important_setting_reaches_the_engine() -> None:
 def test_a_size_of_the_cache_takes_the_place_of_a_share() -> None:
     made = on_cards({"kv_cache_mib": 1_024})
     assert said(made, "--kv-cache-memory-bytes") == str(GIB)
-    assert said(made, "--gpu-memory-utilization") == "0.83", "its own 0.92 would be looked for among what is free"
+    assert said(made, "--gpu-memory-utilization") == "0.8", "its own 0.92 would be looked for among what is free"
     assert said(vllm({"kv_cache_mib": 300}), "--kv-cache-memory-bytes") == str(300 * 1024**2)
 
 
-@pytest.mark.parametrize(("free", "expected"), [(24.0, 0.92), (20.0, 0.83), (2.5, 0.1), (-3.0, 0.05)])
-def test_the_share_follows_what_is_free(free: float, expected: float) -> None:
-    assert utilisation({"a": int(free * GIB)}, {"a": 24 * GIB}) == expected
+@pytest.mark.parametrize(("free", "expected"), [(24, "0.92"), (20, "0.80"), (3, "0.10"), (-3, "0.05")])
+def test_the_share_follows_what_is_free(free: int, expected: str) -> None:
+    share = said(on_cards(free=free), "--gpu-memory-utilization")
+    assert share is not None
+    assert f"{float(share):.2f}" == expected
 
 
 def test_the_fullest_card_decides_and_what_is_not_known_is_left_to_the_engine() -> None:
-    assert utilisation({"a": 20 * GIB, "b": 10 * GIB}, {"a": 24 * GIB, "b": 24 * GIB}) == 0.41
-    assert utilisation({}, {"a": 24 * GIB}) is None
-    assert utilisation({"a": GIB}, {}) is None
+    made = on_cards({"tensor_parallel": 2}, cards=2)
+    uneven = replace(made, usable_bytes={"GPU-0": 20 * GIB, "GPU-1": 11 * GIB})
+    assert said(uneven, "--gpu-memory-utilization") == "0.43"
+    assert said(replace(made, usable_bytes={}), "--gpu-memory-utilization") is None
+    assert said(replace(made, total_bytes={}), "--gpu-memory-utilization") is None
+
+
+def test_a_launch_is_told_what_its_plan_said() -> None:
+    """M6: context and answers at once are solved from what is free; what the profile says stays."""
+    gpus = machine(card(21.5))
+    usable = usable_bytes(gpus, headroom_bytes=int(1.5 * GIB), host_headroom_bytes=GIB, threshold=0.95)
+    made = on_cards()
+    made = replace(made, gpu_uuids=("GPU-a",), usable_bytes=usable, total_bytes={"GPU-a": 24 * GIB})
+    planned_ = planned(MODEL, {}, gpus, family="vllm")
+    context = said(made, "--max-model-len")
+    assert context is not None
+    assert planned_.context_tokens == int(context) < 32_768
+    assert int(context) % 256 == 0
+    sequences, share = said(made, "--max-num-seqs"), said(made, "--gpu-memory-utilization")
+    assert planned_.verdict is Verdict.FITS
+    assert share is not None
+    assert planned_.notes[0].startswith(f"vLLM takes {float(share):.0%} of the card; ")
+    assert planned_.notes[1] == f"The context was shortened to {int(context):,} tokens, the longest that fits."
+    assert planned_.notes[2].startswith(f"{sequences} answers at once")
+    asked = replace(made, profile=replace(made.profile, settings={"context_tokens": 32_768}))
+    assert said(asked, "--max-model-len") == "32768"
 
 
 def test_the_cache_in_main_memory_holds_some_conversations_and_leaves_room() -> None:
-    one = 4_096 * 36 * 8 * 256 * 2 // 1024**2
-    assert one == 576
-    assert host_kv_mib(MODEL, 4_096, "auto", None) == 4 * one
-    assert host_kv_mib(MODEL, 4_096, "fp8", None) == 2 * one
-    assert host_kv_mib(MODEL, 4_096, "auto", 21 * GIB) == (21 * GIB - int(16 * GIB * 1.2)) // 2 // 1024**2
-    assert host_kv_mib(MODEL, 4_096, "auto", 0) == one, "less is refused by the engine in clearer words"
-    assert host_kv_mib(None, 4_096, "auto", None) == 1_024
-    assert host_kv_mib(MODEL, 32_768, "auto", None) == 8 * one, "one full conversation at least"
+    def mib(context: int, free: int | None, **settings: Scalar) -> int:
+        made = replace(
+            vllm({"context_tokens": context, **settings}, facts=MODEL),
+            usable_bytes={} if free is None else {"host": free * GIB},
+        )
+        return int(FAMILY.effective_settings(made)["kv_cache_mib"])
+
+    block = 128 * 36 * 8 * 256 * 2 / 1024**2
+    one = 33 * block  # 32 blocks of 128 tokens, and the one that the engine never gives out
+    assert mib(4_096, None) == 4 * one
+    assert mib(4_096, None, kv_type="fp8") == 2 * one
+    assert mib(4_096, 21) == (21 * GIB - int(16 * GIB * 1.2)) // 2 // 1024**2
+    assert mib(4_096, 0) == -(-one // 1), "less is refused by the engine in clearer words"
+    assert mib(32_768, None) == -(-257 * block // 1), "one full conversation at least"
+    assert FAMILY.effective_settings(vllm())["kv_cache_mib"] == 1_024
 
 
 def test_as_many_cards_as_the_profile_names_and_no_others_are_seen() -> None:

@@ -45,7 +45,10 @@ def plan(
     are loaded beside the model. `solve`: also look for remedies and the longest context, which are many prices in place of
     one. Never raises: what cannot be known is UNKNOWN.
     """
-    branch = _branch(facts, family, accelerator, companions)
+    host_usable = None if gpus.host is None else gpus.host.available_bytes + (leaving_bytes or {}).get(HOST, 0)
+    branch = _branch(
+        facts, family, accelerator, companions, None if host_usable is None else host_usable - host_headroom_bytes
+    )
     if isinstance(branch, str):
         return MemoryPlan(verdict=Verdict.UNKNOWN, devices=(), summary=branch)
     ledger = Ledger(
@@ -79,12 +82,18 @@ def plan(
     )
 
 
-def _branch(facts: ModelFacts | None, family: str, accelerator: str, companions: Sequence[Companion]) -> Family | str:
+def _branch(
+    facts: ModelFacts | None,
+    family: str,
+    accelerator: str,
+    companions: Sequence[Companion],
+    host_usable_bytes: int | None,
+) -> Family | str:
     """The formulas for this model on this engine, or the sentence that says why there are none."""
     if facts is None:
         return "What this model needs is not known: its file was not read."
     if family in VLLM_FAMILIES:
-        return vllm_family(facts, family, accelerator)
+        return vllm_family(facts, family, accelerator, host_usable_bytes)
     if facts.format != "gguf" or family not in FLASH_BY_DEFAULT:
         return f"What this model needs is not known: there is no formula for {family} yet."
     if not facts.layers or not facts.kv_heads or not facts.key_length:

@@ -8,9 +8,19 @@ if TYPE_CHECKING:  # the snapshot imports our package
     from app.core.snapshot import Gpus
 
 
-def usable_bytes(gpus: Gpus, *, headroom_bytes: int, host_headroom_bytes: int) -> dict[str, int]:
-    """Bytes by card's uuid and "host"; may be negative; a device that does not tell is not there."""
-    found = {card.uuid: card.free_bytes - headroom_bytes for card in gpus.gpus if card.free_bytes is not None}
+def usable_bytes(
+    gpus: Gpus, *, headroom_bytes: int, host_headroom_bytes: int, threshold: float = 1.0
+) -> dict[str, int]:
+    """Bytes by card's uuid and "host"; may be negative; a device that does not tell is not there. `threshold`: the share of a
+    card that may be used in all, as admission has it."""
+    found = {}
+    for card in gpus.gpus:
+        if card.free_bytes is None:
+            continue
+        found[card.uuid] = card.free_bytes - headroom_bytes
+        if card.total_bytes is not None:
+            kept = int(card.total_bytes * (1 - threshold))
+            found[card.uuid] = min(found[card.uuid], card.free_bytes - kept)
     if gpus.host is not None:
         found["host"] = gpus.host.available_bytes - host_headroom_bytes
     return found

@@ -157,7 +157,8 @@ def stage_bounds(layers: int, stages: int) -> list[tuple[int, int]]:
 def blocks_of_request(layout: Layout, load: VllmLoad, context_tokens: int | None = None) -> int:
     """Blocks that one request of full length takes from the pool."""
     length = context_tokens or load.context_tokens
-    batches = load.pipeline_parallel if load.version < TWO_BATCHES else load.pipeline_parallel + 1
+    ahead = 0 if load.on_cpu or load.version < TWO_BATCHES else 1
+    batches = load.pipeline_parallel + ahead
     in_flight = batches * load.batch_tokens
     total = 0
     for group in layout.groups:

@@ -22,7 +22,9 @@ WORKER_BYTES = 1 * GIB  # each further rank
 UNKNOWN_CACHES = ("deepseek_v4",)  # whose layers keep what no formula here says
 
 
-def vllm_family(facts: ModelFacts, family: str, accelerator: str) -> VllmPlan | str:
+def vllm_family(
+    facts: ModelFacts, family: str, accelerator: str, host_usable_bytes: int | None = None
+) -> VllmPlan | str:
     """The formulas for this model, or the sentence that says why there are none."""
     described = facts.layers and facts.embedding_length and (any(facts.kv_heads) or facts.layer_state is not None)
     stateful = any(facts.state_layers) and facts.layer_state is None
@@ -31,7 +33,7 @@ def vllm_family(facts: ModelFacts, family: str, accelerator: str) -> VllmPlan | 
             f"What this model needs beyond its weights of {gib(facts.weights_bytes)} is not known: "
             f"its config does not describe the architecture {facts.architecture} fully."
         )
-    return VllmPlan(facts, family, accelerator)
+    return VllmPlan(facts, family, accelerator, host_usable_bytes)
 
 
 class VllmPlan:
@@ -39,10 +41,18 @@ class VllmPlan:
 
     rows: tuple[Row, ...] = ROWS
 
-    def __init__(self, facts: ModelFacts, family: str, accelerator: str, version: Version = NEWEST) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        family: str,
+        accelerator: str,
+        host_usable_bytes: int | None = None,
+        version: Version = NEWEST,
+    ) -> None:
         self.facts = facts
         self.family = family
         self.accelerator = accelerator
+        self.host_usable_bytes = host_usable_bytes
         self.version = version
         self.context_max = facts.context_max
 
@@ -56,6 +66,7 @@ class VllmPlan:
             settings,
             cards,
             accelerator=self.accelerator,
+            host_usable_bytes=self.host_usable_bytes,
             version=self.version,
             named=any(room.is_named for room in rooms),
         )
