@@ -18,12 +18,19 @@ TEMPLATE = (
 
 
 def write_tiny_folder(
-    folder: Path, *, layers: int = 2, width: int = 64, shards: int = 2, template: bool = True, heads: int = 2
+    folder: Path,
+    *,
+    layers: int = 2,
+    width: int = 64,
+    shards: int = 2,
+    template: bool = True,
+    heads: int = 2,
+    context_tokens: int = CONTEXT_TOKENS,
 ) -> Path:
     """A Llama of some 100,000 parameters, told in config, tokeniser and weights; its answers are noise. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     words = {word: number for number, word in enumerate([*_byte_letters(), "ab", *SPECIAL])}
-    _write(folder / "config.json", _config(words, layers, width, heads))
+    _write(folder / "config.json", _config(words, layers, width, heads, context_tokens))
     _write(folder / "tokenizer.json", _tokenizer(words))
     template_said = {"chat_template": TEMPLATE} if template else {}
     _write(
@@ -32,7 +39,7 @@ def write_tiny_folder(
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": SPECIAL[0],
             "eos_token": SPECIAL[2],
-            "model_max_length": CONTEXT_TOKENS,
+            "model_max_length": context_tokens,
             **template_said,
         },
     )
@@ -57,7 +64,7 @@ def _byte_letters() -> list[str]:
     return [letters[byte] for byte in range(256)]
 
 
-def _config(words: dict[str, int], layers: int, width: int, heads: int) -> dict[str, object]:
+def _config(words: dict[str, int], layers: int, width: int, heads: int, context_tokens: int) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -68,7 +75,7 @@ def _config(words: dict[str, int], layers: int, width: int, heads: int) -> dict[
         "num_key_value_heads": 1,
         "head_dim": width // heads,
         "vocab_size": len(words),
-        "max_position_embeddings": CONTEXT_TOKENS,
+        "max_position_embeddings": context_tokens,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
         "hidden_act": "silu",

@@ -70,6 +70,9 @@ def why(log: str | bytes, exit_code: int | None = 1) -> Failure:
         ("kv-over-ram", 1, "out_of_memory", "200.0 GiB of main memory"),
         ("kv-too-small", 1, "out_of_memory", "One conversation of 2048 tokens"),
         ("gguf", 1, "unsupported_model", "GGUF"),
+        ("port-taken", 1, "port_taken", "port"),
+        ("worker-killed", 0, "crashed", "A worker of the engine died while the others went on"),
+        ("core-killed", 0, "crashed", "The engine's core died while the others went on"),
     ],
 )
 def test_each_recorded_failure_ends_in_its_cause(recording: str, exit_code: int, kind: str, words: str) -> None:

@@ -2,6 +2,7 @@
 is there (I1, I7, I16): no process, no port, no descriptor, no thread, no file."""
 
 import itertools
+import os
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ import pytest
 from app.core import lifecycle
 from app.core.snapshot import SeatView
 from tests.end2end.sweep import SURVIVAL_SECONDS, binds
-from tests.rig.custody import processes_of
+from tests.engines.tiny_folder import write_tiny_folder
+from tests.rig.custody import processes_of, unheld_shared_files
 from tests.rig.daemon import Daemon, chat_body, streamed, uds_client
 from tests.rig.home import Home
 from tests.rig.real_engines import BUILT, put_into, write_profile
@@ -27,6 +29,8 @@ pytestmark = [
 ]
 
 SEED = 20_261_121
+VLLM = "ENGINE_ROOM_VLLM"
+LOAD_SECONDS = 900  # only vLLM takes longer than seconds
 SEATS = ("main", "second")
 SETTLED = lifecycle.Ready | lifecycle.Idle | lifecycle.Failed
 
@@ -63,8 +67,9 @@ def footprint(daemon: Daemon) -> Footprint:
         except OSError:
             continue  # closed while we looked
     kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl")
-    places = [home.folder / "state", home.folder / "temporary", home.runtime_home, Path("/dev/shm")]
+    places = [home.folder / "state", home.folder / "temporary", home.runtime_home]
     files = {file for place in places if place.exists() for file in place.rglob("*") if not file.name.endswith(kept)}
+    files |= unheld_shared_files()
     return Footprint(Counter(map(kind_of, targets)), len(list((process / "task").iterdir())), frozenset(files))
 
 
@@ -82,7 +87,7 @@ def look_at_logs_at_once(daemon: Daemon) -> None:
 
 
 def settle(daemon: Daemon, seat: str) -> None:
-    daemon.wait_seat(lambda view: isinstance(view.phase, SETTLED), 60, seat, "the seat comes to rest")
+    daemon.wait_seat(lambda view: isinstance(view.phase, SETTLED), LOAD_SECONDS, seat, "the seat comes to rest")
 
 
 def unload_all(daemon: Daemon) -> None:
@@ -106,25 +111,34 @@ def ask(daemon: Daemon, model: str, patient: bool) -> None:
 
 @pytest.mark.parametrize(
     ("families", "switches"),
-    [(("llama.cpp",), 8), pytest.param(("llama.cpp", *BUILT), 30, marks=pytest.mark.engines)],
-    ids=["built in", "all engines"],
+    [(("llama.cpp",), 8), (("llama.cpp", *BUILT), 30), (("vllm", "llama-server", "llama-cpp-python"), 20)],
+    ids=["built in", "all engines", "with vLLM"],
 )
 def test_random_switches_leave_nothing_behind(
-    home: Home, daemon: Daemon, noise_model: Path, families: tuple[str, ...], switches: int
+    home: Home, daemon: Daemon, noise_model: Path, tmp_path: Path, families: tuple[str, ...], switches: int
 ) -> None:
+    folder = write_tiny_folder(tmp_path / "folder", width=128, layers=4)
+    if "vllm" in families and not os.environ.get(VLLM):
+        pytest.skip(f"no vLLM here: {VLLM} names the Python of one")
     (home.folder / "temporary").mkdir()
     home.environment["TMPDIR"] = str(home.folder / "temporary")
     home.settings(supervision={"drain_seconds": 0.5, "stop_grace_seconds": 3, "seats": list(SEATS)})
     profiles: dict[str, list[str]] = {seat: [] for seat in SEATS}
     for family, seat, twin in itertools.product(families, SEATS, "ab"):
-        put_into(home, family)
-        name = f"{family}-{seat}-{twin}"
-        profiles[seat].append(write_profile(home, name, family, noise_model, seat=seat, context_tokens=512))
+        name, model, more = f"{family}-{seat}-{twin}", noise_model, {}
+        if family == "vllm":
+            if seat != SEATS[0]:
+                continue  # a start takes a minute: one seat with it is enough
+            home.environment[VLLM] = os.environ[VLLM]
+            model, more = folder, {"kv_cache_mib": 256, "eager": True}
+        else:
+            put_into(home, family)
+        profiles[seat].append(write_profile(home, name, family, model, seat=seat, context_tokens=512, **more))
     daemon.start()
     for seat in SEATS:  # warm: what is made once and kept
         for name in profiles[seat][::2]:
             daemon.want(name, seat)
-            daemon.wait_phase(lifecycle.Ready, name, 60, seat)
+            daemon.wait_phase(lifecycle.Ready, name, LOAD_SECONDS, seat)
             ask(daemon, name, patient=True)
             ask(daemon, name, patient=False)
     look_at_logs_at_once(daemon)

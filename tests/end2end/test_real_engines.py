@@ -14,7 +14,7 @@ from app.core import lifecycle
 from app.engines.base import COUNTERS
 from app.engines.registry import FAMILIES
 from tests.end2end.sweep import SURVIVAL_SECONDS, binds
-from tests.rig.custody import processes_of
+from tests.rig.custody import processes_of, unheld_shared_files
 from tests.rig.daemon import Daemon, chat_body, kill_verified, streamed
 from tests.rig.home import Home
 from tests.rig.real_engines import ASKED_CONTEXT_TOKENS, END_TOKENS, TRAINED_CONTEXT_TOKENS, RealEngine
@@ -44,7 +44,7 @@ def files_of(home: Home) -> set[Path]:
     """All files that a run could leave behind: records, sockets, temporary files; not its log and not the databases."""
     kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl", ".toml")
     found = {file for top in (home.folder / "state", home.runtime_home) for file in top.rglob("*")}
-    found |= set(Path("/dev/shm").iterdir())
+    found |= unheld_shared_files()
     return {file for file in found if not file.name.endswith(kept)}
 
 

@@ -7,15 +7,21 @@ half a minute to some minutes, so each story is told once; ENGINE_ROOM_TEST_TIME
 import json
 import os
 import re
+import shutil
 import signal
+import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
 import pytest
+import tomli_w
 
 from app.core import lifecycle
+from app.core.errors import EngineRoomError
 from app.daemon.procfs import all_processes
 from app.engines.registry import FAMILIES
 from tests.end2end.sweep import SURVIVAL_SECONDS, binds
@@ -31,10 +37,19 @@ VARIABLE = "ENGINE_ROOM_VLLM"
 TIMES = int(os.environ.get("ENGINE_ROOM_TEST_TIMES", "1"))
 LOAD_SECONDS = 900
 STOP_SECONDS = 30
+# Not eager: "compile" as well, which has its own story. "graphs" need a card.
 PHASES = ("config", "imports", "weights", "kv_cache", "warm_up", "first_token")
-NAMES = ("python", "VLLM::EngineCor", "VLLM::Worker")
-ENDLESS = {"max_tokens": 1_900, "ignore_eos": True}
+KILLED = {
+    "python": "was killed from outside",
+    "VLLM::EngineCor": "core died while the others went on",
+    "VLLM::Worker": "worker of the engine",
+}
+NAMES = tuple(KILLED)
+ENDLESS = {"max_tokens": 16_000, "ignore_eos": True}
+ETA_ERROR = 0.5  # of what is said to be left, as a share of the load; on a quiet machine it is below 0.2
 SHARED = Path("/dev/shm")
+CONTEXT = 16_384
+SMALL = {"context_tokens": CONTEXT, "kv_cache_mib": 256, "max_sequences": 8}
 
 pytestmark = [
     pytest.mark.engines,
@@ -46,15 +61,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_folder(tmp_path_factory.mktemp("models") / "tiny", width=128, layers=4, shards=4)
+    return write_tiny_folder(
+        tmp_path_factory.mktemp("models") / "tiny", width=128, layers=4, shards=4, context_tokens=CONTEXT
+    )
 
 
 @pytest.fixture
-def ready(home: Home, folder: Path, daemon: Daemon) -> Daemon:
-    """The daemon with the profile `tiny`, not loaded yet; it drains and stops soon."""
+def ready(request: pytest.FixtureRequest, home: Home, folder: Path, daemon: Daemon) -> Daemon:
+    """The daemon with the profile `tiny`, not loaded yet; it drains soon (or as long as the parameter says) and stops soon."""
     home.environment[VARIABLE] = os.environ[VARIABLE]
-    home.settings(supervision={"drain_seconds": 0.5, "stop_grace_seconds": 8})
-    write_profile(home, "tiny", "vllm", folder, context_tokens=2_048, kv_cache_mib=256, eager=True, max_sequences=8)
+    home.settings(supervision={"drain_seconds": getattr(request, "param", 0.5), "stop_grace_seconds": 8})
+    write_profile(home, "tiny", "vllm", folder, **SMALL, eager=True)
     return daemon.start()
 
 
@@ -63,7 +80,8 @@ def foreign() -> Iterator[Path]:
     """A file in shared memory that looks like a dead vLLM's and is not ours: it must stay."""
     file = SHARED / f"psm_{os.getpid():08x}"
     file.write_bytes(b"kept")
-    yield file
+    with file.open("rb"):  # open, so that other runs of the tests on this machine do not take it for left behind
+        yield file
     assert file.read_bytes() == b"kept"
     file.unlink()
 
@@ -80,9 +98,15 @@ def nothing_left(home: Home, leaders: set[int], ports: set[int], files: set[Path
     eventually(lambda: files_of(home) <= files, SURVIVAL_SECONDS, f"no file is left: {files_of(home) - files}")
 
 
-def loaded(daemon: Daemon) -> tuple[int, int]:
+def log_of(daemon: Daemon) -> str:
+    run = daemon.seat().run
+    assert run is not None
+    return daemon.run_log(run.id).decode()
+
+
+def loaded(daemon: Daemon, name: str = "tiny") -> tuple[int, int]:
     """(pid of its leader, port) of the engine, once it is ready."""
-    run = daemon.load("tiny", LOAD_SECONDS).run
+    run = daemon.load(name, LOAD_SECONDS).run
     assert run is not None
     assert run.pid is not None
     assert run.port is not None
@@ -106,8 +130,8 @@ def metrics(daemon: Daemon) -> dict[str, float]:
     return found
 
 
-def begun(client: httpx.Client) -> Iterator[dict[str, Any]]:
-    events = streamed(client, model="tiny", **ENDLESS)
+def begun(client: httpx.Client, **asked: Any) -> Iterator[dict[str, Any]]:
+    events = streamed(client, model="tiny", **(asked or ENDLESS))
     for event in events:
         if any(choice["delta"].get("content") for choice in event.get("choices", ())):
             return events
@@ -121,15 +145,33 @@ def told_of_its_end(answer: Iterator[dict[str, Any]]) -> None:
     assert any(event.get("error") for event in events) or "abort" in reasons, events[-3:]
 
 
-def test_it_loads_talks_counts_is_cancelled_and_stops_when_idle(ready: Daemon, home: Home) -> None:
+def watched_load(daemon: Daemon) -> float | None:
+    """Loads it and looks at the time that is said to be left; the median error as a share of the load, None = not said."""
+    told: list[tuple[float, float]] = []
+    begun = time.monotonic()
+    daemon.want("tiny")
+
+    def ready() -> bool:
+        phase = daemon.seat().phase
+        assert not isinstance(phase, lifecycle.Failed), phase
+        if isinstance(phase, lifecycle.Loading) and phase.eta_seconds is not None:
+            told.append((time.monotonic(), phase.eta_seconds))
+        return isinstance(phase, lifecycle.Ready)
+
+    eventually(ready, LOAD_SECONDS, "it is loaded", every=0.2)
+    end = time.monotonic()
+    return median(abs(left - (end - at)) / (end - begun) for at, left in told) if told else None
+
+
+@pytest.mark.parametrize("ready", [120], indirect=True)
+def test_it_loads_talks_counts_is_cancelled_drains_and_stops_when_idle(ready: Daemon, home: Home) -> None:
     before = files_of(home)
     leader, port = loaded(ready)
     view = ready.seat()
     assert isinstance(view.phase, lifecycle.Ready)
-    assert view.phase.endpoint.context_tokens == 2_048
+    assert view.phase.endpoint.context_tokens == CONTEXT
     assert set(NAMES) <= set(tree(leader).values())
-    log = "".join(line for line in ready.run_log(view.phase.run_id).decode().splitlines(keepends=True))
-    assert "canary" not in log
+    log = log_of(ready)
     names = dict.fromkeys(
         stage.name for line in re.split(r"[\r\n]", log) if (stage := FAMILIES["vllm"].stage_of(line)) is not None
     )
@@ -150,7 +192,7 @@ def test_it_loads_talks_counts_is_cancelled_and_stops_when_idle(ready: Daemon, h
         said = client.post("/chat/completions", json=chat_body("tiny", response_format=form, max_tokens=400)).json()
         if said["choices"][0]["finish_reason"] == "stop":
             assert isinstance(json.loads(said["choices"][0]["message"]["content"])["n"], bool)
-        too_long = client.post("/chat/completions", json=chat_body("tiny", max_tokens=5_000))
+        too_long = client.post("/chat/completions", json=chat_body("tiny", max_tokens=50_000))
         assert too_long.status_code == 400
 
     figures = metrics(ready)
@@ -160,8 +202,14 @@ def test_it_loads_talks_counts_is_cancelled_and_stops_when_idle(ready: Daemon, h
         answer = begun(client)  # kept, or it would be cut off here
         eventually(lambda: metrics(ready)["requests_running"] >= 1, 20, "it is at work")
         del answer
-    eventually(lambda: metrics(ready)["requests_running"] == 0, 10, "a client that left is heard of (I15)")
-    ready.unload()
+    eventually(lambda: metrics(ready)["requests_running"] == 0, 60, "a client that left is heard of (I15)")
+
+    with ready.gateway(timeout=120) as client:  # a stop lets an answer finish that ends within the budget (I8)
+        answer = begun(client, max_tokens=200, ignore_eos=True)
+        ready.unload()
+        events = list(answer)
+    assert events[-1] == {"done": True}
+    assert [c["finish_reason"] for e in events for c in e.get("choices", ()) if c.get("finish_reason")] == ["length"]
     ready.wait_idle(STOP_SECONDS)
     nothing_left(home, {leader}, {port}, before)
 
@@ -169,7 +217,9 @@ def test_it_loads_talks_counts_is_cancelled_and_stops_when_idle(ready: Daemon, h
 def test_a_stop_in_the_middle_of_answers_ends_in_time(ready: Daemon, home: Home) -> None:
     """I2, I8: left to itself it sometimes hangs until its clients go, so the gateway cuts them first."""
     before = files_of(home)
-    for _ in range(TIMES):
+    errors: list[float | None] = []
+    for _ in range(max(TIMES, 3)):
+        errors.append(watched_load(ready))
         leader, port = loaded(ready)
         with ready.gateway(timeout=120) as client, ready.gateway(timeout=120) as other:
             answers = [begun(client), begun(other)]
@@ -178,16 +228,42 @@ def test_a_stop_in_the_middle_of_answers_ends_in_time(ready: Daemon, home: Home)
             for answer in answers:
                 told_of_its_end(answer)
         nothing_left(home, {leader}, {port}, before)
+    print("what was said to be left was wrong by (share of the load):", errors)
+    assert errors[0] is None, "of the first load of all nobody knows"
+    learnt = [error for error in errors[2:] if error is not None]
+    assert len(learnt) == len(errors) - 2
+    assert median(learnt) <= ETA_ERROR, errors
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_stop_on_the_line_of_each_phase_of_the_load_leaves_nothing(ready: Daemon, home: Home, phase: str) -> None:
     """I1, I2: TERM is not honoured while it loads, so a load is ended by KILL."""
+    stops_on(ready, home, "tiny", phase)
+
+
+def test_a_stop_while_it_compiles_or_takes_what_was_compiled_leaves_nothing(
+    ready: Daemon, home: Home, folder: Path
+) -> None:
+    """What was compiled is kept beside the account's caches; the second time it is only read."""
+    write_profile(home, "compiled", "vllm", folder, **SMALL)
+    ready.wait_slice("library", lambda library: any(card.profile.id == "compiled" for card in library.profiles))
+    stops_on(ready, home, "compiled", "compile")
+    before = files_of(home)
+    leader, port = loaded(ready, "compiled")
+    cold = log_of(ready)
+    assert "saved AOT compiled function" in cold
+    ready.unload()
+    ready.wait_idle(STOP_SECONDS)
+    nothing_left(home, {leader}, {port}, before)
+    stops_on(ready, home, "compiled", "compile")
+
+
+def stops_on(ready: Daemon, home: Home, name: str, phase: str) -> None:
     before = files_of(home)
     stage_of = FAMILIES["vllm"].stage_of
     for _ in range(TIMES):
         known = set(home.paths.runs.glob("*.log"))
-        ready.want("tiny")
+        ready.want(name)
         for line in lines_of_next_run(home, known, LOAD_SECONDS):
             stage = stage_of(line.rpartition("\r")[2])
             if stage is not None and stage.name == phase:
@@ -220,6 +296,7 @@ def test_each_of_its_processes_killed_is_a_crash_and_leaves_nothing(ready: Daemo
     failure = ready.run(run_id).failure
     assert failure is not None
     assert failure.kind in ("crashed", "out_of_memory"), failure
+    assert KILLED[victim] in failure.summary, failure
     eventually(lambda: not tree(leader), SURVIVAL_SECONDS, "no process of the run is left (I1)")
     ready.unload()
     ready.wait_idle(STOP_SECONDS)
@@ -243,15 +320,84 @@ def test_keeper_and_daemon_killed_leave_nothing(ready: Daemon, home: Home, victi
     nothing_left(home, {leader}, {port}, before)
 
 
-def test_a_failed_start_ends_in_a_sentence_with_its_evidence(ready: Daemon, home: Home, folder: Path) -> None:
-    """I11: the cause stands in the middle of what five processes say."""
+FAILURES: dict[str, tuple[dict[str, object], tuple[str, ...], str, str]] = {
+    # name: settings, extra arguments, kind, words
+    "greedy": ({"kv_cache_mib": 1}, (), "out_of_memory", "One conversation of 16384 tokens needs"),
+    "insatiable": ({"kv_cache_mib": 400 * 1024}, (), "out_of_memory", "of main memory, and"),
+    "sleepy": ({}, ("--enable-sleep-mode",), "bad_argument", "without a graphics card"),
+    "unknown": ({}, ("--bogus", "3"), "bad_argument", "does not know --bogus 3"),
+    "banana": ({}, ("--kv-cache-dtype", "banana"), "bad_argument", "--kv-cache-dtype: invalid choice: 'banana'"),
+    "long": ({"context_tokens": 4 * CONTEXT}, (), "bad_argument", "longer than the model's own, 16384"),
+    "corrupt": ({}, (), "bad_model", "header too large"),
+    "truncated": ({}, (), "bad_model", "file not fully covered"),
+}
+
+
+def test_each_failed_start_ends_in_a_sentence_with_its_evidence(ready: Daemon, home: Home, folder: Path) -> None:
+    """I11: the cause stands in the middle of what five processes say; who is missing is told before anything starts."""
     before = files_of(home)
-    write_profile(home, "greedy", "vllm", folder, context_tokens=2_048, kv_cache_mib=1, eager=True)
-    ready.wait_slice("library", lambda library: any(card.profile.id == "greedy" for card in library.profiles))
-    ready.want("greedy")
-    failure = ready.wait_failed(LOAD_SECONDS)
-    assert failure.kind == "out_of_memory"
-    assert failure.summary.startswith("One conversation of 2048 tokens needs")
-    assert failure.evidence is not None
-    assert SPECIAL[0] not in failure.evidence.line
+    for name, (settings, extra, _, _) in FAILURES.items():
+        model = folder
+        if name in ("corrupt", "truncated"):
+            model = Path(shutil.copytree(folder, home.models / name))
+            weights = next(model.glob("*.safetensors"))
+            said = weights.read_bytes()
+            weights.write_bytes(b"\xff" * 8 + said[8:] if name == "corrupt" else said[:-40])
+        text = {"engine": "vllm", "model": str(model), "settings": {**SMALL, "eager": True, **settings}}
+        file = home.paths.profiles / f"{name}.toml"
+        file.write_text(tomli_w.dumps({**text, "extra_arguments": list(extra)}), "utf-8")
+    ready.wait_slice("library", lambda library: set(FAILURES) <= {card.profile.id for card in library.profiles})
+    wrong = []
+    for name, (_, _, kind, words) in FAILURES.items():
+        try:
+            ready.want(name, override=True)
+        except EngineRoomError as refusal:
+            told, found = str(refusal), refusal.kind
+        else:
+            failure = ready.wait_failed(LOAD_SECONDS)
+            told, found = failure.summary, failure.kind
+            assert failure.evidence is None or SPECIAL[0] not in failure.evidence.line
+        print(f"{name}: {found}: {told}")
+        if found != kind or words not in told:
+            wrong.append(f"{name}: {found}: {told}")
+    assert not wrong, wrong
     nothing_left(home, set(), set(), before)
+
+
+BROKEN = {
+    "torch": (
+        {
+            "torch/__init__.py": "raise OSError('libcudart.so.13: cannot open shared object file: No such file or directory')"
+        },
+        "A compiled part of the engine is gone: libcudart.so.13",
+    ),
+    "symbols": (
+        {"torch/__init__.py": "raise ImportError('/x/libtorch_cpu.so: undefined symbol: cblas_gemm')"},
+        "do not fit the PyTorch",
+    ),
+    "gone": ({"vllm/__init__.py": "raise ModuleNotFoundError(\"No module named 'msgspec'\")"}, "lacks msgspec"),
+    "empty": ({"vllm/unrelated.py": ""}, "does not have vLLM"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_environment_with_a_broken_part_is_told_as_that(home: Home, folder: Path, daemon: Daemon, name: str) -> None:
+    """The real packages, one of them spoilt by a folder that comes before it."""
+    files, words = BROKEN[name]
+    environment = home.folder / "spoilt"
+    venv.create(environment, with_pip=False)
+    [packages] = environment.glob("lib/python3*/site-packages")
+    for relative, text in files.items():
+        (packages / relative).parent.mkdir()
+        (packages / relative).write_text(text + "\n")
+    [theirs] = Path(os.environ[VARIABLE]).parent.parent.glob("lib/python3*/site-packages")
+    if name != "empty":
+        (packages / "theirs.pth").write_text(f"{theirs}\n")
+    shutil.copytree(next(theirs.glob("vllm-*.dist-info")), packages / "vllm-0.32.0+cpu.dist-info")
+    home.environment[VARIABLE] = str(environment / "bin" / "python")
+    write_profile(home, "tiny", "vllm", folder, **SMALL, eager=True)
+    daemon.start().want("tiny")
+    failure = daemon.wait_failed(LOAD_SECONDS)
+    assert failure.kind in ("missing_library", "engine_not_installed")
+    assert words in failure.summary
+    assert failure.advice

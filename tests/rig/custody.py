@@ -62,6 +62,21 @@ def processes_of(home: Home, runs_only: bool = False) -> list[Process]:
     return sorted(found, key=lambda process: (process.start_ticks, process.pid))
 
 
+def unheld_shared_files() -> set[Path]:
+    """Files in shared memory that no living process has open or mapped: the dead left them, of whatever home."""
+    held = set()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        lines = _read(int(process.name), "maps").splitlines()
+        held |= {Path(os.fsdecode(line[line.index(b"/dev/shm/") :])) for line in lines if b"/dev/shm/" in line}
+        try:
+            held |= {entry.readlink() for entry in (process / "fd").iterdir()}
+        except OSError:
+            continue  # it ended, or a descriptor did
+    return {file for file in Path("/dev/shm").iterdir() if file not in held}
+
+
 def keepers_of(home: Home) -> list[Process]:
     """The keepers of this home's runs: the outer ones (guards) come before their inner ones."""
     return [process for process in processes_of(home) if b"ENGINE_ROOM_KEEPER=" in _read(process.pid, "environ")]

@@ -474,8 +474,8 @@ _BUGS: tuple[FailurePattern, ...] = (
     ),
     FailurePattern(
         kind="crashed",
-        pattern=r"(?:ERROR .*\]|^\[rank\d+\]:|pid=\d+\)) +(?:Value error, )?(?P<error>[\w.]*(?:Error|Exception)): (?!This model's maximum|"
-        r"Engine core initialization failed)(?P<reason>.+)",
+        pattern=r"(?:ERROR .*\]|^\[rank\d+\]:|pid=\d+\)) +(?:Value error, )?(?!\S*EngineDeadError)(?P<error>[\w.]*(?:Error|Exception)): "
+        r"(?!This model's maximum|Engine core initialization failed|cancelled$)(?P<reason>.+)",  # what the others say of a death
         summary="The engine stopped at an error of its own: {error}: {reason}.",
         advice="Change what it names, or update vLLM.",
         rank=45,
@@ -497,8 +497,15 @@ _BUGS: tuple[FailurePattern, ...] = (
     ),
     FailurePattern(
         kind="crashed",
-        pattern=r"Worker proc (?P<which>\S+) died unexpectedly|Engine core proc \S+ died|EngineCore (?:died|encountered)",
-        summary="A process of the engine died while the others went on.",
+        pattern=r"Worker proc (?P<which>\S+) died unexpectedly",  # its exit code is not always known yet
+        summary="A worker of the engine died while the others went on.",
+        advice="Most often main memory ran out or it was killed from outside; the lines before it may say more. Load it again.",
+        rank=50,
+    ),
+    FailurePattern(
+        kind="crashed",
+        pattern=r"Engine core proc \S+ died|engine core exited unexpectedly|EngineCore (?:died|encountered)",
+        summary="The engine's core died while the others went on.",
         advice="Most often main memory ran out or it was killed from outside; the lines before it may say more. Load it again.",
         rank=50,
     ),
