@@ -87,7 +87,7 @@ def _branch(
     family: str,
     accelerator: str,
     companions: Sequence[Companion],
-    host_usable_bytes: int | None,
+    host_usable_bytes: int | None = None,
 ) -> Family | str:
     """The formulas for this model on this engine, or the sentence that says why there are none."""
     if facts is None:
