@@ -23,12 +23,14 @@ from app.core.profiles import KEYS, TEXTS
 from app.core.redaction import masked, secrets_of
 from app.core.snapshot import Library
 from app.speaking import Json, show, spoken
+from app.verbs_import import import_env
 from app.wiring import real_paths
 
 profiles = typer.Typer(
     name="profiles", no_args_is_help=True, help="The files that say what to load: show, change, copy, remove."
 )
 
+profiles.command("import")(import_env)
 _TABLES = ("settings", "sampling", "environment")
 
 

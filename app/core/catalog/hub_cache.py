@@ -33,6 +33,33 @@ def cached_snapshot(cache: Path, name: str) -> Path | None:
         return None
 
 
+HUB_FILE = re.compile(rf"({HUB_NAME.pattern}):([\w.-]{{1,64}})")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether it can be the name of a model of the hub, or of one quantisation of it."""
+    return bool(HUB_NAME.fullmatch(name) or HUB_FILE.fullmatch(name))
+
+
+def cached_file(cache: Path, name: str) -> Path | None:
+    """The GGUF file that `org/name:QUANT` means (as llama.cpp's `-hf` has it), of a split model the first part; None when it
+    is not here. Its newest snapshot counts; what is loaded beside a model is none."""
+    found = HUB_FILE.fullmatch(name)
+    if found is None:
+        return None
+    snapshots = cache / f"models--{found[1].replace('/', '--')}" / "snapshots"
+    mark = re.compile(rf"(?<![a-z0-9]){re.escape(found[2].lower())}(?![a-z0-9])")
+    try:
+        files = [
+            file
+            for file in snapshots.glob("*/**/*.gguf")
+            if mark.search(file.name.lower()) and not file.name.lower().startswith("mmproj") and file.is_file()
+        ]
+        return max(files, key=lambda file: (file.stat().st_mtime_ns, [-ord(c) for c in file.name]), default=None)
+    except OSError:
+        return None
+
+
 def name_of_folder(folder: Path) -> str:
     """What a model's folder is called: its own name, or in the hub's cache the model's, not the snapshot's number."""
     outer = folder.parent.parent.name
