@@ -24,10 +24,10 @@ from app.core.errors import (
     StorageError,
     UnknownProfile,
 )
-from app.core.memory.plan_types import MemoryPlan
 from app.core.snapshot import Gpus, Library, Runs, Seats, Service, Traffic
 from app.speaking import Json, gib, show, spoken
 from app.verbs_installing import engines
+from app.verbs_plan import add_plan
 from app.verbs_profiles import profiles
 from app.verbs_runs import add_runs
 from app.verbs_seats import Preset, add_seats, seat_lines, settings_of
@@ -46,6 +46,7 @@ app.add_typer(profiles)
 add_settings(app)
 add_runs(app)
 add_seats(app)
+add_plan(app)
 app.add_typer(service_verbs)
 QUIT_SECONDS = 60.0
 
@@ -115,23 +116,6 @@ def ls(as_json: Json = False) -> None:
     rows += [f"… {each.title}: {each.incomplete} ({gib(each.disk_bytes)} so far)" for each in unfinished]
     rows += [f"! {problem.where}: {problem.summary}" for problem in library.problems]
     show(library, "\n".join(rows) or "No profiles.", as_json)
-
-
-@app.command()
-@spoken
-def plan(profile: str, as_json: Json = False) -> None:
-    """Say what a profile would need and whether it fits now; nothing is started."""
-    with Client(real_paths()) as client:
-        client.ensure()
-        found = client.post("/control/plan", control.Want(profile=profile), MemoryPlan)
-    lines = [found.summary]
-    for device in found.devices:
-        lines.append(
-            f"{device.name}: {gib(device.low_bytes)} to {gib(device.high_bytes)}, {gib(device.free_bytes)} free"
-        )
-        lines += [f"  {part.name:<10} {gib(part.bytes):>10}  {part.source}" for part in device.parts]
-    lines += [f"→ {remedy.title}" for remedy in found.remedies]
-    show(found, "\n".join(lines), as_json)
 
 
 @app.command()
@@ -260,7 +244,7 @@ def _gone(pid: int, seconds: float) -> bool:
 # --- the help, in the order in which a person comes to need it
 
 PANELS = {
-    "Models": ("ls", "load", "switch", "unload", "stop", "restart", "lend", "chat"),
+    "Models": ("ls", "models", "load", "switch", "unload", "stop", "restart", "lend", "chat"),
     "What happens": ("status", "logs", "doctor"),
     "Before and after": ("plan", "command", "settings", "runs", "manifest", "again", "export"),
     "Engine Room itself": ("serve", "quit", "version"),

@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from app.client import Client
 from app.core import control
 from app.core.advance import STAGE_WORDS
-from app.core.errors import UnknownProfile
+from app.core.errors import SettingInvalid, UnknownProfile
 from app.core.lifecycle import Failed, Idle, Loading, Ready, Stalled, StopFailed
+from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
 from app.core.snapshot import Seats, SeatView
 from app.outcomes import Cancelled, seat_of, wait_loaded, wait_unloaded
@@ -45,12 +47,16 @@ def load(
     ] = None,
     preset: Preset = "",
     seat: Annotated[str, typer.Option("--seat", help="The seat to load it on; the profile's own when left out.")] = "",
+    remedy: Annotated[
+        int | None, typer.Option("--remedy", metavar="N", min=1, help="With the Nth remedy that `engine-room plan` names.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Load a profile, in place of the one that is loaded on its seat now. Ctrl+C cancels."""
     wish = control.Want(profile=profile, seat=seat, override=override, settings=settings_of(setting), preset=preset)
     with Client(real_paths()) as client:
         client.ensure()
+        wish = _with_remedy(client, wish, remedy) if remedy else wish
         try:
             accepted = client.post("/control/want", wish, control.Accepted)
             profile, seat = accepted.profile or profile, accepted.seat or seat
@@ -65,6 +71,20 @@ def load(
             wait_unloaded(client, seat)
             raise Cancelled(f"Loading {profile} was cancelled; nothing is loaded.") from None
     _show_ready(found, profile, as_json)
+
+
+def _with_remedy(client: Client, wish: control.Want, number: int) -> control.Want:
+    """The wish with what the plan's remedy of that number changes; raises SettingInvalid when there is none."""
+    found = client.post("/control/plan", wish, MemoryPlan)
+    if number > len(found.remedies):
+        many = len(found.remedies)
+        raise SettingInvalid(
+            f"There is no remedy {number}: the plan of {wish.profile} names {many or 'none'}. {found.summary}",
+            f"`engine-room plan {wish.profile}` shows them.",
+        )
+    chosen = found.remedies[number - 1]
+    print(f"engine-room: {chosen.title}.", file=sys.stderr)
+    return replace(wish, settings={**wish.settings, **chosen.settings}, gpus=chosen.gpus or wish.gpus)
 
 
 @spoken

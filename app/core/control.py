@@ -9,7 +9,7 @@ GET  /control/stream                    → server-sent events: event = slice na
 POST /control/want      Want            → Accepted | 409 does_not_fit, 404 no_such_model, 424 engine_not_installed, …
 POST /control/unload    Unload          → Accepted   (also cancels a load)
 POST /control/restart   Unload          → Accepted
-POST /control/plan      Want            → MemoryPlan (nothing is started)
+POST /control/plan      Want            → MemoryPlan with expected speed and advice (nothing is started)
 POST /control/command   CommandOf       → CommandView (nothing is started)
 GET  /control/history                   → History
 GET  /control/runs/{id}                 → RunView
@@ -53,13 +53,17 @@ from app.core.snapshot import InstallationView, RunView
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """Load this profile. `settings` are merged over the profile's for this launch only; `override` skips admission."""
+    """Load this profile. `settings` are merged over the profile's for this launch only, `gpus` (cards by UUID) stand in place
+    of its own; `override` skips admission. `text` is for `plan` alone: a whole profile as in the editor, priced in place of the
+    saved one, which need not be there."""
 
     profile: str
     seat: str = ""  # "" = the profile's own
     override: bool = False
     settings: dict[str, Scalar] = {}
     preset: str = ""  # laid over the profile's settings and under `settings`, for this launch only
+    gpus: tuple[str, ...] = ()
+    text: str = ""
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +75,13 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommandOf(msgspec.Struct, frozen=True, kw_only=True):
+    """`text`: a whole profile as in the editor, in place of the saved one, which need not be there."""
+
     profile: str
     settings: dict[str, Scalar] = {}
     preset: str = ""
+    gpus: tuple[str, ...] = ()
+    text: str = ""
 
 
 class CommandView(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Scalar] = {}
     override: bool = False
     as_run: str = ""  # the profile as it was in this earlier run, in place of what it is now
+    gpus: tuple[str, ...] = ()  # the cards by UUID, in place of the profile's own
 
 
 class Resting(msgspec.Struct, frozen=True, kw_only=True):

@@ -216,7 +216,7 @@ def heard(phase: Loading, news: Heard) -> Loading:
 
 
 def same_load(one: Wanted | None, other: Wanted | None) -> bool:
-    """Whether both are the same model with the same settings; an override does not make a load another one."""
+    """Whether both are the same model with the same settings on the same cards; an override makes no other load of it."""
     if one is None or other is None:
         return one is other
-    return (one.profile_id, one.settings, one.as_run) == (other.profile_id, other.settings, other.as_run)
+    return replace(one, override=False) == replace(other, override=False)

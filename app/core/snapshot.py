@@ -117,6 +117,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     cpu_utilisation: float | None = None
     engine_bytes: int | None = None  # resident memory of our engines' processes
     taken_at: float = 0.0  # monotonic seconds: stays young while the GPU figures age because the driver hangs
+    bandwidth_bytes_per_second: float | None = None  # of main memory, measured once; None until somebody needs it
 
 
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):

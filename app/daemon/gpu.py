@@ -58,7 +58,7 @@ class GpuSampler:
         self._publish = publish
         self._pids_of_runs = pids_of_runs
         self._resident_bytes = resident_bytes
-        self._host = host or HostReader()
+        self.host = host or HostReader()
         self._drm = drm
         self._kernel_cards = kernel_cards
         self._clock = clock
@@ -189,7 +189,7 @@ class GpuSampler:
             message=message,
             driver_version=reading.driver_version,
             gpus=tuple(_marked(gpu, runs) for gpu in reading.gpus),
-            host=self._host.read(self._engine_bytes(runs), taken_at=began),
+            host=self.host.read(self._engine_bytes(runs), taken_at=began),
             taken_at=taken_at,
         )
         self._tick_began = began

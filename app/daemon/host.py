@@ -15,6 +15,7 @@ class HostReader:
         self._proc = proc
         self._cgroups = cgroups
         self._last: tuple[int, int] | None = None
+        self.bandwidth_bytes_per_second: float | None = None  # told by whoever measures it
 
     def read(self, engine_bytes: int | None = None, taken_at: float = 0.0) -> HostSample | None:
         """Memory in bytes, processor use 0..1 since the last call (None at the first); None where /proc is not Linux's."""
@@ -31,6 +32,7 @@ class HostReader:
             cpu_utilisation=self._cpu_utilisation(),
             engine_bytes=engine_bytes,
             taken_at=taken_at,
+            bandwidth_bytes_per_second=self.bandwidth_bytes_per_second,
         )
 
     def _cpu_utilisation(self) -> float | None:

@@ -115,6 +115,11 @@ class Library:
                 raise SettingInvalid(f"{card.profile.id}: settings.{name} {problem}.", advice)
         return merged(card.profile, settings)
 
+    async def card_of(self, profile: Profile) -> ProfileCard:
+        """The card of a profile that is not in the list, read now."""
+        async with self._scans:
+            return await asyncio.to_thread(self._shelf.card_of, profile)
+
     def take_over(self, settings: Settings) -> None:
         """Folders and limits may change while running."""
         self._settings = settings

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
 from app.core.lifecycle import Failure
 from app.core.load_time import LoadTimes
@@ -77,6 +79,8 @@ class Preparation:
         """Raises UnknownProfile, ModelMissing, EngineNotInstalled: each says what to do."""
         card = self._library.card(wanted.profile_id, wanted.as_run)
         profile = self._library.merged(card, wanted.settings)
+        if wanted.gpus:
+            profile = replace(profile, gpus=wanted.gpus)
         profile = with_setting_files(profile, FAMILIES[profile.engine].options)
         if not card.available:
             problem = card.problem

@@ -6,13 +6,12 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from app.core import control
 from app.core.errors import BadRequest
 from app.core.ledger import Ledger
-from app.core.options import Scalar
 from app.core.profile_set import at_start
 from app.core.profiles import Profile
 from app.core.seat import Wanted
@@ -155,16 +154,15 @@ class Seats:
     def anything_wanted(self) -> bool:
         return any(seat.state.wanted is not None for seat in self._seats.values())
 
-    def launch_of(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> Launch:
+    def launch_of(self, wanted: Wanted) -> Launch:
         """All that decides the command line of a launch; the port, chosen at launch, is 0, and there is no key."""
-        wanted = Wanted(profile_id=profile_id, settings=dict(settings or {}))
         card, profile, installation = self._parts.preparation.resolve(wanted)
         gpus = self._parts.sampler.latest
         return self._parts.preparation.launch(card, profile, installation, run_id="command", port=0, gpus=gpus)
 
-    def command_of(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> tuple[Command, Profile]:
+    def command_of(self, wanted: Wanted) -> tuple[Command, Profile]:
         """The exact argv and environment of a launch."""
-        launch = self.launch_of(profile_id, settings)
+        launch = self.launch_of(wanted)
         return FAMILIES[launch.profile.engine].command(launch), launch.profile
 
     # --- what is told ---

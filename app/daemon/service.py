@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -18,9 +18,9 @@ from app.core import control
 from app.core.errors import EngineRoomError, NotWritable, UnknownRun
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
-from app.core.redaction import masked_arguments, masked_environment, shown_profile
+from app.core.redaction import shown_profile
+from app.core.seat import Wanted
 from app.core.settings import Settings
-from app.core.settings_table import preset_named
 from app.core.settings_view import APPLIED_AT_ONCE, NOT_AT_ONCE, without
 from app.core.snapshot import (
     API_VERSION,
@@ -55,7 +55,9 @@ from app.daemon.instance import InstanceLock
 from app.daemon.jobs import Jobs
 from app.daemon.library import Library
 from app.daemon.manifests import Manifests, recall_key
+from app.daemon.memory_speed import MemorySpeed
 from app.daemon.notifying import tell_systemd
+from app.daemon.pricing import Pricing, preset_settings
 from app.daemon.profile_desk import ProfileDesk
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
@@ -69,9 +71,6 @@ log = logging.getLogger(__name__)
 HISTORY_SECONDS = 1.0
 LOG_CAP_SECONDS = 5.0
 IDLE_LEAVE_SECONDS = 2.0
-
-W = TypeVar("W", control.Want, control.CommandOf)
-
 
 class _Part(Protocol):
     async def close(self) -> None: ...
@@ -141,6 +140,15 @@ class Service:
             runs_folder=paths.runs,
             clock=clock,
             lost=self.leave,  # without a seat's owner the service is no use: it starts again
+        )
+        self._pricing = Pricing(
+            self._library,
+            self._seats,
+            self._board,
+            paths.profiles,
+            MemorySpeed(self._database, self._sampler),
+            known_flags=self._engines.known_flags,
+            limits=lambda: self._settings.memory,
         )
         self._manifests = Manifests(
             self._database,
@@ -341,7 +349,7 @@ class Service:
         self.engine_work.refuse_while_trying()
         wish = self._with_preset(wish)
         seat = self._seats.for_profile(wish.profile, wish.seat)
-        profile = await seat.want(wish.profile, wish.settings, wish.override)
+        profile = await seat.want(wish.profile, wish.settings, wish.override, gpus=wish.gpus)
         warning = warning_of(self._unknown_flags(wish), "The engine")
         warnings = (warning,) if warning else ()
         return control.Accepted(note=f"{profile} is loading.", profile=profile, seat=seat.seat, warnings=warnings)
@@ -362,26 +370,22 @@ class Service:
         return control.Accepted(note=f"{profile} comes back.", profile=profile, seat=wish.seat)
 
     async def plan(self, wish: control.Want) -> MemoryPlan:
-        wish = self._with_preset(wish)
-        return await self._seats.for_profile(wish.profile, wish.seat).price(wish.profile, wish.settings)
+        return await self._pricing.plan(wish)
 
     async def command(self, wish: control.CommandOf) -> control.CommandView:
-        wish = self._with_preset(wish)
-        command, profile = self._seats.command_of(wish.profile, wish.settings)
-        shown = masked_environment(command.environment | profile.environment)
-        argv = tuple(masked_arguments(command.argv, command.secrets))
-        return control.CommandView(argv=argv, environment=shown, unknown_flags=self._unknown_flags(wish))
+        return await self._pricing.command(wish)
 
-    def _unknown_flags(self, wish: control.Want | control.CommandOf) -> tuple[str, ...]:
+    def _unknown_flags(self, wish: control.Want) -> tuple[str, ...]:
         """The flags of a launch that its engine's own help does not know; none where nobody can tell."""
         try:
-            launch = self._seats.launch_of(wish.profile, wish.settings)
+            launch = self._seats.launch_of(Wanted(profile_id=wish.profile, settings=wish.settings, gpus=wish.gpus))
         except EngineRoomError:
             return ()
         return unknown_to(launch.installation, launch.profile, self._engines.known_flags)
 
     async def export(self, wish: control.ExportOf) -> control.Export:
-        return exporting.export(self._seats.launch_of(wish.profile, wish.settings), wish.kind, wish.port)
+        launch = self._seats.launch_of(Wanted(profile_id=wish.profile, settings=wish.settings))
+        return exporting.export(launch, wish.kind, wish.port)
 
     async def manifest(self, run: RunView) -> control.Manifest:
         return await self._manifests.of(run)
@@ -429,13 +433,12 @@ class Service:
         self._library.take_over(self._settings)
         self._publish()
 
-    def _with_preset(self, wish: W) -> W:
+    def _with_preset(self, wish: control.Want) -> control.Want:
         """The wish with its preset's settings under its own; raises SettingInvalid for a preset that the engine has not."""
         if not wish.preset:
             return wish
-        family = FAMILIES[self._library.card(wish.profile).profile.engine]
-        preset = preset_named(family.presets, wish.preset, family.title)
-        return replace(wish, settings={**preset.settings, **wish.settings}, preset="")
+        settings = preset_settings(self._library.card(wish.profile).profile.engine, wish.preset)
+        return replace(wish, settings={**settings, **wish.settings}, preset="")
 
     def options(self) -> control.OptionsView:
         return options_view()

@@ -95,6 +95,14 @@ class Shelf:
             models=beside.groups((*cards.values(), *found), seen),
         )
 
+    def card_of(self, profile: Profile) -> ProfileCard:
+        """The card of one profile that no file holds (yet); its model may lie anywhere."""
+        path = self._model_path(profile)
+        stamps = tuple(stamp_of(part) for part in parts_of(path))
+        lacking = {(profile.id, profile.source): self._lacking(profile)}
+        cards, _ = self._cards([profile], {profile.id: path}, {path: stamps}, lacking)
+        return cards[profile.id]
+
     def _beside(self, seen: Seen) -> Companions:
         facts = {path: self._facts_of(path, stamps) for path, stamps in seen.models.items()}
         models = {path: each for path, each in facts.items() if isinstance(each, ModelFacts) and not _is_part(each)}

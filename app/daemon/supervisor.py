@@ -81,11 +81,14 @@ class Supervisor:
         settings: Mapping[str, Scalar] | None = None,
         override: bool = False,
         as_run: str = "",
+        gpus: tuple[str, ...] = (),
     ) -> str:
         """Returns the profile's id when the wish is taken; raises UnknownProfile, ModelMissing, EngineNotInstalled or
         DoesNotFit."""
         self._refuse_when_stopping()
-        asked = Wanted(profile_id=profile_id, settings=dict(settings or {}), override=override, as_run=as_run)
+        asked = Wanted(
+            profile_id=profile_id, settings=dict(settings or {}), override=override, as_run=as_run, gpus=gpus
+        )
         choices = await self._effects.choices(asked)
         self._refuse_when_stopping()  # that took its time: nothing is begun behind the last unload
         said = await self._ask(step.Want(choices=choices))
@@ -126,9 +129,9 @@ class Supervisor:
         if self._stopping:
             raise DaemonUnreachable("The service is stopping.", "Start Engine Room again in a moment.")
 
-    async def price(self, profile_id: str, settings: Mapping[str, Scalar] | None = None) -> MemoryPlan:
+    async def price(self, wanted: Wanted) -> MemoryPlan:
         """The plan of a load as it would be admitted now, with the leaving model credited; starts nothing."""
-        return await self._effects.price(Wanted(profile_id=profile_id, settings=dict(settings or {})))
+        return await self._effects.price(wanted)
 
     async def restore(self) -> bool:
         """After an unexpected end of the daemon: wants again what was wanted; what was lent before any end goes on being
@@ -137,7 +140,13 @@ class Supervisor:
         kept = kept_from(text) if text is not None else None
         if kept is None or not (self._parts.settings().supervision.restore_last_profile or kept.resting == "lent"):
             return False
-        wanted = Wanted(profile_id=kept.profile_id, settings=kept.settings, override=kept.override, as_run=kept.as_run)
+        wanted = Wanted(
+            profile_id=kept.profile_id,
+            settings=kept.settings,
+            override=kept.override,
+            as_run=kept.as_run,
+            gpus=kept.gpus,
+        )
         if kept.resting:
             log.info("%s goes on resting (%s)", wanted.profile_id, kept.resting)
             left = (kept.until_unix or 0.0) - time.time()

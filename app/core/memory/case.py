@@ -47,6 +47,7 @@ class Reads(msgspec.Struct, frozen=True, kw_only=True):
     cards: tuple[int, ...]
     host: int
     weights_bytes: int = 0  # the weights' share of all: answers that are computed together read it once
+    at_once: bool = False  # all cards read at the same time (tensor parallel), not one after the other
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

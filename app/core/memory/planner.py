@@ -11,7 +11,7 @@ from app.core.memory.case import Change, Evaluated, Family, Placed, Room
 from app.core.memory.closing import closings_of, holders_of
 from app.core.memory.llama_plan import LlamaPlan
 from app.core.memory.load import FLASH_BY_DEFAULT
-from app.core.memory.plan_types import DevicePlan, MemoryPlan, Verdict
+from app.core.memory.plan_types import DevicePlan, MemoryPlan, Speed, Verdict
 from app.core.memory.remedies import longest_context, remedies_of
 from app.core.memory.speed import speed_of
 from app.core.memory.vllm_plan import VLLM_FAMILIES, vllm_family
@@ -80,6 +80,24 @@ def plan(
         notes=found.placed.notes,
         speed=speed_of(branch.reads(settings, case.rooms), [room.card for room in case.rooms], gpus.host),
     )
+
+
+def speed_with(
+    facts: ModelFacts,
+    settings: Mapping[str, Scalar],
+    family: str,
+    accelerator: str,
+    gpus: Gpus,
+    gpu_uuids: Collection[str],
+    conversations: int,
+) -> Speed | None:
+    """Tokens per second of so many conversations together; None where there is no formula, or a memory's speed is unknown."""
+    branch = _branch(facts, family, accelerator, ())
+    if isinstance(branch, str):
+        return None
+    limits = Limits(headroom_bytes=0, host_headroom_bytes=0, threshold=1.0)
+    rooms = _Case(branch, settings, gpus, gpu_uuids, Ledger(limits=limits, leaving={}, ours=())).rooms
+    return speed_of(branch.reads(settings, rooms), [room.card for room in rooms], gpus.host, conversations)
 
 
 def _branch(

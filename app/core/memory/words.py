@@ -17,6 +17,11 @@ def gib(count: int) -> str:
     return f"{value:.1f} GiB" if abs(value) >= 1 else f"{value:.2f} GiB"
 
 
+def size(count: int) -> str:
+    """Bytes in the unit that shows something: GiB with one decimal, MiB below one GiB."""
+    return gib(count) if abs(count) >= _GIB else f"{count / 1024**2:,.0f} MiB"
+
+
 def summary_of(
     verdict: Verdict, devices: Sequence[DevicePlan], closings: Sequence[Closing], holders: Sequence[Holder] = ()
 ) -> str:
