@@ -27,6 +27,8 @@ from app.core.errors import (
 from app.core.snapshot import Gpus, Library, Runs, Seats, Service, Traffic
 from app.speaking import Json, gib, show, spoken
 from app.verbs_installing import engines
+from app.verbs_keys import keys
+from app.verbs_ollama import ollama
 from app.verbs_plan import add_plan
 from app.verbs_profiles import profiles
 from app.verbs_runs import add_runs
@@ -43,6 +45,8 @@ app = typer.Typer(
 )
 app.add_typer(engines)
 app.add_typer(profiles)
+app.add_typer(keys)
+app.add_typer(ollama)
 add_settings(app)
 add_runs(app)
 add_seats(app)

@@ -198,6 +198,31 @@ class JobStarted(msgspec.Struct, frozen=True, kw_only=True):
     job: str
 
 
+class OllamaPull(msgspec.Struct, frozen=True, kw_only=True):
+    """Have an Ollama fetch a model. `where` names its address; "" = the one that is used."""
+
+    model: str
+    where: str = ""
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of the keys of remote endpoints, and where each lies: "keyring" or "file". Their values never travel."""
+
+    keys: dict[str, str] = {}
+
+
+class GivenKey(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"GivenKey(name={self.name!r})"
+
+
+class KeyOf(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+
+
 class JobOf(msgspec.Struct, frozen=True, kw_only=True):
     job: str
 

@@ -7,7 +7,7 @@ import enum
 import msgspec
 
 from app.core.catalog.facts import ModelFacts
-from app.core.lifecycle import Failure, Idle, Phase
+from app.core.lifecycle import AttachedState, Failure, Idle, Phase
 from app.core.memory.plan_types import MemoryPlan
 from app.core.profiles import Profile
 from app.core.values import from_json as from_json
@@ -65,6 +65,7 @@ class SeatView(msgspec.Struct, frozen=True, kw_only=True):
     lent_until_unix: float | None = None  # the card is lent: `wanted` comes back then
     outdated: bool = False  # its profile was changed since it was loaded: restart to apply
     idle_unload_at_unix: float | None = None  # set only while nobody asks anything and an idle policy holds
+    attached: AttachedState | None = None  # the engine is not ours: it is asked for things, never ended
     resting: str = ""  # why `wanted` is away: idle (a request brings it back) · lent (the time) · memory (room)
 
 

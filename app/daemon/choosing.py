@@ -12,7 +12,7 @@ from app.engines.base import Installation
 from app.engines.registry import FAMILIES
 
 # families that are found already and launched by a later version
-TITLES = {"vllm": "vLLM", "ollama": "Ollama"}
+TITLES = {"vllm": "vLLM"}
 
 
 def effective_pin(rows: Sequence[Installation], profile_pin: str, family_pin: str) -> str:

@@ -18,6 +18,7 @@ from app.core.errors import BadRequest, EngineRoomError, NotWritable, SocketPath
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import SOCKET_PATH_LIMIT
 from app.core.snapshot import Engines, Hello, History, RunView, slice_event, to_json
+from app.daemon.attached_work import AttachedWork
 from app.daemon.engine_work import EngineWork
 from app.daemon.logpiece import readable_end, redacted_piece
 
@@ -55,6 +56,8 @@ class Controls(Protocol):
     async def refresh_engines(self, wish: control.Refresh) -> Engines: ...
     @property
     def engine_work(self) -> EngineWork: ...
+    @property
+    def attached_work(self) -> AttachedWork: ...
     def history(self) -> History: ...
     def run_of(self, run_id: str) -> RunView | None: ...
     def run_secrets(self, run_id: str) -> tuple[str, ...]: ...
@@ -101,6 +104,10 @@ class ControlServer:
         app.router.add_post("/control/engines/canary", self._call(control.Canary, c.engine_work.canary))
         app.router.add_post("/control/jobs/cancel", self._call(control.JobOf, c.engine_work.cancel))
         app.router.add_get("/control/jobs/{id}/log", self._job_log)
+        app.router.add_get("/control/keys", self._ask(c.attached_work.keys))
+        app.router.add_post("/control/keys", self._call(control.GivenKey, c.attached_work.set_key))
+        app.router.add_post("/control/keys/remove", self._call(control.KeyOf, c.attached_work.remove_key))
+        app.router.add_post("/control/ollama/pull", self._call(control.OllamaPull, c.attached_work.pull))
         app.router.add_get("/control/caches", self._ask(c.engine_work.caches))
         app.router.add_post("/control/caches/clear", self._call(control.CacheOf, c.engine_work.clear))
         app.router.add_get("/control/history", self._value(c.history))

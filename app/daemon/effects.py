@@ -25,10 +25,12 @@ from app.core.seat_words import does_not_fit
 from app.core.settings import Settings
 from app.core.snapshot import DriverState, Gpus
 from app.daemon import processes
+from app.daemon.attaching import Attaching
 from app.daemon.database import Database
 from app.daemon.events import EventLog
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
+from app.daemon.keys import Keys
 from app.daemon.library import Library
 from app.daemon.logtail import last_lines
 from app.daemon.preparing import Preparation, Prepared, failure_of, first_view
@@ -57,6 +59,7 @@ class Parts(NamedTuple):
     events: EventLog
     book: RunBook
     ledger: Ledger
+    keys: Keys
     clock: Callable[[], float]
 
 
@@ -77,6 +80,7 @@ class Effects:
         self._budgets = budgets
         self._tell = tell
         self._tasks = Tasks()
+        self._attaching = Attaching(seat, parts, tell, self._tasks, lambda: budgets().stop_grace_seconds)
 
     # --- prices ---
 
@@ -149,6 +153,9 @@ class Effects:
 
     def do(self, effect: step.Effect) -> None:
         """Begins it; what comes of it is told as an event."""
+        if self._attaching.takes(effect):
+            self._attaching.do(effect)
+            return
         match effect:
             case step.Reserve(run_id, wanted):
                 self._tasks.start(self._reserve(run_id, wanted), f"reserve {run_id}")

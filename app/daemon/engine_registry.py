@@ -84,6 +84,7 @@ class EngineRegistry:
         self._look = Look()
         self._rows: tuple[Installation, ...] = ()  # of the look, with what they said of themselves
         self._outside: tuple[Installation, ...] = ()
+        self._ollama: tuple[Installation, ...] = ()  # the one that runs: it comes before one that we would start
         self._elsewhere: dict[Key, tuple[Installation, ...]] = {}  # what pins that are paths lead to
         self._in_use: frozenset[Key] = frozenset()
         self._looking = asyncio.Lock()
@@ -198,9 +199,9 @@ class EngineRegistry:
                     self._facts[key] = facts
                     self._show()
             await self._in_thread(self._measure)
+            self._ollama = await self._in_thread(self._ask_ollama) or ()
             if outside:
-                found = await self._in_thread(self._ask_outside)
-                self._outside = found or ()
+                self._outside = await self._in_thread(self._ask_outside) or ()
             self._show()
 
     async def _in_thread(self, work: Callable[[], T]) -> T | None:
@@ -211,9 +212,11 @@ class EngineRegistry:
             return None
 
     def _ask_outside(self) -> tuple[Installation, ...]:
-        found = [outside_engines.ollama_program(self._environ), outside_engines.running_ollama(self._environ)]
-        images = outside_engines.images(self._environ, stop=self._stop)
-        return (*(one for one in found if one is not None), *images)
+        return tuple(outside_engines.images(self._environ, stop=self._stop))
+
+    def _ask_ollama(self) -> tuple[Installation, ...]:
+        found = outside_engines.running_ollama(self._environ)
+        return () if found is None else (found,)
 
     def _measure(self) -> None:
         """What the installer's folders take on the disk; they do not change once they are finished."""
@@ -235,7 +238,7 @@ class EngineRegistry:
 
     def slice(self) -> Engines:
         """The installations as everybody sees them."""
-        rows = (*self._rows, *self._outside)
+        rows = (*self._ollama, *self._rows, *self._outside)
         more: dict[str, dict[str, object]] = {
             name: {"installed_at_unix": at_unix, "disk_bytes": self._disk_bytes.get((name, at_unix))}
             for name, at_unix in self._look.installed_at_unix.items()
@@ -287,7 +290,7 @@ class EngineRegistry:
         return None if facts is None or facts.flags is None else frozenset(facts.flags)
 
     def _candidates(self, family_id: str, profile_pin: str) -> tuple[list[Installation], str]:
-        rows = [row for row in (*self._rows, *self._outside) if row.family == family_id]
+        rows = [row for row in (*self._ollama, *self._rows, *self._outside) if row.family == family_id]
         pin = effective_pin(rows, profile_pin, self._look.choices.pins.get(family_id, ""))
         if pin and named(rows, pin) is None:
             key = (family_id, pin)

@@ -24,6 +24,7 @@ from app.daemon.engine_choices import choices_or_none
 from app.daemon.engine_places import builds_in, environments, interpreter_of, is_program, kind_of_environment, on_path
 from app.engines.base import Installation
 from app.engines.registry import FAMILIES
+from app.engines.remote import ANYWHERE
 
 RECORD = "engine.json"  # in each folder that the installer has finished; a folder without it does not count
 
@@ -87,7 +88,11 @@ def need(profile: Profile, paths: Paths, environ: Mapping[str, str]) -> Installa
 
 
 def pinned_elsewhere(family_id: str, pin: str, environ: Mapping[str, str]) -> tuple[Installation, ...]:
-    """What a pin that is a path leads to, wherever that is."""
+    """What a pin that is a path or an address leads to, wherever that is."""
+    if family_id == "ollama" and "://" in pin:  # an Ollama that answers elsewhere than where it is looked for
+        return (
+            Installation(family="ollama", executable=pin, id=id_of("ollama", pin), build="Ollama", source="ollama"),
+        )
     path = expanded_path(pin, environ)
     return () if path is None else tuple(row for row in at(path) if row.family == family_id)
 
@@ -145,6 +150,11 @@ def _found(paths: Paths, environ: Mapping[str, str]) -> Iterator[Installation]:
         yield from at(Path(place))
     for kind, folder in environments(environ):
         yield from in_environment(folder, kind)
+    for program in on_path("ollama", environ):
+        yield Installation(
+            family="ollama", executable=str(program), id=id_of("ollama", str(program)), build="Ollama", source="path"
+        )
+    yield Installation(family="remote", executable=ANYWHERE, id="remote", build="any address", source="builtin")
 
 
 def _by_variable(family_id: str, variable: str, path: Path) -> Installation:

@@ -15,6 +15,7 @@ import msgspec
 
 from app.core.errors import EngineRoomError, ErrorReport
 from app.core.snapshot import from_json, to_json
+from app.daemon import ollama_pull
 from app.daemon.caches import clear
 from app.daemon.canary import canary
 from app.daemon.engine_folders import remove
@@ -49,7 +50,12 @@ class Trying(msgspec.Struct, frozen=True, kw_only=True, tag="canary"):
     old: Launch | None = None
 
 
-Order = Installing | Removing | Clearing | Trying
+class PullingByOllama(msgspec.Struct, frozen=True, kw_only=True, tag="ollama_pull"):
+    url: str
+    model: str
+
+
+Order = Installing | Removing | Clearing | Trying | PullingByOllama
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,6 +95,8 @@ def carry_out(order: Order, work: Work, log: Path) -> dict[str, object]:
             return {"freed_bytes": clear(order.title, Path(order.folder), work)}
         case Trying():
             return dict(msgspec.to_builtins(canary(order.new, order.old, work)))
+        case PullingByOllama():
+            return ollama_pull.pull(order.url, order.model, work)
 
 
 def _tell(news: News) -> None:

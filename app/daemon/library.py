@@ -13,6 +13,7 @@ import msgspec
 
 from app.core.errors import EngineNotInstalled, SettingInvalid, UnknownProfile, UnknownRun
 from app.core.memory import plan
+from app.core.memory.elsewhere import NOTHING_NEEDED
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar, problem_with
 from app.core.paths import Paths
@@ -25,7 +26,7 @@ from app.daemon.companions import companions_of
 from app.daemon.shelf import Shelf
 from app.daemon.tasks import Tasks
 from app.engines.base import Installation
-from app.engines.registry import FAMILIES
+from app.engines.registry import FAMILIES, computes_on, is_elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -229,11 +230,13 @@ def plan_of(
 ) -> MemoryPlan:
     """What loading the card's profile would need now. Without an installed engine: as the one for this machine would."""
     profile = card.profile
+    if installation is not None and is_elsewhere(installation):
+        return NOTHING_NEEDED
     return plan(
         card.facts,
         with_defaults(FAMILIES[profile.engine].options, profile.settings),
         family=profile.engine,
-        accelerator=installation.accelerator if installation else "cuda" if gpus.gpus else "cpu",
+        accelerator=computes_on(installation, bool(gpus.gpus)) if installation else "cuda" if gpus.gpus else "cpu",
         gpus=gpus,
         headroom_bytes=limits.headroom_bytes,
         host_headroom_bytes=limits.host_headroom_bytes,

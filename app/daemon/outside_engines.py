@@ -7,7 +7,6 @@ import ipaddress
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.daemon.asking import ask
@@ -21,7 +20,6 @@ OLLAMA_PORT = 11434
 MOST_IMAGES = 100
 
 IMAGE_CANNOT = "Engine Room cannot start engines in containers yet."
-OLLAMA_CANNOT = "Engine Room cannot use Ollama yet."
 
 
 def images(
@@ -119,18 +117,4 @@ def running_ollama(environ: Mapping[str, str], *, seconds: float = OLLAMA_SECOND
         version=version[:100],
         build=f"Ollama {version[:100]}, running",
         source="ollama",
-        problem=OLLAMA_CANNOT,
-    )
-
-
-def ollama_program(environ: Mapping[str, str]) -> Installation | None:
-    program: Path | None = next(on_path("ollama", environ), None)
-    if program is None:
-        return None
-    return Installation(
-        family="ollama",
-        executable=str(program),
-        id=id_of("ollama", str(program)),
-        build="Ollama",
-        problem=OLLAMA_CANNOT,
     )

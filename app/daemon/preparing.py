@@ -16,6 +16,7 @@ from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
 from app.core.lifecycle import Failure
 from app.core.load_time import LoadTimes
 from app.core.memory import plan as plan_memory
+from app.core.memory.elsewhere import NOTHING_NEEDED
 from app.core.memory.plan_types import MemoryPlan
 from app.core.memory.usable import total_bytes, usable_bytes
 from app.core.profiles import Profile
@@ -25,12 +26,13 @@ from app.core.seat import Wanted
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, ProfileCard, RunView
 from app.daemon import processes
+from app.daemon.attachment import Hold
 from app.daemon.companions import companions_of
 from app.daemon.library import Library
 from app.daemon.runs import RunHandle, RunSpec
 from app.daemon.setting_files import with_setting_files
 from app.engines.base import Command, EngineFamily, Installation, Launch
-from app.engines.registry import FAMILIES
+from app.engines.registry import FAMILIES, computes_on, is_elsewhere
 
 
 class Prepared:
@@ -55,6 +57,7 @@ class Prepared:
         self.earlier_loads: tuple[LoadTimes, ...] = ()  # what is known of how long it takes, newest first
         self.stages: dict[str, float] = {}  # of the load → seconds after the launch at which it began
         self.expected: tuple[Expected, ...] = ()
+        self.hold: Hold | None = None  # on an engine that is not ours
 
     @property
     def family(self) -> EngineFamily:
@@ -75,6 +78,9 @@ class Preparation:
         self._find_engine = find_engine
         self._runs_folder = runs_folder
 
+    def log_of(self, run_id: str) -> Path:
+        return self._runs_folder / f"{run_id}.log"
+
     def resolve(self, wanted: Wanted) -> tuple[ProfileCard, Profile, Installation]:
         """Raises UnknownProfile, ModelMissing, EngineNotInstalled: each says what to do."""
         card = self._library.card(wanted.profile_id, wanted.as_run)
@@ -89,7 +95,7 @@ class Preparation:
                 problem.advice if problem else "Put the file there, or choose another profile.",
             )
         installation = self._find_engine(profile)
-        if not os.access(installation.executable, os.X_OK):
+        if not installation.is_address and not os.access(installation.executable, os.X_OK):
             family = FAMILIES[profile.engine]
             raise EngineNotInstalled(
                 f"{family.title} was at {installation.executable}, and is not there any more.", family.how_to_get()
@@ -106,11 +112,13 @@ class Preparation:
         our_run_ids: tuple[str, ...],
     ) -> MemoryPlan:
         memory = self._settings().memory
+        if is_elsewhere(installation):
+            return NOTHING_NEEDED
         return plan_memory(
             card.facts,
             profile.settings,
             family=profile.engine,
-            accelerator=installation.accelerator,
+            accelerator=computes_on(installation, bool(gpus.gpus)),
             gpus=gpus,
             headroom_bytes=memory.headroom_bytes,
             host_headroom_bytes=memory.host_headroom_bytes,
@@ -175,7 +183,7 @@ class Preparation:
             argv=prepared.command.argv,
             environment=engine_environment(os.environ, prepared.command, prepared.profile),
             cwd="/",
-            log_path=str(self._runs_folder / f"{run_id}.log"),
+            log_path=str(self.log_of(run_id)),
             grace_seconds=self._settings().supervision.stop_grace_seconds,
             secrets=(*prepared.command.secrets, api_key),
         )

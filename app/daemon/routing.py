@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from app.core.lifecycle import Draining, Loading, Ready, Stalled
 from app.core.seat import SeatState
+from app.daemon.attachment import Hold
 from app.daemon.effects import Parts
 from app.daemon.gateway import Route
 
@@ -18,9 +19,13 @@ def route_of(seat: str, state: SeatState, parts: Parts) -> Route:
     run_id = getattr(phase, "run_id", "")
     if isinstance(phase, Ready | Stalled):
         prepared = parts.book.prepared[phase.run_id]
+        hold = prepared.hold
+        away = hold is not None and hold.watched.state.state != "ready"  # its requests wait until it is back
         return Route(
             seat=seat,
-            state="ready",
+            state="loading" if away else "ready",
+            reason=away_sentence(hold) if away else "",
+            outlets=hold.attachment.outlets if hold is not None else (),
             profile_id=prepared.profile.id,
             run_id=phase.run_id,
             title=prepared.profile.title,
@@ -55,6 +60,11 @@ def route_of(seat: str, state: SeatState, parts: Parts) -> Route:
     if not parts.settings().gateway.load_on_request:
         return replace(known, state="none", reason=f"{known.profile_id} was unloaded because nobody used it.")
     return replace(known, state="resting", reason=f"{known.profile_id} is loading.")
+
+
+def away_sentence(hold: Hold | None) -> str:
+    state = hold.watched.state if hold is not None else None
+    return state.reason or f"{state.where} is being looked at again." if state is not None else ""
 
 
 def lent_sentence(until_unix: float | None) -> str:

@@ -18,12 +18,14 @@ from app.core.seat import Wanted
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, Runs, RunView
 from app.core.snapshot import Seats as SeatsSlice
+from app.daemon.attaching import attached_pids
 from app.daemon.board import Board
 from app.daemon.database import Database
 from app.daemon.effects import Parts
 from app.daemon.events import EventLog
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
+from app.daemon.keys import Keys
 from app.daemon.library import Library
 from app.daemon.preparing import FindEngine, Preparation
 from app.daemon.routing import lent_sentence
@@ -56,6 +58,7 @@ class Seats:
         database: Database,
         events: EventLog,
         runs_folder: Path,
+        keys: Keys,
         clock: Callable[[], float],
         lost: Callable[[], None],
     ) -> None:
@@ -75,6 +78,7 @@ class Seats:
             events=events,
             book=self._book,
             ledger=Ledger(),
+            keys=keys,
             clock=clock,
         )
         began = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
@@ -132,6 +136,10 @@ class Seats:
         return lent_sentence(await self.of(wish.seat).lend(wish.minutes * 60))
 
     # --- runs ---
+
+    def attached_pids(self) -> dict[int, str]:
+        """For the sampler's thread: which processes hold memory for runs on engines that are not ours."""
+        return attached_pids(self._book.prepared)
 
     @property
     def book(self) -> RunBook:

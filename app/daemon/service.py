@@ -39,6 +39,7 @@ from app.core.snapshot import (
     Service as ServiceSlice,
 )
 from app.daemon import exporting, processes
+from app.daemon.attached_work import AttachedWork
 from app.daemon.board import Board
 from app.daemon.control_server import ControlServer
 from app.daemon.database import Database
@@ -53,6 +54,7 @@ from app.daemon.history import HistoryRing
 from app.daemon.installer import accelerators_here
 from app.daemon.instance import InstanceLock
 from app.daemon.jobs import Jobs
+from app.daemon.keys import Keys
 from app.daemon.library import Library
 from app.daemon.manifests import Manifests, recall_key
 from app.daemon.memory_speed import MemorySpeed
@@ -106,9 +108,8 @@ class Service:
         self._history = HistoryRing(clock)
         self._database = Database(paths.database, settings.logs.runs_kept, self._storage_trouble)
         self._custody = Runs(paths.runs, kill_seconds=settings.supervision.kill_seconds)
-        self._sampler = GpuSampler(
-            self._sampled, self._custody.pids_of_runs, clock, resident_bytes=processes.resident_bytes
-        )
+        self._sampler = GpuSampler(self._sampled, self._pids_of_runs, clock, resident_bytes=processes.resident_bytes)
+        self.keys = Keys(paths.data / "keys.json")
         self._gateway = Gateway(settings.gateway, clock, self._traffic)
         self._engines = EngineRegistry(
             paths,
@@ -138,6 +139,7 @@ class Service:
             database=self._database,
             events=EventLog(paths.state / "events.jsonl", environment.get("ENGINE_ROOM_DIE_AT", "")),
             runs_folder=paths.runs,
+            keys=self.keys,
             clock=clock,
             lost=self.leave,  # without a seat's owner the service is no use: it starts again
         )
@@ -163,6 +165,7 @@ class Service:
             lambda jobs: self._board.publish("jobs", jobs),
             settled=self._engines.look_again,
         )
+        self.attached_work = AttachedWork(self.keys, self._jobs, self._engines.find)
         self.engine_work = EngineWork(
             self._jobs, paths, environment, finder=self._engines, shelf=self._library, board=self._board
         )
@@ -254,6 +257,9 @@ class Service:
         self._leave.set()
 
     # --- publishing ---
+
+    def _pids_of_runs(self) -> dict[int, str]:
+        return {**self._custody.pids_of_runs(), **self._seats.attached_pids()}
 
     def _sampled(self, gpus: Gpus) -> None:
         self._board.publish("gpus", gpus)

@@ -24,8 +24,10 @@ from app.core.snapshot import ModelGroup, Problem, ProfileCard
 from app.daemon.companions import companions_of
 from app.daemon.folders import Named, Seen, Stamp, expanded, parts_of, stamp_of
 from app.daemon.model_groups import Companions
+from app.daemon.shelf_names import NOT_A_FILE, card_by_name, is_by_name, paths_by_tag
 from app.daemon.sources import Sources
 from app.engines.base import Installation
+from app.engines.ollama import full_name
 from app.engines.registry import DEFAULT_FAMILY, FAMILIES
 
 MAX_PROFILES = 2_000
@@ -70,9 +72,10 @@ class Shelf:
         seen = self._sources.look(folders, settings.library.sources, quiet_when_missing=default)
         files, problems = self._profile_files()
         profiles, broken = self._read_profiles(files)
+        by_tag = paths_by_tag(seen)
         models: dict[str, Path] = {}
         for profile in profiles:
-            models.setdefault(profile.id, self._model_path(profile))
+            models.setdefault(profile.id, self._model_path(profile, by_tag))
         named = {path: tuple(stamp_of(part) for part in parts_of(path)) for path in models.values()}
         lacking = {
             (profile.id, profile.source): self._lacking(profile) for profile in (*profiles, *map(_plain, FAMILIES))
@@ -82,8 +85,9 @@ class Shelf:
             return None
         self._facts = {path: kept for path, kept in self._facts.items() if path in seen.models or path in named}
         cards, clashes = self._cards(profiles, models, named, lacking)
+        own = {models[profile.id] for profile in profiles if not is_by_name(profile)}
         beside = self._beside(seen)
-        found, unreadable = self._found(beside, seen, cards, set(named), lacking, settings.memory.context_limit_tokens)
+        found, unreadable = self._found(beside, seen, cards, own, lacking, settings.memory.context_limit_tokens)
         between = problems_of({card.profile.id: card.profile for card in (*cards.values(), *found)})
         self._last = state
         for card in cards.values():
@@ -162,8 +166,10 @@ class Shelf:
             return (_problem(path, f"{path} cannot be read: {error.strerror}.", "Check the file's permissions."),)
         return msgspec.structs.replace(profile, source="shipped") if path.parent == self._shipped else profile
 
-    def _model_path(self, profile: Profile) -> Path:
+    def _model_path(self, profile: Profile, by_tag: Mapping[str, Path]) -> Path:
         """Where the profile's model lies; a relative path counts from the profile's own file."""
+        if is_by_name(profile):
+            return by_tag.get(full_name(profile.model), NOT_A_FILE)
         if profile.model.startswith("builtin:"):
             return self._builtin(profile.model) or Path(profile.model)
         folder = self._shipped if profile.source == "shipped" else Path(profile.source).parent
@@ -195,7 +201,10 @@ class Shelf:
             ]
             aliases.update({alias: profile.id for alias in (profile.id, *profile.aliases) if alias not in aliases})
             path = models[profile.id]
-            facts = self._facts_of(path, named[path])
+            facts = None if path is NOT_A_FILE else self._facts_of(path, named[path])
+            if is_by_name(profile):
+                cards[profile.id] = card_by_name(profile, path, facts, lacking[profile.id, profile.source])
+                continue
             if profile.model.startswith("builtin:") and profile.model not in BUILTIN_MODELS:
                 known = ", ".join(BUILTIN_MODELS)
                 facts = _problem(path, f"There is no model {profile.model!r}.", f"Use {known}, or a file's path.")
@@ -220,7 +229,11 @@ class Shelf:
         context_limit_tokens: int,
     ) -> tuple[list[ProfileCard], list[Problem]]:
         """A card for each model that no profile names yet; a file that cannot be read is a problem of its own."""
-        there = (family for family in FAMILIES if lacking[family, ENGINE_ITSELF] is None)
+        there = (
+            name
+            for name, family in FAMILIES.items()
+            if lacking[name, ENGINE_ITSELF] is None and not family.traits.model_by_name
+        )
         of_files = next((family for family in there if family != ENGINE_OF_FOLDERS), DEFAULT_FAMILY)
         taken = {name for card in cards.values() for name in (card.profile.id, *card.profile.aliases)}
         used = {_real(path) for path in named}

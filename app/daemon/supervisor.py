@@ -16,6 +16,7 @@ from app.core import seat as step
 from app.core.advance import advance, due
 from app.core.errors import DaemonUnreachable, EngineFailed, EngineRoomError, ErrorReport, UnknownProfile, raised_from
 from app.core.lifecycle import (
+    AttachedState,
     Draining,
     Failure,
     Killing,
@@ -270,6 +271,7 @@ class Supervisor:
             outdated=self._outdated(run_id),
             idle_unload_at_unix=self._idle_unload_at_unix(),
             resting=resting.reason if resting is not None else "",
+            attached=self._attached(run_id),
         )
         self._parts.gateway.set_route(route_of(self.seat, state, self._parts))
         self._changed()
@@ -277,6 +279,11 @@ class Supervisor:
             self._idle.set()
         else:
             self._idle.clear()
+
+    def _attached(self, run_id: str | None) -> AttachedState | None:
+        prepared = self._parts.book.prepared.get(run_id) if run_id else None
+        hold = prepared.hold if prepared is not None else None
+        return hold.watched.state if hold is not None else None
 
     def _outdated(self, run_id: str | None) -> bool:
         """Whether the profile would start the engine otherwise now; a run that repeats an earlier one is as it was meant."""

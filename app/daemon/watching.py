@@ -15,6 +15,7 @@ from app.daemon import processes
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.logtail import LogTail
+from app.daemon.ollama_probe import OllamaProbe
 from app.daemon.preparing import Prepared, failure_of
 from app.daemon.probe import Probe, WrongEngine
 
@@ -55,6 +56,10 @@ def resident_bytes(prepared: Prepared) -> int:
     return processes.resident_bytes([process.pid for process in found])
 
 
+def probe_of(engine: str) -> type[Probe]:
+    return OllamaProbe if engine == "ollama" else Probe
+
+
 async def watch_ready(run_id: str, prepared: Prepared, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
     """Ends with Answered or LoadFailed; a silent engine is ended by the seat's budgets."""
     assert prepared.launch is not None
@@ -71,7 +76,9 @@ async def watch_ready(run_id: str, prepared: Prepared, tell: Tell, clock: Callab
         tell(step.Heard(run_id=run_id, stage=stage))
 
     try:
-        endpoint = await Probe(prepared.launch, prepared.family, owner, is_ours, heard).ready()
+        endpoint = await probe_of(prepared.profile.engine)(
+            prepared.launch, prepared.family, owner, is_ours, heard
+        ).ready()
     except WrongEngine as error:
         tell(step.LoadFailed(run_id, error.failure))
         return

@@ -33,6 +33,11 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     note: str = ""
 
+    @property
+    def is_address(self) -> bool:
+        """Nothing to start: it runs already, here or elsewhere, and is asked over HTTP."""
+        return "://" in self.executable
+
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides an engine's command line."""
@@ -100,7 +105,27 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     # the gateway's path → names in a body that the engine knows by another name: {"/v1/tokenize": {"input": "content"}}
     renames: dict[str, dict[str, str]] = {}
     structured_outputs: bool = False  # old `guided_*` names of a request are said by its current ones
+    model_by_name: bool = (
+        False  # a profile's model is the engine's name for it, and no file; a request is sent under it
+    )
+    ollama_options: dict[str, str] = {}  # option of an Ollama client → the engine's name, "" = left out
     slots_path: str | None = None  # tells how full the KV cache is; see `kv_cache_usage`
+
+
+class Outlet(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of a model that runs elsewhere, for the gateway only: `headers` hold its key."""
+
+    base_url: str  # without a slash at its end
+    strip: str = ""  # what of the gateway's path the address holds already ("/v1")
+    query: str = ""  # added to each request ("api-version=…")
+    headers: dict[str, str] = {}
+    ca_file: str = ""  # trusted instead of the system's authorities
+
+    def url(self, path: str, query: str = "") -> str:
+        """Where a request for the gateway's `path` (and its `query` with the `?`) goes."""
+        more = query.removeprefix("?")
+        whole = "&".join(part for part in (self.query, more) if part)
+        return self.base_url + path.removeprefix(self.strip) + (f"?{whole}" if whole else "")
 
 
 # The same names for all engines: what a page may show, whatever runs.

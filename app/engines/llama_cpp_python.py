@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from app.core.diagnosis.llama_cpp import LLAMA_CPP, LLAMA_CPP_PYTHON
 from app.core.errors import SettingInvalid
+from app.core.ollama_options import LLAMA_CPP_PYTHON as LLAMA_CPP_PYTHON_OPTIONS
 from app.core.options import Option, Preset, Scalar
 from app.engines import native_options
 from app.engines import native_server as native
@@ -205,6 +206,7 @@ class LlamaCppPython:
         concurrency=1,
         always_stream=True,
         empty_stream_is_error=True,
+        ollama_options=LLAMA_CPP_PYTHON_OPTIONS,
         paths={"/v1/tokenize": "/extras/tokenize", "/v1/detokenize": "/extras/detokenize"},
         renames={"/v1/tokenize": {"content": "input", "prompt": "input"}},
     )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from app.core.errors import SettingInvalid
+from app.core.ollama_options import LLAMA_CPP
 from app.core.options import Option, Scalar, path_items
 from app.engines.arguments import checked_settings, flags
 from app.engines.base import Launch, Readiness, Stage, Traits, Trial
@@ -28,6 +29,7 @@ READINESS = Readiness(health_path="/health")
 TRAITS = Traits(
     metrics_path="/metrics",
     slots_path="/slots",
+    ollama_options=LLAMA_CPP,
     renames={"/v1/tokenize": {"input": "content", "prompt": "content"}},
     counters={
         "prompt_tokens_total": "llamacpp:prompt_tokens_total",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from app.core.control import OptionsView
-from app.engines.base import EngineFamily
+from app.engines.base import EngineFamily, Installation
 from app.engines.llama_cpp import LlamaCpp
 from app.engines.llama_cpp_python import LlamaCppPython
 from app.engines.llama_server import LlamaServer
+from app.engines.ollama import Ollama
+from app.engines.remote import Remote
 from app.engines.vllm import Vllm
 
 FAMILIES: dict[str, EngineFamily] = {
-    family.id: family for family in (LlamaCpp(), LlamaServer(), LlamaCppPython(), Vllm())
+    family.id: family
+    for family in (LlamaCpp(), LlamaServer(), LlamaCppPython(), Vllm(), Ollama(), Remote())
 }
 
 DEFAULT_FAMILY = LlamaCpp.id
@@ -25,3 +29,18 @@ def options_view(families: Mapping[str, EngineFamily] = FAMILIES) -> OptionsView
         presets={name: family.presets for name, family in families.items()},
         titles={name: family.title for name, family in families.items()},
     )
+
+
+def is_elsewhere(installation: Installation) -> bool:
+    """Whether the engine's model takes another machine's memory. An address of this one is an Ollama beside us."""
+    return installation.family == Remote.id or (installation.is_address and not is_loopback(installation.executable))
+
+
+def computes_on(installation: Installation, has_cards: bool) -> str:
+    """What a launch will compute on; Ollama takes the cards that are there and does not say so beforehand."""
+    return "cuda" if installation.family == Ollama.id and has_cards else installation.accelerator
+
+
+def is_loopback(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")

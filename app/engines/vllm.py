@@ -15,6 +15,7 @@ from pathlib import Path
 from app.core.diagnosis.vllm import VLLM
 from app.core.errors import SettingInvalid
 from app.core.model_parsers import parsers_for
+from app.core.ollama_options import VLLM as VLLM_OPTIONS
 from app.core.options import Option, Preset, Scalar, path_items
 from app.engines import vllm_memory
 from app.engines.arguments import checked_settings, environment, flags
@@ -47,6 +48,7 @@ class Vllm:
             "kv_cache_usage": "vllm:kv_cache_usage_perc",  # 0..1 in spite of its name
         },
         structured_outputs=True,
+        ollama_options=VLLM_OPTIONS,
         renames={"/v1/tokenize": {"input": "prompt", "content": "prompt"}},
     )
     failures: tuple[FailurePattern, ...] = VLLM

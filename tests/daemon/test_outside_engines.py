@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.daemon.outside_engines import family_of_image, images, ollama_address, ollama_program, running_ollama
+from app.daemon.outside_engines import family_of_image, images, ollama_address, running_ollama
 from tests.rig.programs import write_script
 
 ROWS = """\
@@ -101,7 +101,8 @@ def test_a_running_ollama_is_found_with_its_version(ollama: type[StandIn]) -> No
     assert found is not None
     assert (found.family, found.version, found.source) == ("ollama", "0.12.3", "ollama")
     assert found.executable == f"http://127.0.0.1:{ollama.port}"  # type: ignore[attr-defined]
-    assert found.problem
+    assert found.is_address
+    assert not found.problem
 
 
 @pytest.mark.parametrize("answer", [b"[]", b"{", b'{"version": 3}', b"\xff" * 100])
@@ -132,10 +133,3 @@ def test_nobody_there_and_somebody_silent() -> None:
 )
 def test_only_this_machine_is_asked(said: str, address: tuple[str, int] | None) -> None:
     assert ollama_address({"OLLAMA_HOST": said}) == address
-
-
-def test_an_ollama_on_path_is_listed(environment: dict[str, str]) -> None:
-    program = write_script(Path(environment["PATH"].partition(":")[0]) / "ollama", "exit 0")
-    found = ollama_program(environment)
-    assert found is not None
-    assert (found.executable, bool(found.problem)) == (str(program), True)

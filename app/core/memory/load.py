@@ -20,8 +20,8 @@ KV_TYPE_BYTES = {
 }  # fmt: skip
 
 # Families whose memory habits these formulas describe: whether they use flash attention when nobody says, and their slots.
-FLASH_BY_DEFAULT = {"llama.cpp": True, "llama-server": True, "llama-cpp-python": False}
-SLOTS_BY_DEFAULT = {"llama.cpp": 4, "llama-server": 4, "llama-cpp-python": 1}
+FLASH_BY_DEFAULT = {"llama.cpp": True, "llama-server": True, "llama-cpp-python": False, "ollama": True}
+SLOTS_BY_DEFAULT = {"llama.cpp": 4, "llama-server": 4, "llama-cpp-python": 1, "ollama": 1}
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):

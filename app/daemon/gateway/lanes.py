@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app.core.scheduling import Limits, Phase, RouteChanged
 from app.daemon.gateway.admission import Admission
+from app.daemon.gateway.outlets import Outlets
 from app.daemon.gateway.upstream import Route, Upstream
 from app.daemon.tasks import Tasks
 
@@ -55,7 +56,7 @@ class Lanes:
             if known is None or known.route.endpoint != route.endpoint:
                 if known is not None:
                     self._tasks.start(known.close(), "close upstream")
-                self._upstreams[route.run_id] = Upstream(route, route.endpoint)
+                self._upstreams[route.run_id] = (Outlets if route.outlets else Upstream)(route, route.endpoint)
             else:
                 known.route = route
         phase = _PHASES.get(route.state) or Phase(route.state)

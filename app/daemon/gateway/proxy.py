@@ -16,11 +16,11 @@ from aiohttp import web
 from app.core.counting import Counts, StreamCounter, whole_answer
 from app.core.settings import GatewaySettings
 from app.core.snapshot import RequestView
-from app.core.structured_outputs import by_current_names
 from app.daemon.gateway.admission import Ticket
 from app.daemon.gateway.answers import NO_STORE, Refused
 from app.daemon.gateway.asks import Ask, Holding, Share, read_body, read_json
 from app.daemon.gateway.assemble import Assembly
+from app.daemon.gateway.changes import body_for_engine
 from app.daemon.gateway.lanes import Lanes
 from app.daemon.gateway.paths import ASSEMBLED, EnginePath
 from app.daemon.gateway.traffic import Ledger
@@ -31,14 +31,6 @@ EVENT_STREAM = "text/event-stream"
 CHANGED = "X-Engine-Room-Changed"  # says what of a request's body was changed for the engine
 LAST_WORD_SECONDS = 1.0  # how long a client may take to accept the last event of an answer that was cut
 PROGRESS_SECONDS = 0.25
-
-
-def renamed(values: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, str]:
-    """Name → the engine's name for it, of what a body says; a body that says it in the engine's way stays as it is."""
-    if values is None or any(wanted in values for wanted in names.values()):
-        return {}
-    given = next((name for name in names if name in values), None)
-    return {} if given is None else {given: names[given]}
 
 
 class Exchange:
@@ -185,21 +177,11 @@ class Proxy:
         self, exchange: Exchange, upstream: Upstream, ask: Ask, query: str, where: EnginePath
     ) -> web.StreamResponse:
         traits = upstream.route.traits
-        body = ask.body
         assembled = traits.always_stream and not ask.stream and exchange.path in ASSEMBLED and ask.values is not None
-        if assembled:
-            body = json.dumps({**(ask.values or {}), "stream": True}, ensure_ascii=False).encode()
+        body, changed = body_for_engine(ask, exchange.path, upstream.route, assembled=assembled)
+        if changed:
+            exchange.headers[CHANGED] = changed
         path = traits.paths.get(exchange.path, where.engine_path)
-        renames = renamed(ask.values, traits.renames.get(exchange.path, {}))
-        if renames and ask.values is not None:
-            body = json.dumps({renames.get(name, name): value for name, value in ask.values.items()}).encode()
-            exchange.headers[CHANGED] = ", ".join(f"{name} as {wanted}" for name, wanted in renames.items())
-        if traits.structured_outputs and ask.values is not None:
-            values, renames = by_current_names(ask.values)
-            if renames:
-                body = json.dumps(values, ensure_ascii=False).encode()
-                said = (f"{name} as {wanted}" if wanted else f"{name} left out" for name, wanted in renames.items())
-                exchange.headers[CHANGED] = ", ".join(said)
         answer = exchange.answer = await upstream.ask("POST", path, query, exchange.request.headers, body)
         if answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
             if assembled:

@@ -247,7 +247,10 @@ class Gateway:
     async def _list_of(self, lane: Lane, request: web.BaseRequest) -> tuple[aiohttp.ClientResponse, bytes] | None:
         """The engine's own list while it is ready; None while it is not, or where asking would disturb an answer."""
         upstream = self._lanes.upstream(lane.route.run_id)
-        if upstream is None or lane.route.traits.concurrency is not None:
+        traits = lane.route.traits
+        if (
+            upstream is None or traits.concurrency is not None or traits.model_by_name
+        ):  # others of its models are not here
             return None
         ticket = lane.admission.arrive(light=True)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from contextvars import ContextVar
 from typing import Any, Literal
 from weakref import WeakSet
@@ -15,7 +16,7 @@ from yarl import URL
 
 from app.core.lifecycle import Endpoint
 from app.daemon.gateway.answers import Refused
-from app.engines.base import Traits
+from app.engines.base import Outlet, Traits
 
 # Shorter than any engine's own (5 s for llama-server and uvicorn), so that a pooled connection is rarely a dead one.
 KEEPALIVE_SECONDS = 2.0
@@ -45,6 +46,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     eta_seconds: float | None = None
     until: float | None = None  # monotonic seconds: when what is lent comes back
     api_key: str = ""  # of the engine, when it was launched with one
+    outlets: tuple[Outlet, ...] = ()  # of a model that runs elsewhere, in the order in which they are tried
 
     @property
     def names(self) -> list[str]:
@@ -55,6 +57,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 # Whether the connection that this task's request was sent on had carried one before.
 _used_before: ContextVar[bool] = ContextVar("used_before", default=False)
+
+
+def was_used_before() -> bool:
+    """Whether this task's last request went over a connection that had carried one before."""
+    return _used_before.get()
 
 
 class _Pool(aiohttp.TCPConnector):
@@ -76,12 +83,12 @@ class _Pool(aiohttp.TCPConnector):
 class Upstream:
     """The pool to one run's engine."""
 
-    def __init__(self, route: Route, endpoint: Endpoint) -> None:
+    def __init__(self, route: Route, endpoint: Endpoint, trust: ssl.SSLContext | bool = True) -> None:
         self.route = route
         self._base = endpoint.base_url.rstrip("/")
         self._urls: dict[str, URL] = {}
         self._session = aiohttp.ClientSession(
-            connector=_Pool(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
+            connector=_Pool(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=trust),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
