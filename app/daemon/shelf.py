@@ -101,7 +101,7 @@ class Shelf:
 
     def card_of(self, profile: Profile) -> ProfileCard:
         """The card of one profile that no file holds (yet); its model may lie anywhere."""
-        path = self._model_path(profile)
+        path = self._model_path(profile, {})
         stamps = tuple(stamp_of(part) for part in parts_of(path))
         lacking = {(profile.id, profile.source): self._lacking(profile)}
         cards, _ = self._cards([profile], {profile.id: path}, {path: stamps}, lacking)
