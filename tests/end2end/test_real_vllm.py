@@ -365,15 +365,10 @@ def test_each_failed_start_ends_in_a_sentence_with_its_evidence(ready: Daemon, h
 
 
 BROKEN = {
-    "torch": (
-        {
-            "torch/__init__.py": "raise OSError('libcudart.so.13: cannot open shared object file: No such file or directory')"
-        },
-        "A compiled part of the engine is gone: libcudart.so.13",
-    ),
+    "library": ({"torch/__init__.py": "import ctypes\nctypes.CDLL('libcudart-gone.so.13')"}, "libcudart-gone.so.13"),
     "symbols": (
-        {"torch/__init__.py": "raise ImportError('/x/libtorch_cpu.so: undefined symbol: cblas_gemm')"},
-        "do not fit the PyTorch",
+        {"torch/__init__.py": "WHY = '/x/libtorch_cpu.so: undefined symbol: cblas_gemm'\nraise ImportError(WHY)"},
+        "do not belong together",
     ),
     "gone": ({"vllm/__init__.py": "raise ModuleNotFoundError(\"No module named 'msgspec'\")"}, "lacks msgspec"),
     "empty": ({"vllm/unrelated.py": ""}, "does not have vLLM"),

@@ -74,6 +74,7 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         self._spoken = True
         known = self._request_count
+        in_a_body = self._body is not None and not self._body.is_eof()  # before this piece, which may be its last
         super().data_received(data)
         if self._request_count != known:
             if self._head_timer is not None:
@@ -84,7 +85,7 @@ class Connection(RequestHandler):
                 if self._framed_bytes > FRAMING_ALLOWANCE_BYTES:  # else not even the sum of head and body could be
                     self._framed_bytes -= sum(len(k) + len(v) + 4 for k, v in getattr(head, "raw_headers", ()))
                     self.framed_too_much = self._too_much_framing()
-        elif self._body is not None and not self._body.is_eof():
+        elif in_a_body:
             self._framed_bytes += len(data)
             if self._too_much_framing():
                 self._turn_away(bad_framing())
@@ -129,6 +130,9 @@ class Connection(RequestHandler):
         self._head_timer = None
         if not self._spoken:
             self.force_close()
+            return
+        if self._current_request is not None:  # an answer is under way, into which nothing may be written
+            self._start_head_timer()
             return
         self._turn_away(Refused(408, "The request's head took too long.", code="request_timeout"))
 

@@ -15,10 +15,11 @@ import pytest
 
 from app.daemon.gateway import peers
 from tests.daemon.gateway.conftest import until
-from tests.daemon.gateway.upstream_rig import Call, ask, post, read_answer, whole
+from tests.daemon.gateway.upstream_rig import END, SSE, Call, ask, chunk, finish, head, post, read_answer, token, whole
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"messages":[]}'
+STREAMED = b'{"model":"demo","stream":true,"messages":[]}'
 ALLOWED = "http://app.example:3000"
 
 
@@ -328,6 +329,35 @@ async def test_a_slow_body_is_no_slow_head(open_gateway) -> None:
             writer.write(bytes([byte]))
         assert (await read_answer(reader))[0] == 200
         writer.close()
+
+
+async def test_an_answer_that_takes_longer_than_a_head_may_stays_whole(open_gateway) -> None:
+    """I14. Most clients send head and body in two pieces: the second one is no new head, whose deadline would end in a 408
+    in the middle of the answer."""
+
+    async def slowly(call: Call) -> None:
+        await call.send(head(content_type=SSE))
+        for number in range(10):
+            due = time.monotonic() + 0.05
+            await until(lambda due=due: time.monotonic() > due)
+            await call.send(chunk(token(str(number))))
+        await call.send(chunk(finish()) + END)
+
+    async with open_gateway(slowly, head_seconds=0.1) as desk:
+        for more in (b"", b"POST /v1/cha"):  # nor does the beginning of a next head end it
+            reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+            raw = post(CHAT, STREAMED, desk.port)
+            writer.write(raw[: -len(STREAMED)])
+            await until(lambda: desk.gateway._connections.connections)
+            due = time.monotonic() + 0.05
+            await until(lambda due=due: time.monotonic() > due)
+            writer.write(STREAMED)
+            assert b"data" in await asyncio.wait_for(reader.readuntil(b"data"), 60)
+            writer.write(more)
+            rest = await asyncio.wait_for(reader.readuntil(END), 60)
+            assert b"408" not in rest
+            assert rest.count(b"content") == 10
+            writer.close()
 
 
 async def test_a_large_upload_that_asks_first_is_told_to_go_on(open_gateway) -> None:
