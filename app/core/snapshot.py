@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from app.core.catalog.facts import ModelFacts
+from app.core.catalog.facts import Companion, ModelFacts
 from app.core.lifecycle import AttachedState, Failure, Idle, Phase
 from app.core.memory.plan_types import MemoryPlan
 from app.core.profiles import Profile
@@ -187,6 +187,7 @@ class ProfileCard(msgspec.Struct, frozen=True, kw_only=True):
     plan: MemoryPlan | None = None  # against the memory of the moment it was priced
     warning: str = ""  # it can be loaded, but something in it may not be what was meant
     store: str = ""  # the program in whose store the model lies: "Ollama", …; "" = the person's own folders
+    companions: tuple[Companion, ...] = ()  # what is loaded beside the model, so that a window can price it too
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,8 +90,6 @@ class Shelf:
         found, unreadable = self._found(beside, seen, cards, own, lacking, settings.memory.context_limit_tokens)
         between = problems_of({card.profile.id: card.profile for card in (*cards.values(), *found)})
         self._last = state
-        for card in cards.values():
-            companions_of(card.profile)  # read here, off the loop; whoever prices the card finds them read
         return Listing(
             cards=(*cards.values(), *found),
             problems=(*problems, *broken, *clashes, *between, *seen.problems, *unreadable)[:MAX_PROBLEMS],
@@ -292,6 +290,7 @@ def _card(profile: Profile, path: Path, facts: ModelFacts | Problem, lacking: Pr
         available=readable,
         engine_available=lacking is None,
         problem=facts if isinstance(facts, Problem) else lacking,
+        companions=companions_of(profile) if readable else (),
     )
 
 

@@ -95,10 +95,13 @@ class Presenter(QObject):
                 return ModelsPage(*given)
 
     def go(self, key: str, what: object = None) -> None:
-        """Opens a page; `what` is what it shall show there: an `Evidence` for the logs, a profile's id for its editor, with
-        "copy:" in front for another one made of it."""
+        """Opens a page; `what` is what it shall show there: an `Evidence` for the logs, a profile's id for its editor or its
+        plan, with "copy:" in front for another one made of it."""
         if key == "profile" and isinstance(what, str):
             self.edit(what.removeprefix("copy:"), copy=what.startswith("copy:"))
+            return
+        if key == "plan" and isinstance(what, str):
+            self.plan(what)
             return
         page = self.window.open_page(key)
         if isinstance(what, phases.Evidence) and page is not None and hasattr(page, "show_run"):
@@ -112,6 +115,14 @@ class Presenter(QObject):
         editor = ProfileEditor(self.store, self.link, self.theme, profile_id, copy)
         editor.closed.connect(lambda: self.window.take_off("models"))
         self.window.lay_over("models", editor)
+
+    def plan(self, profile_id: str) -> None:
+        from app.ui.plan.view import PlanView
+
+        view = PlanView(self.store, self.link, self.theme, profile_id)
+        view.closed.connect(lambda: self.window.take_off("models"))
+        view.page_wanted.connect(self.go)
+        self.window.lay_over("models", view)
 
     # --- commands ----------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,11 @@ QPushButton[kind="soft"] { background: $accent_soft; border-color: $accent_soft;
 QPushButton[kind="soft"]:hover { background: $accent; border-color: $accent; color: $on_accent; }
 QPushButton[kind="soft"]:focus { border-color: $accent; }
 QPushButton[kind="soft"]:disabled { background: transparent; border-color: $border; color: $text_faint; }
+QPushButton[kind="left"] { text-align: left; }
+QPushButton[kind="link"] { background: transparent; border: 1px solid transparent; min-height: 16px; padding: 0 4px; color: $good; }
+QPushButton[kind="link"][tone="muted"] { color: $text_muted; padding: 0; text-align: left; }
+QPushButton[kind="link"]:hover { color: $text; }
+QPushButton[kind="link"]:focus { border-color: $accent; }
 QPushButton[kind="danger"] { color: $danger; }
 QPushButton[kind="danger"]:hover { background: $danger_soft; border-color: $danger; }
 QPushButton[kind="danger"]:disabled { color: $text_faint; }
@@ -64,6 +69,7 @@ QPushButton[kind="quiet"] { background: transparent; border-color: transparent; 
 QPushButton[kind="quiet"]:hover { background: $hover; color: $text; }
 QPushButton[kind="quiet"]:focus { border-color: $accent; }
 QPushButton[kind="quiet"]:disabled { color: $text_faint; background: transparent; }
+QPushButton[dense="true"] { min-height: 26px; padding: 0 10px; }
 QPushButton[kind="icon"] {
   background: transparent; border: 1px solid transparent; padding: 0; border-radius: 6px;
   min-width: 28px; max-width: 28px; min-height: 28px; max-height: 28px;
@@ -132,9 +138,10 @@ QCheckBox:disabled, QRadioButton:disabled { color: $text_faint; }
 QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: $track; }
 QSlider::sub-page:horizontal { height: 4px; border-radius: 2px; background: $accent; }
 QSlider::handle:horizontal {
-  width: 14px; height: 14px; margin: -6px 0; border-radius: 8px; background: $surface; border: 1px solid $border_strong;
+  width: 14px; height: 14px; margin: -7px 0; border-radius: 9px; background: $accent; border: 2px solid $surface;
 }
-QSlider::handle:horizontal:hover, QSlider::handle:horizontal:focus { border-color: $accent; }
+QSlider::handle:horizontal:hover { background: $accent_hover; }
+QSlider::handle:horizontal:focus { border-color: $text; }
 QProgressBar { background: $track; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }
 QProgressBar::chunk { background: $accent; border-radius: 3px; }
 

@@ -43,6 +43,15 @@ class Colours(NamedTuple):
     predicted: str  # memory that a load would take
     predicted_soft: str
     others: str  # memory of processes that are not ours
+    others_soft: str  # the part of it that is too small to be named
+    part_weights: str  # parts of a load, told apart on one bar
+    part_weights_soft: str
+    part_cache: str
+    part_state: str
+    part_compute: str
+    part_graphs: str
+    part_context: str
+    part_beside: str
     track: str  # the empty part of a bar
     selection: str
     scrim: str  # laid over the window under a dialog
@@ -80,6 +89,15 @@ DARK = Colours(
     predicted="#b292ff",
     predicted_soft="#261f3d",
     others="#5a6475",
+    others_soft="#454d5c",
+    part_weights="#6f8bff",
+    part_weights_soft="#4d63bd",
+    part_cache="#b292ff",
+    part_state="#e07fc4",
+    part_compute="#3fc1c9",
+    part_graphs="#f0b54f",
+    part_context="#8795ad",
+    part_beside="#5ecb8f",
     track="#20252f",
     selection="#2c3a6e",
     scrim="#99040609",
@@ -117,6 +135,15 @@ LIGHT = Colours(
     predicted="#7a45d6",
     predicted_soft="#efe6fd",
     others="#a3adbc",
+    others_soft="#c3cad5",
+    part_weights="#4361ee",
+    part_weights_soft="#8fa2f5",
+    part_cache="#8b57e0",
+    part_state="#c2459e",
+    part_compute="#1295a3",
+    part_graphs="#d28a00",
+    part_context="#6d7b92",
+    part_beside="#2b9d63",
     track="#e9ecf2",
     selection="#cdd6ff",
     scrim="#66161a22",

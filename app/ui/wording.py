@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from app.core import lifecycle as phases
-from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.core.memory.plan_types import DevicePlan, MemoryPlan, Verdict
 from app.core.snapshot import ProfileCard, SeatView
 
 DASH = "—"
@@ -240,12 +240,19 @@ def need(plan: MemoryPlan | None) -> str:
     """How much a load needs and where, as one line."""
     if plan is None or not plan.devices:
         return "Need not known"
-    total = sum(device.likely_bytes for device in plan.devices)
-    if len(plan.devices) > 1:
-        return f"Needs {size(total)} on {len(plan.devices)} devices"
-    device = plan.devices[0]
-    where = "main memory" if device.device == "host" else "GPU memory"
-    return f"Needs {size(total)} of {where}"
+    cards = [device for device in plan.devices if device.device != "host"]
+    host = sum(device.likely_bytes for device in plan.devices if device.device == "host")
+    if not cards:
+        return f"Needs {size(host)} of main memory"
+    where = "GPU memory" if len(cards) == 1 else f"memory on {len(cards)} GPUs"
+    beside = f" and {size(host)} of main memory" if host >= 0.5 * GIB else ""
+    return f"Needs {size(sum(device.likely_bytes for device in cards))} of {where}{beside}"
+
+
+def main_devices(plan: MemoryPlan) -> tuple[DevicePlan, ...]:
+    """The devices that one bar can stand for: the graphics cards together, or main memory where none is used."""
+    cards = tuple(device for device in plan.devices if device.device != "host")
+    return cards or plan.devices
 
 
 def facts(card: ProfileCard) -> str:
@@ -260,4 +267,16 @@ def facts(card: ProfileCard) -> str:
     elif known is not None and known.context_max:
         parts.append(f"up to {context(known.context_max)} context")
     parts += [size(known.file_bytes) if known is not None and known.file_bytes else "", card.store]
+    return " · ".join(part for part in parts if part)
+
+
+def model_facts(card: ProfileCard) -> str:
+    """Parameters, quantisation and context as one line: what the model is, whatever runs it."""
+    known = card.facts
+    ctx = card.profile.settings.get("context") or card.profile.settings.get("context_tokens")
+    parts = [parameters(known.parameters), known.quantisation or ""] if known is not None else []
+    if isinstance(ctx, int):
+        parts.append(f"{context(ctx)} context")
+    elif known is not None and known.context_max:
+        parts.append(f"up to {context(known.context_max)} context")
     return " · ".join(part for part in parts if part)

@@ -70,6 +70,10 @@ class WindowProcess:
     def type(self, name: str, text: str, deadline: float = 60.0) -> None:
         self._until(lambda: self._ask("type", name=name, text=text), deadline, f"{name!r} takes text")
 
+    def press(self, name: str, key: str, deadline: float = 60.0) -> None:
+        """One key, "Right" or "End", on a slider or field, as soon as it is there."""
+        self._until(lambda: self._ask("press", name=name, key=key), deadline, f"{name!r} takes a key")
+
     def wait(self, condition: Callable[[Look], Any], what: str, deadline: float = 60.0) -> Look:
         """What it shows, once `condition` holds for it."""
 

@@ -101,6 +101,15 @@ class Hands:
                 return True
         return False
 
+    def press(self, name: str, key: str) -> bool:
+        """One key, "Right" or "End", on what is called so."""
+        for widget in reversed(self._visible(QWidget)):
+            if widget.accessibleName() == name and widget.isEnabled():
+                widget.setFocus()
+                QTest.keyClick(widget, getattr(Qt.Key, f"Key_{key}"))
+                return True
+        return False
+
     def close(self) -> bool:
         """As the window manager's button does."""
         QTimer.singleShot(0, self._window.close)

@@ -148,12 +148,12 @@ def test_without_the_service_nothing_can_be_asked_and_a_person_can_try_again(sta
 
 def test_search_keeps_what_matches_and_says_when_nothing_does(stage_of: StageOf) -> None:
     made = stage_of("two_gpus")
-    field = named(made.window, "Search profiles")
+    field = named(made.window, "Search models")
     field.setText("llama.cpp q5")  # type: ignore[attr-defined]
     assert is_there(made.window, "Load gemma-3-12b")
     assert not is_there(made.window, "Load qwen3-32b")
     field.setText("nothing like it")  # type: ignore[attr-defined]
-    assert "No profile matches “nothing like it”." in texts(made.window)
+    assert "No model matches “nothing like it”." in texts(made.window)
 
 
 def test_a_cancelled_switch_offers_the_model_before(stage_of: StageOf) -> None:
@@ -202,7 +202,7 @@ def test_a_switch_under_way_can_still_be_taken_back(stage_of: StageOf) -> None:
 def test_the_pointed_profile_is_priced_into_the_memory_panel(stage_of: StageOf) -> None:
     made = stage_of("two_gpus")
     page = made.window.open_page("models")
-    page._tiles["gemma-3-12b"].pointed.emit("gemma-3-12b")  # type: ignore[union-attr]
+    page._wishes.pointed.emit("gemma-3-12b")  # type: ignore[union-attr]
     until(lambda: is_there(made.window, "Used by others, Engine, Gemma 3 12B would take, Headroom kept free"))
 
 

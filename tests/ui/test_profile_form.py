@@ -29,7 +29,7 @@ def editor_of(stage_of: StageOf):  # type: ignore[no-untyped-def]
     def make(answers: dict[str, object] | None = None, size: tuple[int, int] = (1280, 900)) -> stage.Stage:
         made = stage_of("two_gpus", size=size)
         made.link.answers.update({**profile_worlds.ANSWERS, **(answers or {})})
-        click(made.window, "Edit gemma-3-12b")
+        made.presenter.go("profile", "gemma-3-12b")
         until(lambda: is_there(made.window, "Environment"))
         return made
 

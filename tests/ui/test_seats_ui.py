@@ -82,7 +82,7 @@ def test_a_profile_is_loaded_on_the_seat_that_is_chosen(stage_of: StageOf) -> No
 
 
 def test_a_card_knows_the_seat_on_which_its_profile_is(stage_of: StageOf) -> None:
-    made = stage_of("ready")
+    made = stage_of("ready", size=(1280, 1600))  # its card is in the third row
     put(made, READY, loading_on_second())
     click(made.window, "Cancel loading demo")
     assert made.link.sent[-1] == ("/control/unload", Unload(seat="second"))

@@ -72,7 +72,7 @@ def test_pages_are_reached_by_keyboard(stage_of: StageOf, qapp: QApplication) ->
         assert made.window.page_key == page
     QTest.keyClick(made.window, Qt.Key.Key_L, Qt.KeyboardModifier.ControlModifier)
     qapp.processEvents()
-    assert named(made.window, "Search profiles").hasFocus()
+    assert named(made.window, "Search models").hasFocus()
 
 
 def test_tab_reaches_load_and_space_presses_it(stage_of: StageOf, qapp: QApplication) -> None:

@@ -1,9 +1,10 @@
-"""The home page: live memory, what the seat is going through, and every profile with the one thing to do with it."""
+"""The home page: live memory, what the seat is going through, and every model with the one thing to do with it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -16,20 +17,28 @@ from app.core.memory.plan_types import Remedy
 from app.core.snapshot import ProfileCard, SeatView
 from app.ui import wording
 from app.ui.failures import failure_of
+from app.ui.library.deeds import Deed
+from app.ui.library.entries import Entry, choices_of, entries_of, filtered
+from app.ui.library.field import TileField
+from app.ui.library.filter_bar import FilterBar
+from app.ui.library.tile import ModelTile
+from app.ui.library.way import Wishes
 from app.ui.link import Link
 from app.ui.store import Store, profile_in
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button, SearchField
-from app.ui.widgets.layout import Card, Grid, PageColumn, clear, row
+from app.ui.widgets.layout import Card, PageColumn, clear, row
 from app.ui.widgets.memory_panel import MemoryPanel
 from app.ui.widgets.notice import IconLabel, NoticeBar
-from app.ui.widgets.profile_card import Deed, ProfileTile
 from app.ui.widgets.seat_panels import FailurePanel, LoadPanel
 from app.ui.widgets.sheet import confirm
 from app.ui.widgets.text import Label
 
 if TYPE_CHECKING:
     from app.ui.widgets.seats_card import SeatsCard
+
+
+FEWEST_TO_FILTER = 5  # fewer cards are seen at once
 
 
 class ModelsPage(PageColumn):
@@ -40,19 +49,24 @@ class ModelsPage(PageColumn):
     def __init__(self, store: Store, link: Link, theme: Theme) -> None:
         super().__init__()
         self._store, self._link, self._theme = store, link, theme
-        self._tiles: dict[str, ProfileTile] = {}
+        self._entries: tuple[Entry, ...] = ()
         self._pointed = ""
         self._dismissed: Failure | None = None
         self.memory = MemoryPanel(theme)
         self.load_panel = LoadPanel(theme, store)
         self.failure_panel = FailurePanel(theme, store)
         self.again = NoticeBar(theme, closable=False)
-        self._heading = Label(theme, "Profiles", "title")
+        self._heading = Label(theme, "Models", "title")
         self._count = Label(theme, "", "small_number", "faint")
-        self.search = SearchField(theme, "Search profiles", "Search profiles")
+        self.search = SearchField(theme, "Search models", "Search models")
         self.search.setFixedWidth(260)
-        self._grid_host = QWidget()
-        self._grid = Grid(self._grid_host, minimum=264)
+        self.filters = FilterBar(theme)
+        self._wishes = Wishes(self)
+        self._wishes.hide()
+        self.field = TileField(self, self._new_tile, self._fill, self.filters.last_stop)
+        self._elsewhere_head = Button(theme, "", "quiet", "chevron-right", "Suggested models")
+        self._elsewhere_head.setCheckable(True)
+        self.elsewhere = TileField(self, self._new_tile, self._fill, self._elsewhere_head)
         self.empty = _Empty(theme)
         self._no_match = Label(theme, "", "body", "muted")
         self.problems = _Problems(theme)
@@ -71,8 +85,12 @@ class ModelsPage(PageColumn):
             self.column.addWidget(part)
         self.column.addSpacing(4)
         self.column.addLayout(head)
-        for part in (self._grid_host, self._no_match, self.empty, self.problems):
+        self.column.addWidget(self.filters)
+        for part in (self.field, self._no_match, self.empty):
             self.column.addWidget(part)
+        self.column.addLayout(row(self._elsewhere_head, None))
+        self.column.addWidget(self.elsewhere)
+        self.column.addWidget(self.problems)
         self.column.addStretch(1)
 
     def _connect(self) -> None:
@@ -82,6 +100,19 @@ class ModelsPage(PageColumn):
         store.connection_changed.connect(self._show_seat)
         store.gpus_changed.connect(self._show_memory)
         self.search.textChanged.connect(self._filter)
+        self.filters.changed.connect(self._filter)
+        self._elsewhere_head.toggled.connect(self._filter)
+        wishes = self._wishes
+        wishes.deed_wanted.connect(self._do)
+        wishes.remedy_wanted.connect(self._remedy)
+        wishes.plan_wanted.connect(lambda name: self.page_wanted.emit("plan", name))
+        wishes.command_wanted.connect(self._copy_command)
+        wishes.edit_wanted.connect(
+            lambda name, copy: self.page_wanted.emit("profile", f"copy:{name}" if copy else name)
+        )
+        wishes.seat_wanted.connect(lambda name, seat: self._load(name, {}, seat=seat))
+        wishes.comfort_wanted.connect(self._set_comfort)
+        wishes.pointed.connect(self._point)
         self.failure_panel.retry_wanted.connect(self._load)
         self.failure_panel.override_wanted.connect(self._ask_override)
         self.failure_panel.log_wanted.connect(lambda evidence: self.page_wanted.emit("logs", evidence))
@@ -100,53 +131,31 @@ class ModelsPage(PageColumn):
     # --- showing -----------------------------------------------------------------------------------------------------
 
     def _show_library(self) -> None:
-        cards = self._store.library.profiles
-        if list(self._tiles) != [card.profile.id for card in cards]:
-            self._rebuild(cards)
+        library = self._store.library
+        self._entries = entries_of(library)
         known = "library" in self._store.known
-        self._count.say(f"{len(cards)}" if cards else "")
+        self._count.say(f"{len(self._entries)}" if self._entries else "")
         for part in (self._heading, self.search):
-            part.setVisible(bool(cards))
-        self.empty.setVisible(not cards)
-        self.empty.show_state(known, self._store.library.folders)
+            part.setVisible(bool(self._entries))
+        self.filters.show_choices(choices_of(library))
+        self.empty.setVisible(not self._entries)
+        self.empty.show_state(known, library.folders)
         self.problems.show_problems(self._store)
-        self._show_tiles()
         self._filter()
         self._show_memory()
 
-    def _rebuild(self, cards: tuple[ProfileCard, ...]) -> None:
-        wanted = [card.profile.id for card in cards]
-        for profile_id in [known for known in self._tiles if known not in wanted]:
-            tile = self._tiles.pop(profile_id)
-            tile.hide()
-            self._grid.removeWidget(tile)
-            tile.deleteLater()
-        while self._grid.takeAt(0) is not None:
-            pass
-        tiles = {profile_id: self._tiles.get(profile_id) or self._new_tile(profile_id) for profile_id in wanted}
-        for tile in tiles.values():
-            self._grid.addWidget(tile)
-        self._tiles = tiles
-        for before, after in zip(list(tiles.values()), list(tiles.values())[1:], strict=False):
-            QWidget.setTabOrder(before.button, after.button)
-
-    def _new_tile(self, profile_id: str) -> ProfileTile:
-        tile = ProfileTile(self._theme, profile_id)
-        tile.deed_wanted.connect(self._do)
-        tile.remedy_wanted.connect(self._remedy)
-        tile.command_wanted.connect(self._copy_command)
-        tile.edit_wanted.connect(lambda name, copy: self.page_wanted.emit("profile", f"copy:{name}" if copy else name))
-        tile.seat_wanted.connect(lambda name, seat: self._load(name, {}, seat=seat))
-        tile.comfort_wanted.connect(self._set_comfort)
-        tile.pointed.connect(self._point)
+    def _new_tile(self) -> ModelTile:
+        tile = ModelTile(self._theme, self._wishes)
+        tile.all_wanted.connect(lambda key: self.page_wanted.emit("plan", key))
         return tile
 
-    def _show_tiles(self) -> None:
-        for card in self._store.library.profiles:
-            seat = self._seat_of(card) if self._store.connected else SeatView(name=card.profile.seat)
-            tile = self._tiles[card.profile.id]
-            tile.show_card(card, seat, self._store.connected)
-            tile.show_seats(tuple(one.name for one in self._store.seats.seats))
+    def _fill(self, tile: ModelTile, entry: Entry) -> None:
+        connected = self._store.connected
+        seats = tuple(seat.name for seat in self._store.seats.seats)
+        tile.show_entry(entry, self._seat_shown, connected, seats)
+
+    def _seat_shown(self, card: ProfileCard) -> SeatView:
+        return self._seat_of(card) if self._store.connected else SeatView(name=card.profile.seat)
 
     def _seat_of(self, card: ProfileCard) -> SeatView:
         """The seat on which the profile is, else the one where it would be loaded."""
@@ -175,7 +184,7 @@ class ModelsPage(PageColumn):
 
     def _show_seat(self) -> None:
         seat, connected = self._store.seat(), self._store.connected
-        self._show_tiles()
+        self._filter()
         self._show_seats(connected)
         self.load_panel.show_seat(seat if connected else SeatView(name=seat.name))
         failure = next((found for one in self._store.seats.seats if (found := failure_of(one)) is not None), None)
@@ -206,17 +215,33 @@ class ModelsPage(PageColumn):
         self.memory.setEnabled(self._store.connected)
 
     def _filter(self) -> None:
-        text = self.search.text().strip().casefold()
-        some = False
-        for card in self._store.library.profiles:
-            haystack = f"{card.profile.title} {card.profile.id} {wording.facts(card)}".casefold()
-            match = all(word in haystack for word in text.split())
-            self._tiles[card.profile.id].setVisible(match)
-            some = some or match
-        self._grid_host.setVisible(some)
-        self._no_match.setVisible(bool(text) and not some)
-        self._no_match.say(f"No profile matches “{self.search.text().strip()}”.")
-        self._grid.invalidate()
+        text = self.search.text().strip()
+        wish = msgspec.structs.replace(self.filters.wish, text=text)
+        found = filtered(self._entries, wish)
+        here = tuple(entry for entry in found if not entry.is_elsewhere)
+        elsewhere = tuple(entry for entry in found if entry.is_elsewhere)
+        some = len(self._entries) >= FEWEST_TO_FILTER or self.filters.wish.is_set
+        self.filters.setVisible(some)
+        self.field.setVisible(bool(here))
+        self.field.show_entries(here)
+        self._show_elsewhere(elsewhere, open_=self._elsewhere_head.isChecked() or (bool(text) and not here))
+        self._no_match.setVisible(wish.is_set and not found)
+        self._no_match.say(
+            f"No model matches “{text}”."
+            if wish.asks_only_text
+            else "No model is like that. Clear a filter to see more."
+        )
+        many = len(self._entries)
+        self._count.say(f"{len(found)} of {many}" if wish.is_set else f"{many}" if many else "")
+
+    def _show_elsewhere(self, entries: tuple[Entry, ...], open_: bool) -> None:
+        """Models that Engine Room knows how to load well, and that are not here: out of the way until asked for."""
+        head = self._elsewhere_head
+        head.setVisible(bool(entries))
+        words = f"{len(entries)} more that Engine Room knows, not on this machine"
+        head.shape(words, "quiet", "chevron-down" if open_ else "chevron-right", words)
+        self.elsewhere.setVisible(open_ and bool(entries))
+        self.elsewhere.show_entries(entries if open_ else ())
 
     def _point(self, profile_id: str) -> None:
         self._pointed = profile_id

@@ -75,7 +75,7 @@ class ProfileEditor(QWidget):
         self._tabs = Segments(
             theme,
             "View",
-            (("form", "Form", ""), ("text", "Text", ""), ("command", "Command", "")),
+            (("form", "Form", ""), ("memory", "Memory", ""), ("text", "Text", ""), ("command", "Command", "")),
             "form",
         )
         self._tabs.chosen.connect(self.show_tab)
@@ -189,7 +189,13 @@ class ProfileEditor(QWidget):
             page = self._pages["command"] = PageColumn(widest=WIDEST)
             page.column.addWidget(self.command)
             self._places.addWidget(page)
+        if key == "memory" and "memory" not in self._pages:
+            from app.ui.plan.draft_plan import DraftPlan
+
+            page = self._pages["memory"] = DraftPlan(self._store, self._theme, self.draft, self._id, WIDEST)
+            self._places.addWidget(page)
         self._tabs.choose(key)
+        self._price.setVisible(key != "memory")  # it is told there in full
         self._places.setCurrentWidget(self._pages[key])
         self._show_state()
         self._ask()
@@ -201,7 +207,8 @@ class ProfileEditor(QWidget):
     def _show_state(self) -> None:
         draft, connected = self.draft, self._store.connected
         self._tabs.setEnabled(draft is not None)
-        self._price.setVisible(draft is not None)
+        planned = self._places.currentWidget() is getattr(self, "_pages", {}).get("memory", self)
+        self._price.setVisible(draft is not None and not planned)
         if draft is None:
             self._title.say(self._store.title_of(self._id))
             self._save.setEnabled(False)
@@ -239,9 +246,10 @@ class ProfileEditor(QWidget):
             Verdict.TIGHT: ("Tight", "warning"),
         }.get(plan.verdict, ("Does not fit", "danger"))
         self._pill.say(words, tone)
-        total = sum(device.total_bytes or 0 for device in plan.devices)
-        others = sum(device.others_bytes for device in plan.devices)
-        need = sum(device.likely_bytes for device in plan.devices)
+        devices = wording.main_devices(plan)
+        total = sum(device.total_bytes or 0 for device in devices)
+        others = sum(device.others_bytes for device in devices)
+        need = sum(device.likely_bytes for device in devices)
         self._bar.show_memory((Segment("others", others), Segment(tone, need)), max(total, 1), words=plan.summary)
         self._need.say(wording.need(plan) if plan.is_admitted else plan.summary)
 

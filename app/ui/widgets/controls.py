@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QIcon, QKeySequence, QPainter, QPaintEvent
-from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy
+from PySide6.QtGui import QAction, QFontMetrics, QIcon, QKeySequence, QPainter, QPaintEvent
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionButton,
+    QStylePainter,
+)
 
-from app.ui.theme import Theme
+from app.ui.theme import Space, Theme
 from app.ui.widgets.text import restyle
 
 _ICON_COLOURS = {
@@ -67,6 +78,29 @@ class Button(QPushButton):
         super().changeEvent(event)
         if event.type() == QEvent.Type.EnabledChange and self._icon_name:
             self._tint()
+
+
+class ElidedButton(Button):
+    """Its text ends in … where the room does; the whole text is its tooltip then."""
+
+    def __init__(self, theme: Theme, name: str) -> None:
+        super().__init__(theme, "", "", "", name)
+
+    def sizeHint(self) -> QSize:
+        return QSize(80, super().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        return self.sizeHint()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        room = self.width() - 2 * Space.medium - (self.iconSize().width() if self._icon_name else 0)
+        option.text = QFontMetrics(self.font()).elidedText(self.text(), Qt.TextElideMode.ElideRight, room)  # type: ignore[attr-defined]
+        tip = self.text() if option.text != self.text() else ""  # type: ignore[attr-defined]
+        if tip != self.toolTip():
+            self.setToolTip(tip)
+        QStylePainter(self).drawControl(QStyle.ControlElement.CE_PushButton, option)
 
 
 class Toggle(QAbstractButton):

@@ -72,3 +72,44 @@ class ElidedLabel(Label):
         tip = self.text() if shown != self.text() else ""
         if self.toolTip() != tip:
             self.setToolTip(tip)
+
+
+class LinesLabel(Label):
+    """Wrapped text of at most so many lines; the last one ends in … and the whole text is its tooltip then."""
+
+    def __init__(self, theme: Theme, lines: int, role: str = "body", tone: str = "") -> None:
+        super().__init__(theme, "", role, tone)
+        self._lines = lines
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        return QSize(80, self._lines * QFontMetrics(self.font()).lineSpacing() + 1)
+
+    def minimumSizeHint(self) -> QSize:
+        return self.sizeHint()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setFont(self.font())
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        metrics = QFontMetrics(self.font())
+        shown = _cut(self.text(), metrics, self.width(), self._lines)
+        for number, line in enumerate(shown):
+            painter.drawText(0, metrics.ascent() + number * metrics.lineSpacing(), line)
+        tip = self.text() if shown and shown[-1].endswith("…") and not self.text().endswith("…") else ""
+        if self.toolTip() != tip:
+            self.setToolTip(tip)
+
+
+def _cut(text: str, metrics: QFontMetrics, width: int, most: int) -> list[str]:
+    """The text in lines broken at spaces; what is too long for `most` lines is shortened."""
+    lines: list[str] = []
+    words = text.split()
+    while words:
+        if len(lines) == most - 1:
+            return [*lines, metrics.elidedText(" ".join(words), Qt.TextElideMode.ElideRight, width)]
+        line = metrics.elidedText(words.pop(0), Qt.TextElideMode.ElideMiddle, width)
+        while words and metrics.horizontalAdvance(f"{line} {words[0]}") <= width:
+            line += f" {words.pop(0)}"
+        lines.append(line)
+    return lines

@@ -1,0 +1,265 @@
+"""The plan of one model before it is loaded: what it takes, what can be changed, loading it like this, keeping the change."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from shiboken6 import isValid
+
+from app.core.control import OptionsView, ProfileText, Want
+from app.core.errors import EngineRoomError
+from app.core.memory.plan_types import MemoryPlan, Remedy
+from app.core.options import Option, Scalar
+from app.core.profile_text import with_value
+from app.core.profiles import with_defaults
+from app.core.snapshot import ProfileCard, RunView
+from app.ui import wording
+from app.ui.library.entries import entries_of
+from app.ui.library.way import way_name
+from app.ui.link import Link
+from app.ui.plan.panel import PlanPanel
+from app.ui.plan.pricing import pricing_of
+from app.ui.store import Store, profile_in
+from app.ui.theme import Space, Theme
+from app.ui.widgets.controls import Button
+from app.ui.widgets.layout import PageColumn, row
+from app.ui.widgets.notice import NoticeBar
+from app.ui.widgets.sheet import confirm
+from app.ui.widgets.text import ElidedLabel
+
+FRAME_MS = 16
+CALM_MS = 120  # after the last change, remedies and the longest context are looked for
+WIDEST = 1200
+
+
+class PlanView(QWidget):
+    """`closed` goes back; `page_wanted` asks for another page."""
+
+    closed = Signal()
+    page_wanted = Signal(str, object)
+
+    def __init__(self, store: Store, link: Link, theme: Theme, profile_id: str) -> None:
+        super().__init__()
+        self._store, self._link, self._theme = store, link, theme
+        self._id = profile_id
+        self._options: dict[str, tuple[Option, ...]] = {}
+        self.changes: dict[str, Scalar] = {}
+        self.plan: MemoryPlan | None = None
+        self._build()
+        self._frame = QTimer(self, singleShot=True, interval=FRAME_MS)
+        self._frame.timeout.connect(self._reprice)
+        self._calm = QTimer(self, singleShot=True, interval=CALM_MS)
+        self._calm.timeout.connect(lambda: self._reprice(solve=True))
+        for changed in (store.gpus_changed, store.service_changed, store.engines_changed):
+            changed.connect(self._later)
+        for changed in (store.library_changed, store.seats_changed, store.runs_changed, store.connection_changed):
+            changed.connect(self._show_state)
+        self._read_options()
+        self._show_state()
+        self._reprice(solve=True)
+
+    def _build(self) -> None:
+        theme = self._theme
+        back = Button(theme, "Models", "quiet", "chevron-left", "Back to Models")
+        back.clicked.connect(self.closed)
+        self._title = ElidedLabel(theme, "", "heading")
+        self._ways = QComboBox()
+        self._ways.setAccessibleName("Which form")
+        self._ways.setMinimumWidth(180)
+        self._ways.activated.connect(self._choose_way)
+        self._edit = Button(theme, "", "icon", "edit", "Edit")
+        self._edit.clicked.connect(lambda: self.page_wanted.emit("profile", self._id))
+        self._reset = Button(theme, "Reset", "quiet", "undo", "Reset the changes")
+        self._reset.clicked.connect(self.reset)
+        self._save = Button(theme, "Save to profile", "", "check", "Save to profile")
+        self._save.clicked.connect(self.save)
+        self._load = Button(theme, "Load like this", "primary", "play", "Load like this")
+        self._load.clicked.connect(self.load)
+        head = row(spacing=Space.small)
+        head.setContentsMargins(Space.huge - Space.small, Space.large, Space.huge, Space.medium)
+        head.addWidget(back)
+        head.addWidget(self._title, 1)
+        for part in (self._ways, self._edit, self._reset, self._save, self._load):
+            head.addWidget(part)
+        self.notice = NoticeBar(theme)
+        self.notice.closed.connect(lambda: self.notice.say(""))
+        self.panel = PlanPanel(theme)
+        self.panel.turned.connect(self.turn)
+        self.panel.remedy_chosen.connect(self._take_remedy)
+        page = PageColumn(widest=WIDEST)
+        page.column.addWidget(self.notice)
+        page.column.addWidget(self.panel)
+        page.column.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addLayout(head)
+        column.addWidget(page, 1)
+
+    # --- what is planned ---------------------------------------------------------------------------------------------
+
+    @property
+    def profile_id(self) -> str:
+        return self._id
+
+    @property
+    def card(self) -> ProfileCard | None:
+        return self._store.card(self._id)
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """The profile's own, with the changes over them."""
+        card = self.card
+        return {**(card.profile.settings if card is not None else {}), **self.changes}
+
+    def turn(self, changes: dict[str, Scalar]) -> None:
+        """Takes changed settings; what is as the profile says it is no change."""
+        card = self.card
+        own = card.profile.settings if card is not None else {}
+        for name, value in changes.items():
+            if own.get(name) == value:
+                self.changes.pop(name, None)
+            else:
+                self.changes[name] = value
+        self._show_buttons()
+        self._later()
+
+    def reset(self) -> None:
+        self.changes = {}
+        self._show_buttons()
+        self._later()
+
+    def _take_remedy(self, remedy: Remedy) -> None:
+        self.turn(dict(remedy.settings))
+        self._reprice(solve=True)
+
+    def _later(self) -> None:
+        """At most one price a frame, however fast the slider moves; the rest when it has come to rest."""
+        if not self._frame.isActive():
+            self._frame.start()
+        self._calm.start()
+
+    def _reprice(self, solve: bool = False) -> None:
+        card = self.card
+        if card is None:
+            return
+        options = self._options.get(card.profile.engine, ())
+        self.plan = pricing_of(self._store, card, options).plan(self.settings, solve)
+        self.panel.show_model(card, options, self._store.gpus)
+        self.panel.show_plan(self.plan, with_defaults(options, self.settings), solve)
+        self._show_buttons()
+
+    def _read_options(self) -> None:
+        async def run() -> None:
+            try:
+                view = await self._link.get("/control/engines/options", OptionsView)
+            except EngineRoomError:
+                return  # the connection bar says so; bars and sentence are there all the same
+            if isValid(self):
+                self._options = dict(view.families)
+                self._reprice(solve=True)
+
+        self._link.tasks.start(run(), "settings tables")
+
+    # --- showing -----------------------------------------------------------------------------------------------------
+
+    def _show_state(self) -> None:
+        card = self.card
+        if card is None:
+            self._title.say(self._id)
+            self.notice.say("This profile is not there any more.", "warning")
+            self._show_buttons()
+            return
+        entry = next(
+            (one for one in entries_of(self._store.library) if any(c.profile.id == self._id for c in one.cards)), None
+        )
+        cards = entry.cards if entry is not None else (card,)
+        self._title.say(entry.title if entry is not None else card.profile.title)
+        self._show_ways(cards)
+        name = f"Edit {self._id}"
+        self._edit.shape("", "icon", "edit", name)
+        self._edit.setToolTip(name)
+        self.panel.show_run(self._run())
+        self._show_buttons()
+        self._later()
+
+    def _show_ways(self, cards: tuple[ProfileCard, ...]) -> None:
+        self._ways.setVisible(len(cards) > 1)
+        shown = [(f"{way_name(card, cards)} · {wording.verdict(card).text}", card.profile.id) for card in cards]
+        if shown != [(self._ways.itemText(n), self._ways.itemData(n)) for n in range(self._ways.count())]:
+            self._ways.clear()
+            for words, profile_id in shown:
+                self._ways.addItem(words, profile_id)
+        self._ways.setCurrentIndex(next((n for n, (_, each) in enumerate(shown) if each == self._id), 0))
+
+    def _choose_way(self, place: int) -> None:
+        self._id = str(self._ways.itemData(place))
+        self.changes = {}
+        self._show_state()
+        self._reprice(solve=True)
+
+    def _show_buttons(self) -> None:
+        card, connected, changed = self.card, self._store.connected, bool(self.changes)
+        can = connected and card is not None and card.available and card.engine_available and card.problem is None
+        here = card is not None and profile_in(self._store.seat(card.profile.seat).phase) == self._id
+        refused = self.plan is not None and not self.plan.is_admitted
+        text = "Load anyway …" if refused else "Load again like this" if here and changed else "Load like this"
+        self._load.shape(text, "" if refused else "primary", "warning" if refused else "play", "Load like this")
+        self._load.setEnabled(can)
+        why = card.problem.summary if card is not None and card.problem is not None else ""
+        self._load.setToolTip("" if can else why)
+        own = card is not None and card.profile.source not in ("shipped", "found", "")
+        self._save.shape("Save to profile" if own else "Save as my own", "", "check", "Save to profile")
+        self._save.setEnabled(connected and changed)
+        self._save.setVisible(changed)
+        self._reset.setVisible(changed)
+
+    def _run(self) -> RunView | None:
+        """The newest run of this profile with figures to compare."""
+        runs = [seat.run for seat in self._store.seats.seats if seat.run is not None]
+        every = (*runs, *self._store.runs.runs)
+        return next((run for run in every if run.profile_id == self._id and run.plan and run.measured_bytes), None)
+
+    # --- doing -------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        if self.plan is not None and not self.plan.is_admitted:
+            confirm(
+                self._theme,
+                self,
+                f"Load {self._title.text()} anyway?",
+                f"{self.plan.summary} Loading it anyway can fail, or slow down whatever else uses this memory.",
+                "Load anyway",
+                lambda: self._send(override=True),
+                "danger",
+            )
+            return
+        self._send()
+
+    def _send(self, override: bool = False) -> None:
+        self._link.send("/control/want", Want(profile=self._id, settings=dict(self.changes), override=override))
+        self.closed.emit()  # the page below shows each stage of the load
+
+    def save(self) -> None:
+        """Writes the changes into the profile's file; of one that is not the person's own, into a copy of it."""
+        changes = dict(self.changes)
+
+        async def run() -> None:
+            try:
+                before = await self._link.get(f"/control/profiles/{self._id}", ProfileText)
+                text = before.text
+                for name, value in changes.items():
+                    text = with_value(text, ("settings", name), value)
+                based_on = before.text if before.own else None
+                wish = ProfileText(profile=self._id, text=text, based_on=based_on)
+                await self._link.post("/control/profiles", wish, ProfileText)
+            except EngineRoomError as error:
+                if isValid(self):
+                    self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
+                return
+            if isValid(self):
+                self.changes = {name: value for name, value in self.changes.items() if changes.get(name) != value}
+                self.notice.say("Saved. The profile loads like this from now on.", "good")
+                self._show_buttons()
+
+        self._link.tasks.start(run(), "save a plan")

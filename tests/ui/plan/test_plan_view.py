@@ -1,0 +1,272 @@
+"""The plan view (M3, M4, M6): what is turned is priced at once, a remedy changes exactly its argument, the load is as shown."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+
+from app.core.control import ProfileText, Want
+from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.ui.plan.dials import MarkedSlider, context_steps
+from app.ui.plan.panel import measured_rows
+from app.ui.plan.pricing import pricing_of
+from app.ui.plan.stack import StackBar, pieces_of
+from app.ui.plan.view import PlanView
+from tests.ui import library_worlds as models
+from tests.ui import profile_worlds, stage, worlds
+from tests.ui.conftest import StageOf
+from tests.ui.reading import click, is_there, named, texts, unnamed, wider_than
+from tests.ui.stage import until
+
+SAVED = ProfileText(profile="qwen3-14b", text='engine = "llama.cpp"\nmodel = "/m.gguf"\n', own=True)
+
+
+@pytest.fixture
+def plan_of(stage_of: StageOf):  # type: ignore[no-untyped-def]
+    def make(
+        profile_id: str = "qwen3-14b", world: worlds.World | None = None, size: tuple[int, int] = (1280, 900)
+    ) -> tuple[stage.Stage, PlanView]:
+        made = stage_of("no_gpu", size=size)
+        stage.tell(made.store, world or models.world())
+        made.link.answers.update(profile_worlds.ANSWERS)
+        made.link.answers[f"/control/profiles/{profile_id}"] = SAVED
+        made.presenter.go("plan", profile_id)
+        QApplication.processEvents()
+        view = made.window.over("models")
+        assert isinstance(view, PlanView)
+        return made, view
+
+    return make
+
+
+def slider(made: stage.Stage, name: str) -> MarkedSlider:
+    found = named(made.window, name)
+    assert isinstance(found, MarkedSlider)
+    return found
+
+
+def to(dial: MarkedSlider, view: PlanView, name: str, value: object) -> None:
+    """As arrow keys do, until the setting is there."""
+    dial.setFocus()
+    for _ in range(200):
+        if view.settings.get(name) == value:
+            return
+        now = view.settings.get(name)
+        up = now is None or float(now) < float(value)  # type: ignore[arg-type]
+        QTest.keyClick(dial, Qt.Key.Key_Right if up else Qt.Key.Key_Left)
+    raise AssertionError(f"{name} never became {value}")
+
+
+def test_a_card_opens_its_plan_and_back_leads_to_the_cards(stage_of: StageOf) -> None:
+    made = stage_of("no_gpu")
+    stage.tell(made.store, models.world())
+    click(made.window, "Plan the memory of qwen3-14b")
+    assert isinstance(made.window.over("models"), PlanView)
+    assert "Qwen3 14B" in texts(made.window)
+    click(made.window, "Back to Models")
+    assert made.window.over("models") is None
+
+
+def test_the_bars_tell_every_part_with_its_figure_and_source(plan_of) -> None:  # type: ignore[no-untyped-def]
+    """M3: per device, other processes by name, each part with the formula that it comes from."""
+    made, _view = plan_of()
+    said = texts(made.window)
+    for words in ("Weights", "KV cache", "Compute", "GPU context", "sum of the file's tensors", "Main memory"):
+        assert words in said
+    bar = named(made.window, "Memory of RTX 4090")
+    spoken = bar.accessibleDescription()
+    assert "gnome-shell" in spoken
+    assert "pid 2210" in spoken
+    assert "Free: " in spoken
+    assert isinstance(bar, StackBar)
+    bar.setFocus()
+    for _ in range(6):
+        if re.search(r"Weights: \d+\.\d GiB · sum of the file's tensors on this card", texts(made.window)):
+            break
+        QTest.keyClick(bar, Qt.Key.Key_Right)
+    else:
+        raise AssertionError("the arrow keys never reached the weights")
+
+
+def test_the_pieces_of_a_bar_add_up_to_what_is_held_and_needed() -> None:
+    plan = models.QWEN.plan
+    assert plan is not None
+    for device in plan.devices:
+        pieces = pieces_of(device, plan.holders)
+        assert abs(sum(piece.bytes for piece in pieces) - device.others_bytes - device.likely_bytes) < 1024**2
+        assert [piece.solid for piece in pieces] == sorted((piece.solid for piece in pieces), reverse=True)
+
+
+def test_the_window_prices_as_the_service_does(plan_of) -> None:  # type: ignore[no-untyped-def]
+    _, view = plan_of()
+    assert view.plan is not None
+    assert models.QWEN.plan is not None
+    mine = pricing_of(view._store, models.QWEN, ()).plan(models.QWEN.profile.settings)
+    assert mine == models.QWEN.plan
+
+
+def test_a_longer_context_is_priced_at_once_and_the_longest_that_fits_is_marked(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, view = plan_of()
+    before = view.plan.devices[0].likely_bytes
+    assert view.plan.verdict is Verdict.FITS
+    to(slider(made, "Context"), view, "context_tokens", 131_072)
+    until(lambda: view.plan.verdict is Verdict.DOES_NOT_FIT)
+    assert view.plan.devices[0].likely_bytes > before
+    assert "131\u202f072 tokens" in texts(made.window)
+    until(lambda: is_there(made.window, "Take the longest context that fits"))
+    click(made.window, "Take the longest context that fits")
+    until(lambda: view.plan.verdict is Verdict.FITS)
+    longest = view.settings["context_tokens"]
+    assert isinstance(longest, int)
+    pricing = pricing_of(view._store, models.QWEN, ())
+    assert pricing.plan({**view.settings, "context_tokens": longest + 256}).verdict is not Verdict.FITS
+
+
+def test_a_remedy_changes_exactly_its_argument(plan_of) -> None:  # type: ignore[no-untyped-def]
+    """M4: one click, and the plan that was promised is there."""
+    made, view = plan_of("llama-3.3-70b")
+    assert "Does not fit" in texts(made.window)
+    remedy = view.panel.remedies[0]
+    click(made.window, f"Remedy: {remedy.title}")
+    assert view.changes == remedy.settings
+    until(lambda: view.plan.is_admitted)
+
+
+def test_load_like_this_asks_for_exactly_what_was_changed(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, view = plan_of()
+    to(slider(made, "Context"), view, "context_tokens", 32_768)
+    click(made.window, "KV cache as: q8_0")
+    click(made.window, "Load like this")
+    changed = {"context_tokens": 32_768, "kv_type_k": "q8_0", "kv_type_v": "q8_0"}
+    assert made.link.sent[-1] == ("/control/want", Want(profile="qwen3-14b", settings=changed))
+    assert made.window.over("models") is None, "the page below shows the load"
+
+
+def test_what_does_not_fit_is_loaded_only_after_a_question(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, _view = plan_of("llama-3.3-70b")
+    click(made.window, "Load like this")
+    assert made.link.sent == []
+    click(made.window, "Load anyway")
+    assert made.link.sent == [("/control/want", Want(profile="llama-3.3-70b", override=True))]
+
+
+def test_turning_back_is_no_change_and_reset_takes_all_back(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, view = plan_of()
+    view.turn({"context_tokens": 4096, "slots": 2})
+    assert is_there(made.window, "Save to profile")
+    view.turn({"context_tokens": 65_536})
+    assert view.changes == {"slots": 2}
+    click(made.window, "Reset the changes")
+    assert view.changes == {}
+    assert not is_there(made.window, "Save to profile")
+
+
+def test_save_writes_the_changed_keys_and_nothing_else(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, view = plan_of()
+    made.link.answers["/control/profiles"] = SAVED
+    view.turn({"context_tokens": 16_384})
+    click(made.window, "Save to profile")
+    path, sent = made.link.sent[-1]
+    assert path == "/control/profiles"
+    assert sent == ProfileText(
+        profile="qwen3-14b", text=SAVED.text + "\n[settings]\ncontext_tokens = 16384\n", based_on=SAVED.text
+    )
+    assert view.changes == {}
+
+
+def test_free_memory_that_changes_reprices_the_plan(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, view = plan_of()
+    busy = msgspec.structs.replace(
+        models.ONE_GPU, gpus=(worlds.gpu(0, worlds.A, "NVIDIA GeForce RTX 4090", 24, 0, 12.0),)
+    )
+    made.store.put("gpus", busy)
+    until(lambda: view.plan.verdict is Verdict.DOES_NOT_FIT)
+    until(lambda: any("gnome-shell" in each.accessibleDescription() for each in view.findChildren(StackBar)))
+
+
+def test_another_form_of_the_model_is_planned_in_its_place(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, view = plan_of("gemma-3-27b-q4_k_m")
+    forms = named(made.window, "Which form")
+    assert forms.count() == 5
+    before = view.plan.devices[0].likely_bytes
+    forms.setCurrentIndex(4)
+    forms.activated.emit(4)
+    assert view.profile_id == "gemma-3-27b-iq3_xs"
+    assert view.plan.devices[0].likely_bytes < before
+
+
+def test_after_the_load_the_measurement_stands_beside_the_prediction(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, _ = plan_of(world=models.world(seats=models.loaded()))
+    said = texts(made.window)
+    assert "Predicted and measured" in said
+    assert "less predicted than used" in said
+
+
+def test_what_was_not_measured_is_not_compared() -> None:
+    seats = models.loaded()
+    run = seats.seats[0].run
+    assert run is not None
+    assert len(measured_rows(run)) == 2
+    assert measured_rows(msgspec.structs.replace(run, measured_bytes={})) == ()
+    assert measured_rows(None) == ()
+
+
+def test_without_a_card_there_are_no_layers_to_place(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, _ = plan_of(world=models.world(gpus=worlds.NO_GPU))
+    assert is_there(made.window, "Context")
+    assert not is_there(made.window, "Layers on the GPU")
+
+
+def test_a_model_without_facts_says_why_and_can_still_be_loaded(plan_of) -> None:  # type: ignore[no-untyped-def]
+    blind = msgspec.structs.replace(models.QWEN, facts=None, plan=None)
+    library = msgspec.structs.replace(models.MODELS, profiles=(blind,), models=())
+    made, view = plan_of(world=models.world(library))
+    assert view.plan.verdict is Verdict.UNKNOWN
+    assert view.plan.summary in texts(made.window)
+    click(made.window, "Load like this")
+    assert made.link.sent == [("/control/want", Want(profile="qwen3-14b"))]
+
+
+def test_everything_has_a_name_and_fits_into_the_smallest_window(plan_of) -> None:  # type: ignore[no-untyped-def]
+    made, view = plan_of("gemma-3-27b-q4_k_m", size=(1024, 640))
+    view.turn({"context_tokens": 131_072})
+    until(lambda: bool(view.panel.remedies))
+    QApplication.processEvents()
+    assert unnamed(made.window) == []
+    assert wider_than(made.window, 1024) == []
+
+
+def test_context_steps_are_fine_enough_and_end_with_the_models_own_longest() -> None:
+    steps = context_steps(40_960)
+    assert steps[0] == 512
+    assert steps[-1] == 40_960
+    assert all(after / before <= 1.5 for before, after in itertools.pairwise(steps))
+
+
+def test_the_editor_plans_its_draft_and_takes_what_is_turned(stage_of: StageOf) -> None:
+    made = stage_of("no_gpu")
+    stage.tell(made.store, models.world())
+    made.link.answers.update(profile_worlds.ANSWERS)
+    made.link.answers["/control/profiles/qwen3-14b"] = SAVED
+    made.presenter.go("profile", "qwen3-14b")
+    QApplication.processEvents()
+    click(made.window, "View: Memory")
+    editor = made.window.over("models")
+    dial = slider(made, "Context")
+    dial.setValue(dial.minimum())
+    assert editor.draft.value("settings.context_tokens") == 512  # type: ignore[union-attr]
+    assert "context_tokens = 512" in editor.draft.text  # type: ignore[union-attr]
+
+
+def test_a_plan_keeps_its_remedies_until_others_are_solved(plan_of) -> None:  # type: ignore[no-untyped-def]
+    """A slider in motion does not make rows jump away under the pointer."""
+    _, view = plan_of("llama-3.3-70b")
+    shown = view.panel._cure_rows.count()
+    quick: MemoryPlan = pricing_of(view._store, view.card, ()).plan(view.settings, solve=False)
+    view.panel.show_plan(quick, view.settings, solved=False)
+    assert view.panel._cure_rows.count() == shown > 0
