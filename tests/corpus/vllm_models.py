@@ -62,17 +62,18 @@ def _gpt_oss(layers: int, experts: int) -> Shape:
 
 
 _Q = "qwen2"
+_IN_SPACE = {"rope_scaling": {"mrope_section": [16, 24, 24]}}
 _FLOAT_STATE = {"mamba_ssm_dtype": "float32"}
 _DISTILLED = r"(?:deepseek-)?r1-distill-"
 
 # Looked through from the top: the first whose pattern is found in the name (lower case, "_" as "-").
 MODELS: tuple[tuple[str, Shape], ...] = (
     (r"lightonocr-2-1b", _dense("qwen3", 28, 1024, 16, 8, 128, 3072, 151_936, 40_960, True, tower=410 * MILLION)),
-    (r"qwen2\.?5-vl-3b|qwen2-5-vl-3b", _dense(_Q, 36, 2048, 16, 2, 128, 11_008, 151_936, 128_000, True, tower=669 * MILLION)),
-    (r"qwen2\.?5-vl-7b|qwen2-5-vl-7b", _dense(_Q, 28, 3584, 28, 4, 128, 18_944, 152_064, 128_000, tower=676 * MILLION)),
-    (r"qwen2-vl-7b", _dense(_Q, 28, 3584, 28, 4, 128, 18_944, 152_064, 32_768, tower=676 * MILLION)),
-    (r"qwen2\.?5-vl-32b", _dense(_Q, 64, 5120, 40, 8, 128, 27_648, 152_064, 128_000, tower=690 * MILLION)),
-    (r"qwen2\.?5-vl-72b", _dense(_Q, 80, 8192, 64, 8, 128, 29_568, 152_064, 128_000, tower=700 * MILLION)),
+    (r"qwen2[.-]5-vl-3b", _dense(_Q, 36, 2048, 16, 2, 128, 11_008, 151_936, 128_000, True, tower=669 * MILLION, **_IN_SPACE)),
+    (r"qwen2[.-]5-vl-7b", _dense(_Q, 28, 3584, 28, 4, 128, 18_944, 152_064, 128_000, tower=676 * MILLION, **_IN_SPACE)),
+    (r"qwen2-vl-7b", _dense(_Q, 28, 3584, 28, 4, 128, 18_944, 152_064, 32_768, tower=676 * MILLION, **_IN_SPACE)),
+    (r"qwen2[.-]5-vl-32b", _dense(_Q, 64, 5120, 40, 8, 128, 27_648, 152_064, 128_000, tower=690 * MILLION, **_IN_SPACE)),
+    (r"qwen2[.-]5-vl-72b", _dense(_Q, 80, 8192, 64, 8, 128, 29_568, 152_064, 128_000, tower=700 * MILLION, **_IN_SPACE)),
     (r"qwen3\.[56]-0\.8b", _delta(_dense("qwen3_5", 24, 1024, 8, 2, 256, 3584, 248_320, 262_144, True, **_FLOAT_STATE), 16, 16)),
     (r"qwen3\.[56]-2b", _delta(_dense("qwen3_5", 24, 2048, 8, 2, 256, 6144, 248_320, 262_144, True, **_FLOAT_STATE), 16, 16)),
     (r"qwen3\.[56]-4b", _delta(_dense("qwen3_5", 32, 2560, 16, 4, 256, 9216, 248_320, 262_144, True, **_FLOAT_STATE), 16, 32)),

@@ -32,6 +32,7 @@ ASSUMED_VERSION = (0, 11, 1)
 USUAL_BLOCK_TOKENS = 16
 POOL_TOLERANCE_GIB = 0.8
 SHARE = 0.01
+PARTS_TOLERANCE_GIB = 0.5
 CARDS_GIB = (
     ("a100.*80", 79.25),
     ("h100", 79.18),
@@ -226,6 +227,8 @@ def _pools(found: Sequence[tuple[Row, Prediction]]) -> dict[str, Any]:
 
 def _starts(found: Sequence[tuple[Row, Prediction]]) -> dict[str, Any]:
     known = [(row, each.solved) for row, each in found if each.has_pool and each.solved is not None]
+    odd = [(row, solved) for row, solved in known if _contradicts_itself(row)]
+    known = [(row, solved) for row, solved in known if not _contradicts_itself(row)]
     failed = [(row, solved) for row, solved in known if str(row.get("outcome") or "").startswith("failed")]
     started = [(row, solved) for row, solved in known if row.get("outcome") == "started"]
     return {
@@ -233,8 +236,21 @@ def _starts(found: Sequence[tuple[Row, Prediction]]) -> dict[str, Any]:
         "failed_predicted": sum(1 for _, solved in failed if solved.holds_a_request is False),
         "failed_missed": [str(row["id"]) for row, solved in failed if solved.holds_a_request is not False],
         "started_rows": len(started),
+        "contradict_themselves": [
+            {"id": str(row["id"]), "outcome": row.get("outcome"), "would_start": solved.holds_a_request} for row, solved in odd
+        ],
         "started_predicted_failing": [str(row["id"]) for row, solved in started if solved.holds_a_request is False],
     }
+
+
+def _contradicts_itself(row: Row) -> bool:
+    """Whether the parts that the log printed do not make the share that the row names: then one of its figures is of
+    another start, and what it says of starting holds for that one."""
+    parts = [row.get(name) for name in ("weights_gib", "activation_peak_gib", "non_torch_gib", "available_kv_cache_gib")]
+    total, share = row.get("gpu_total_gib"), row.get("gpu_memory_utilization")
+    if total is None or share is None or any(part is None for part in parts):
+        return False
+    return bool(abs(sum(float(part or 0) for part in parts) - total * share) > PARTS_TOLERANCE_GIB)
 
 
 def _baselines(found: Sequence[tuple[Row, Prediction]]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     )
     state_layers: tuple[bool, ...] = ()  # one entry per layer when some keep a state in place of a KV cache
     layer_state: LayerState | None = None
+    rotation_numbers: int | None = None  # of the table of rotations by position that an engine may keep; None = not known
     number_type: str | None = None  # in which the model computes: "bfloat16", "float16", "float32"
     kv_quantised: str | None = (
         None  # the number type of the KV cache that the weights were made for, where not the model's

@@ -142,6 +142,25 @@ def layers_of(text: Config) -> Layers:
     )
 
 
+def rotation_numbers(text: Config, per_head: int | None) -> int | None:
+    """Numbers in the table of sines and cosines: positions x the part of a head that is rotated. Models with positions in
+    three dimensions (eyes) get four times as many, stretched ones as many as they are stretched to."""
+    positions = whole(text, "max_position_embeddings")
+    size = whole(text, "qk_rope_head_dim") or per_head
+    if positions is None or size is None:
+        return None
+    found = text.get("rope_parameters") or text.get("rope_scaling")
+    scaling: Config = found if isinstance(found, dict) else {}
+    part = text.get("partial_rotary_factor", scaling.get("partial_rotary_factor"))
+    if isinstance(part, int | float) and 0 < part < 1:
+        size = int(size * part)
+    original, factor = whole(scaling, "original_max_position_embeddings"), scaling.get("factor")
+    stretched = scaling.get("rope_type", scaling.get("type")) == "yarn"
+    if stretched and original and isinstance(factor, int | float) and 1 < factor < 1_000:
+        positions = int(original * factor)
+    return positions * size * (4 if isinstance(scaling.get("mrope_section"), list) else 1)
+
+
 def _divided(whole_size: int | None, parts: int | None) -> int | None:
     return whole_size // parts if whole_size and parts else None
 

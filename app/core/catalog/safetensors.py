@@ -13,7 +13,16 @@ import msgspec
 from msgspec.structs import replace
 
 from app.core.catalog.facts import ModelFacts
-from app.core.catalog.hf_config import Config, architecture_of, layers_of, number_type, text_part, whole, words
+from app.core.catalog.hf_config import (
+    Config,
+    architecture_of,
+    layers_of,
+    number_type,
+    rotation_numbers,
+    text_part,
+    whole,
+    words,
+)
 from app.core.catalog.hf_quantisation import kv_quantisation_of, quantisation_of
 from app.core.catalog.hf_tensors import (
     Entry,
@@ -100,6 +109,7 @@ def facts_of(
         expert_feed_forward_length=whole(text, "moe_intermediate_size", "expert_ffn_hidden_size"),
         context_max=whole(text, "max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
         tied_embeddings=tied,
+        rotation_numbers=rotation_numbers(text, kept.window_key_length or kept.key_length),
         number_type=number_type(config, text),
         kv_quantised=kv_quantisation_of(quantised),
         logit_softcap=text.get("final_logit_softcapping") is not None,

@@ -73,9 +73,7 @@ def weights(facts: ModelFacts, load: VllmLoad) -> tuple[Size, ...]:
                 sums[stage] += size * _share(group, facts, load)
     if not facts.tensors:
         sums = [facts.weights_bytes / load.ranks] * stages
-    rotation = (facts.context_max or load.context_tokens) * (facts.key_length or 0) * load.number_bytes
-    if facts.latent_kv:
-        rotation = rotation // 8  # only the part of a key that tells the place is rotated
+    rotation = (facts.rotation_numbers or 0) * load.number_bytes
     adapters = lora_bytes(facts, load)
     found = []
     for n, total in enumerate(sums):
