@@ -5,8 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ALIGNMENT = 32
-F32, F16, Q8_0 = 0, 1, 8
-BYTES_OF = {F32: (1, 4), F16: (1, 2), Q8_0: (32, 34)}  # values per block, bytes per block
+F32, F16, Q8_0, Q4_K, Q6_K = 0, 1, 8, 12, 14
+BYTES_OF = {
+    F32: (1, 4),
+    F16: (1, 2),
+    Q8_0: (32, 34),
+    Q4_K: (256, 144),
+    Q6_K: (256, 210),
+}  # values per block, bytes per block
 
 
 def _text(value: str) -> bytes:

@@ -27,6 +27,35 @@ class LayerState(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "mamba2"  # "mamba1" | "mamba2" | "delta" (gated delta net) | "kda" | "convolution" | "linear"
 
 
+class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What shapes llama.cpp's graph beside the plain dimensions; zero and empty: not there, or not known."""
+
+    fused_attention: bool = False  # query, key and value come out of one matrix
+    gated_attention: bool = False  # the query's matrix yields a gate for the result
+    parallel: bool = False  # attention and feed-forward read the same input
+    parallel_norm: bool = False  # and the feed-forward has a norm of its own
+    shifting_norm: bool = False  # layer norm rather than root mean square
+    ungated: bool = False  # one matrix leads into the feed-forward
+    fused_gate: bool = False  # gate and up are one matrix
+    ungated_experts: bool = False
+    fused_expert_gate: bool = False
+    shared_expert_length: int = 0
+    expert_layers: tuple[bool, ...] = ()  # one entry per layer; empty: all, where there are experts
+    state_layers: tuple[bool, ...] = ()  # one entry per layer when some keep a state; these may attend as well
+    state_kind: str = ""  # "mamba" | "mamba2" | "delta" | "convolution" | "rwkv"
+    state_inner: int = 0
+    state_size: int = 0
+    state_groups: int = 0
+    state_heads: int = 0
+    convolution: int = 0
+    latent_rank: int = 0  # MLA
+    latent_query: int = 0
+    rope_length: int = 0
+    latent_key_length: int = 0
+    latent_value_length: int = 0
+    ahead_layers: int = 0  # last layers that only predict ahead: neither loaded nor computed unless asked for
+
+
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a model's headers say. `key_length`/`value_length` are per head; list fields hold one entry per layer."""
 
@@ -58,13 +87,16 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     )
     state_layers: tuple[bool, ...] = ()  # one entry per layer when some keep a state in place of a KV cache
     layer_state: LayerState | None = None
-    rotation_numbers: int | None = None  # of the table of rotations by position that an engine may keep; None = not known
+    rotation_numbers: int | None = (
+        None  # of the table of rotations by position that an engine may keep; None = not known
+    )
     number_type: str | None = None  # in which the model computes: "bfloat16", "float16", "float32"
     kv_quantised: str | None = (
         None  # the number type of the KV cache that the weights were made for, where not the model's
     )
     recurrent_state_bytes: int | None = None  # per sequence, all layers; 0 = none, None = not known
     logit_softcap: bool = False
+    graph: GraphFacts = GraphFacts()
     tied_embeddings: bool = False  # the token embedding is the output matrix too
     experts: int | None = None
     experts_used: int | None = None

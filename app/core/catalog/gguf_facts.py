@@ -11,6 +11,7 @@ import msgspec
 from app.core.catalog.block_types import FILE_TYPES
 from app.core.catalog.facts import ModelFacts, TensorFacts
 from app.core.catalog.gguf import GgufArray, GgufHeader, GgufTensor, Value, read_header
+from app.core.catalog.graph_facts import graph_facts
 from app.core.catalog.template import template_capabilities
 from app.core.errors import ModelMissing, ModelUnreadable
 
@@ -127,6 +128,14 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
         latent_kv=number("attention.key_length_mla") is not None and number("attention.kv_lora_rank") is not None,
         recurrent_state_bytes=state_bytes,
         logit_softcap=f"{architecture}.final_logit_softcapping" in metadata,
+        graph=graph_facts(
+            architecture,
+            tensors,
+            number,
+            layers or 0,
+            shifting_norm=f"{architecture}.attention.layer_norm_rms_epsilon" not in metadata
+            and f"{architecture}.attention.layer_norm_epsilon" in metadata,
+        ),
         tied_embeddings=embedding is not None and "output.weight" not in names and not encoder,
         experts=number("expert_count"),
         experts_used=number("expert_used_count"),
@@ -167,7 +176,7 @@ def _kv_heads(
         if len(counts) < layers:
             return ()
     else:
-        count = number_of(value) or heads
+        count = number_of(value) or heads or (0 if layers and len(recurrent) >= layers else None)
         if count is None:
             return ()
         counts = [count] * layers
@@ -220,6 +229,10 @@ def _recurrent(
         bytes_per_layer = 4 * ((conv - 1) * (inner + 2 * groups * state) + state * inner)
     elif (width := number("embedding_length")) and (cache := number("shortconv.l_cache")):
         bytes_per_layer = 4 * width * (cache - 1)
+    elif (width := number("embedding_length")) and (head := number("wkv.head_size")):
+        bytes_per_layer = 4 * width * ((number("token_shift_count") or 2) + head)
+    elif (head := number("kda.head_dim")) and (heads := number("attention.head_count")):
+        bytes_per_layer = 4 * (3 * ((conv or 4) - 1) * heads * head + head * head * heads)
     total = None if bytes_per_layer is None else bytes_per_layer * min(len(stateful), layers or MAX_LAYERS)
     return frozenset(stateful - attending), total
 

@@ -19,22 +19,30 @@ class LlamaPlan:
 
     rows: tuple[Row, ...] = ROWS
 
-    def __init__(self, facts: ModelFacts, family: str, accelerator: str, companions: Sequence[Companion] = ()) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        family: str,
+        accelerator: str,
+        companions: Sequence[Companion] = (),
+        build: int | None = None,
+    ) -> None:
         self.facts = facts
         self.family = family
         self.accelerator = accelerator
         self.companions = companions
+        self.build = build
         self.weights = weights_of(facts)
         self.context_max = facts.context_max
 
     def load(self, settings: Mapping[str, Scalar], rooms: Sequence[Room]) -> Load:
         on_gpu = self.accelerator != "cpu" and bool(rooms)
-        return load_of(self.facts, settings, family=self.family, on_gpu=on_gpu)
+        return load_of(self.facts, settings, family=self.family, on_gpu=on_gpu, build=self.build)
 
     def placed(self, settings: Mapping[str, Scalar], rooms: Sequence[Room]) -> Placed:
         load = self.load(settings, rooms)
         units = len(self.weights.layers) + 1
-        if load.gpu_layers == 0:  # then the engine is shown no card at all
+        if load.gpu_layers == 0 and settings.get("cards_stay_visible") is not True:  # our engines are shown none then
             _, beside = needs_beside(self.companions, settings, load, (), units, self.accelerator)
             host = together(needs_on_host(self.facts, load, self.weights), beside)
             return Placed(cards=(None,) * len(rooms), host=host, context_tokens=load.context_tokens)

@@ -11,7 +11,11 @@ from app.core.options import Scalar
 
 DEFAULT_CONTEXT_LIMIT_TOKENS = 32_768
 CONTEXT_WHEN_UNKNOWN_TOKENS = 4_096
-UBATCH_TOKENS = 512  # llama.cpp's default
+CELL_STEP = 256  # a cache has a multiple of so many cells
+HEADS_AHEAD = ("mtp", "eagle3", "dflash")  # they roll the model's own state back, so a copy is kept for each guess
+DRAFT_TOKENS = 3  # guessed ahead when nobody says how many
+UBATCH_TOKENS = 512  # llama.cpp's defaults
+BATCH_TOKENS = 2_048
 
 # Bytes for one cached number: the block's bytes over its elements (vram.md 2.1).
 KV_TYPE_BYTES = {
@@ -24,12 +28,24 @@ FLASH_BY_DEFAULT = {"llama.cpp": True, "llama-server": True, "llama-cpp-python":
 SLOTS_BY_DEFAULT = {"llama.cpp": 4, "llama-server": 4, "llama-cpp-python": 1, "ollama": 1}
 
 
+# Builds of llama.cpp that changed the graph: since mid-2025 gate and up are multiplied into a tensor of its own; since 2026
+# a server makes room for few logits and the attention mask arrives as f16.
+GLU_SINCE_BUILD = 5_780
+FEW_OUTPUTS_SINCE_BUILD = 8_000
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """`gpu_layers` counts the output as one more layer, as llama.cpp does; it is never more than layers + 1."""
 
     context_tokens: int
     slots: int = 1
     ubatch_tokens: int = UBATCH_TOKENS
+    batch_tokens: int = BATCH_TOKENS
+    outputs: int = 0  # tokens for whose logits there is room; 0: all of a micro-batch
+    unified: bool = True  # the slots share one pool of cells; else each has its own part of the context
+    state_copies: int = 1  # of each sequence's fixed state: one more for each token guessed ahead
+    glu: bool = True
+    wide_mask: bool = False
     gpu_layers: int
     cpu_expert_layers: int = 0
     kv_type_k: str = "f16"
@@ -38,11 +54,19 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     flash_attention: bool = True
     full_window_cache: bool = False
     tensor_split: tuple[float, ...] = ()
+    overrides: tuple[tuple[str, str], ...] = ()  # pattern of tensor names → device, the first that matches counts
+    offload_products: bool = True  # large batches are computed on the card for weights in main memory
+    prompt_cache_bytes: int = 0
     repack: bool = True
 
 
-def load_of(facts: ModelFacts, settings: Mapping[str, Scalar], *, family: str, on_gpu: bool) -> Load:
-    """The load that `settings` describe; a value of a wrong type counts as not given (validation is the profile's)."""
+def load_of(
+    facts: ModelFacts, settings: Mapping[str, Scalar], *, family: str, on_gpu: bool, build: int | None = None
+) -> Load:
+    """The load that `settings` describe; a value of a wrong type counts as not given (validation is the profile's).
+
+    `build` is llama.cpp's build number (b5780 → 5780); None: a current one.
+    """
 
     def number(name: str, default: int) -> int:
         value = settings.get(name)
@@ -59,10 +83,24 @@ def load_of(facts: ModelFacts, settings: Mapping[str, Scalar], *, family: str, o
     units = (facts.layers or 0) + 1
     default_context = min(facts.context_max or CONTEXT_WHEN_UNKNOWN_TOKENS, DEFAULT_CONTEXT_LIMIT_TOKENS)
     flash = {"on": True, "off": False}.get(text("flash_attention", ""), FLASH_BY_DEFAULT.get(family, True))
+    slots = max(1, number("slots", SLOTS_BY_DEFAULT.get(family, 1)))
+    batch = max(1, number("batch_tokens", BATCH_TOKENS))
+    speculates = settings.get("draft_model") or settings.get("speculation")
+    drafted = number("draft_tokens_max", DRAFT_TOKENS) if speculates else 0
+    reads_all = family == "llama-cpp-python" or switch("embeddings", False) or switch("rerank", False)
+    few = not reads_all and (build is None or build >= FEW_OUTPUTS_SINCE_BUILD)
+    unified = switch("kv_unified", True)
+    context = max(1, number("context_tokens", default_context))
     return Load(
-        context_tokens=max(1, number("context_tokens", default_context)),
-        slots=max(1, number("slots", SLOTS_BY_DEFAULT.get(family, 1))),
-        ubatch_tokens=max(1, number("ubatch_tokens", UBATCH_TOKENS)),
+        context_tokens=context if unified else -(-context // slots // CELL_STEP) * CELL_STEP * slots,
+        slots=slots,
+        ubatch_tokens=min(batch, max(1, number("ubatch_tokens", UBATCH_TOKENS))),
+        batch_tokens=batch,
+        outputs=min(batch, slots * (1 + drafted)) if few else 0,
+        unified=unified,
+        state_copies=1 + drafted if settings.get("speculation") in HEADS_AHEAD else 1,
+        glu=build is None or build >= GLU_SINCE_BUILD,
+        wide_mask=build is not None and build < FEW_OUTPUTS_SINCE_BUILD,
         gpu_layers=min(number("gpu_layers", units), units) if on_gpu else 0,
         cpu_expert_layers=number("cpu_expert_layers", 0),
         kv_type_k=known_kv_type(settings.get("kv_type_k")),
@@ -71,6 +109,8 @@ def load_of(facts: ModelFacts, settings: Mapping[str, Scalar], *, family: str, o
         flash_attention=flash,
         full_window_cache=switch("sliding_window_full", False),
         tensor_split=_shares(text("tensor_split", "")),
+        overrides=_overrides(text("override_tensor", "")),
+        prompt_cache_bytes=number("prompt_cache_mib", 0) * 1024**2,
         repack=switch("repack", True),
     )
 
@@ -86,3 +126,9 @@ def _shares(text: str) -> tuple[float, ...]:
     except ValueError:
         return ()
     return shares if sum(shares) > 0 and min(shares) >= 0 else ()
+
+
+def _overrides(text: str) -> tuple[tuple[str, str], ...]:
+    """Rules such as "exps=CPU" or "blk\\.[0-9]\\.ffn=CUDA1", several with commas between them; one without a device is left out."""
+    rules = (rule.rpartition("=") for rule in text.split(","))
+    return tuple((pattern.strip(), device.strip()) for pattern, found, device in rules if found and pattern.strip())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
 
 from app.core.catalog.facts import ModelFacts
+from app.core.memory.buffers import LayerPlace, card_buffers, host_buffer, staging_buffer
 from app.core.memory.load import Load
 from app.core.memory.parts import (
     CONTEXT_BYTES,
@@ -15,7 +17,6 @@ from app.core.memory.parts import (
     MIB,
     PROCESS_BYTES,
     Weights,
-    compute,
     kv_cache,
     placement,
     recurrent_state,
@@ -23,9 +24,12 @@ from app.core.memory.parts import (
 )
 from app.core.memory.plan_types import Part
 
-COMPUTE_MARGIN_BYTES = 96 * MIB  # 95 % of the fully offloaded logs lie within it (vram.md 3)
+# How far a compute buffer may be from its formula: builds differ in how they write a graph down.
+COMPUTE_MARGIN_BYTES = 96 * MIB
 COMPUTE_MARGIN_SHARE = 0.10
-PIPELINE_COPIES = 4
+GRAPH = "formula: llama.cpp's graph allocator, at one micro-batch"
+_EXPERT_NAMES = ("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight")
+_OTHER_NAMES = ("attn_q.weight", "attn_output.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,22 +45,17 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 def needs_on_host(facts: ModelFacts, load: Load, weights: Weights | None = None) -> Need:
     """Everything in main memory: the mapped file, its repacked copy, cache, compute, the process itself."""
     weights = weights or weights_of(facts)
-    buffer = compute(facts, load)
+    buffer = host_buffer(facts, load)
     repacked = weights.repacked if load.repack else 0
     parts = (
         Part(name="weights", bytes=facts.weights_bytes, source="sum of the file's tensors"),
         Part(name="repacked weights", bytes=repacked, source="4-bit weights rearranged for the processor"),
         *_cache_parts(sum(kv_cache(facts, load)), recurrent_state(facts, load), load),
-        Part(name="compute", bytes=buffer.likely, source="formula: largest step of a micro-batch"),
+        Part(name="compute", bytes=buffer, source=GRAPH),
+        _outputs(facts, load),
         Part(name="process", bytes=PROCESS_BYTES["cpu"], source="allowance for the server itself"),
     )
-    parts = tuple(part for part in parts if part.bytes)
-    likely = sum(part.bytes for part in parts)
-    return Need(
-        parts=parts,
-        low_bytes=likely - repacked - (buffer.likely - buffer.low),
-        high_bytes=likely + _margin(buffer.likely),
-    )
+    return _need(parts, less=repacked, compute=buffer)
 
 
 def needs_on_gpus(
@@ -64,82 +63,124 @@ def needs_on_gpus(
 ) -> tuple[tuple[Need, ...], Need]:
     """What each card needs (`shares` says how layers are spread, one entry per card), and what main memory needs."""
     weights = weights or weights_of(facts)
-    layers = len(weights.layers)
+    layers, count = len(weights.layers), len(shares)
     where = placement(layers + 1, load.gpu_layers, shares)
     caches = kv_cache(facts, load)
     state = recurrent_state(facts, load)
-    stateful = [layer for layer in range(layers) if state and layer < len(caches) and not caches[layer]]
-    count = len(shares)
+    stateful = _stateful(facts, caches) if state else ()
     held, cached, states = [0] * count, [0] * count, [0] * count
-    host_weights, host_cache, host_state, largest_on_host = weights.embedding + weights.host, 0, 0, 0
+    host_weights, host_cache, host_state = weights.embedding + weights.host, 0, 0
+    places = []
     for layer, card in enumerate(where[:-1]):
-        own, kv = weights.layers[layer], caches[layer] if layer < len(caches) else 0
+        kv = caches[layer] if layer < len(caches) else 0
         recurrent = state // len(stateful) if layer in stateful else 0
-        on_host = own if card is None else weights.experts[layer] if layer < load.cpu_expert_layers else 0
-        host_weights += on_host
-        if on_host:
-            largest_on_host = max(largest_on_host, weights.largest[layer])
-        if card is None:
-            host_cache, host_state = host_cache + kv, host_state + recurrent
-            continue
-        held[card] += own - on_host
-        if load.kv_on_gpu:
-            cached[card] += kv
-        else:
+        experts_at, others_at = _targets(load, layer, card, count)
+        experts = weights.experts[layer]
+        for at, size in ((experts_at, experts), (others_at, weights.layers[layer] - experts)):
+            if at is None:
+                host_weights += size
+            else:
+                held[at] += size
+        cache_at = card if load.kv_on_gpu else None
+        if cache_at is None:
             host_cache += kv
-        states[card] += recurrent
-    if (card := where[-1]) is not None:
-        held[card] += weights.output + weights.other
+        else:
+            cached[cache_at] += kv
+        if card is None:
+            host_state += recurrent
+        else:
+            states[card] += recurrent
+        places.append(
+            LayerPlace(
+                card=card,
+                cache_on_host=kv if cache_at is None else 0,
+                other_on_host=weights.largest[layer] if others_at is None else 0,
+                expert_on_host=weights.largest_expert[layer] if experts_at is None else 0,
+            )
+        )
+    output_card = where[-1]
+    if output_card is not None:
+        held[output_card] += weights.output + weights.other
     else:
         tied = weights.embedding if facts.tied_embeddings else 0
         host_weights += weights.output - tied + weights.other
 
-    buffer = compute(facts, load)
-    pipelined = count > 1 and load.gpu_layers > layers
-    copies = buffer.inputs * (PIPELINE_COPIES - 1) if pipelined else 0
-    # Large batches are computed on the card even for layers in main memory: their weights are uploaded piece by piece.
-    upload = largest_on_host
+    buffers = card_buffers(facts, load, places, output_card, count)
     low, likely, high = CONTEXT_BYTES.get(accelerator, CONTEXT_BYTES["cuda"])
     cards = []
     for card in range(count):
-        scratch = upload if card == 0 else 0
-        parts = tuple(
-            part
-            for part in (
-                Part(name="weights", bytes=held[card], source="sum of the file's tensors on this card"),
-                *_cache_parts(cached[card], states[card], load),
-                Part(
-                    name="compute",
-                    bytes=buffer.likely + copies + scratch,
-                    source="formula: largest step of a micro-batch",
-                ),
-                Part(name="context", bytes=likely, source=f"allowance for a {accelerator} context"),
-            )
-            if part.bytes
+        parts = (
+            Part(name="weights", bytes=held[card], source="sum of the file's tensors on this card"),
+            *_cache_parts(cached[card], states[card], load),
+            Part(name="compute", bytes=buffers[card], source=GRAPH),
+            Part(name="context", bytes=likely, source=f"allowance for a {accelerator} context"),
         )
-        total = sum(part.bytes for part in parts)
-        cards.append(
-            Need(
-                parts=parts,
-                low_bytes=total - (buffer.likely - buffer.low) - scratch - (likely - low),
-                high_bytes=total + _margin(buffer.likely + copies) + scratch + (high - likely),
-            )
-        )
-    ubatch = min(load.ubatch_tokens, load.context_tokens)
-    staging = ((facts.embedding_length or 0) + load.context_tokens) * ubatch * F32
-    host_parts = tuple(
-        part
-        for part in (
-            Part(name="weights", bytes=host_weights, source="tensors that stay in main memory"),
-            *_cache_parts(host_cache, host_state, load),
-            Part(name="compute", bytes=staging, source="formula: inputs of a micro-batch"),
-            Part(name="process", bytes=GPU_PROCESS_BYTES, source="allowance for the server and the GPU's libraries"),
-        )
-        if part.bytes
+        cards.append(_need(parts, less=likely - low, compute=buffers[card], more=high - likely))
+    staging = staging_buffer(facts, load)
+    host_parts = (
+        Part(name="weights", bytes=host_weights, source="tensors that stay in main memory"),
+        *_cache_parts(host_cache, host_state, load),
+        Part(name="compute", bytes=staging, source="formula: inputs of a micro-batch"),
+        _outputs(facts, load),
+        Part(name="process", bytes=GPU_PROCESS_BYTES, source="allowance for the server and the GPU's libraries"),
     )
-    on_host = sum(part.bytes for part in host_parts)
-    host = Need(parts=host_parts, low_bytes=on_host - GPU_PROCESS_BYTES // 2, high_bytes=on_host + COMPUTE_MARGIN_BYTES)
-    return tuple(cards), host
+    return tuple(cards), _need(host_parts, less=GPU_PROCESS_BYTES // 2, compute=0)
+
+
+def _need(parts: Sequence[Part], *, less: int, compute: int, more: int = 0) -> Need:
+    """`less` and `more` are what the inexact parts may fall below or rise above what is likely."""
+    likely = sum(part.bytes for part in parts)
+    margin = max(COMPUTE_MARGIN_BYTES, int(compute * COMPUTE_MARGIN_SHARE))
+    return Need(
+        parts=tuple(part for part in parts if part.bytes),
+        low_bytes=max(0, likely - less - int(compute * COMPUTE_MARGIN_SHARE)),
+        high_bytes=likely + more + margin,
+    )
+
+
+def _targets(load: Load, layer: int, card: int | None, cards: int) -> tuple[int | None, int | None]:
+    """Where a layer's experts and its other weights lie: main memory (None) or a card."""
+    experts: int | None = None if layer < load.cpu_expert_layers else card
+    others = card
+    if load.overrides:
+        experts = _overridden(load, layer, _EXPERT_NAMES, experts, cards)
+        others = _overridden(load, layer, _OTHER_NAMES, others, cards)
+    return experts, others
+
+
+def _overridden(load: Load, layer: int, names: Sequence[str], usual: int | None, cards: int) -> int | None:
+    """Where most of the tensors of these names go."""
+    found: list[int | None] = []
+    for name in names:
+        at = usual
+        for pattern, device in load.overrides:
+            if _matches(pattern, f"blk.{layer}.{name}"):
+                number = re.search(r"(\d+)$", device)
+                at = None if device.upper().startswith("CPU") else min(int(number[1]), cards - 1) if number else usual
+                break
+        found.append(at)
+    return max(set(found), key=found.count)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return False
+
+
+def _stateful(facts: ModelFacts, caches: Sequence[int]) -> frozenset[int]:
+    flags = facts.graph.state_layers
+    if any(flags):
+        return frozenset(layer for layer, keeps in enumerate(flags) if keeps)
+    return frozenset(layer for layer, bytes_ in enumerate(caches) if not bytes_)
+
+
+def _outputs(facts: ModelFacts, load: Load) -> Part:
+    """Where the logits are handed over: one row for each slot."""
+    return Part(
+        name="outputs", bytes=(facts.vocabulary or 0) * load.slots * F32, source="formula: logits of one token per slot"
+    )
 
 
 def _cache_parts(kv_bytes: int, state_bytes: int, load: Load) -> tuple[Part, ...]:
@@ -148,7 +189,3 @@ def _cache_parts(kv_bytes: int, state_bytes: int, load: Load) -> tuple[Part, ...
         Part(name="kv_cache", bytes=kv_bytes, source=f"formula: {load.context_tokens:,} tokens as {kinds}"),
         Part(name="state", bytes=state_bytes, source=f"formula: fixed state of {load.slots} sequences"),
     )
-
-
-def _margin(buffer_bytes: int) -> int:
-    return max(COMPUTE_MARGIN_BYTES, int(buffer_bytes * COMPUTE_MARGIN_SHARE))

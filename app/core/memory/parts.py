@@ -35,7 +35,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
     layers: tuple[int, ...]
     experts: tuple[int, ...]
-    largest: tuple[int, ...]  # the largest tensor of each layer
+    largest: tuple[int, ...]  # the largest tensor of each layer that is no expert
+    largest_expert: tuple[int, ...]
     embedding: int
     host: int
     output: int  # with the tied embedding, which is uploaded as output matrix and stays in main memory too
@@ -45,14 +46,17 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
 def weights_of(facts: ModelFacts) -> Weights:
     """Exact: the sum of the tensors' bytes, by role and layer."""
-    count = facts.layers or 0
-    layers, experts, largest = [0] * count, [0] * count, [0] * count
+    count = max(0, (facts.layers or 0) - facts.graph.ahead_layers)  # those that only predict ahead are not loaded
+    layers, experts, largest, largest_expert = [0] * count, [0] * count, [0] * count, [0] * count
     sums = {"embedding": 0, "host": 0, "output": 0, "other": 0}
     repacked = 0
     for group in facts.tensors:
-        if group.layer is not None and group.layer < count:
+        if group.layer is not None and group.layer >= count:
+            continue
+        if group.layer is not None:
             layers[group.layer] += group.bytes
-            largest[group.layer] = max(largest[group.layer], group.largest_bytes)
+            most = largest_expert if group.role == "expert" else largest
+            most[group.layer] = max(most[group.layer], group.largest_bytes)
             if group.role == "expert":
                 experts[group.layer] += group.bytes
         else:
@@ -63,6 +67,7 @@ def weights_of(facts: ModelFacts) -> Weights:
         layers=tuple(layers),
         experts=tuple(experts),
         largest=tuple(largest),
+        largest_expert=tuple(largest_expert),
         embedding=sums["embedding"],
         host=sums["host"],
         output=sums["output"] + (sums["embedding"] if facts.tied_embeddings else 0),
@@ -78,19 +83,24 @@ def padded(cells: int) -> int:
 def cache_cells(facts: ModelFacts, load: Load) -> tuple[int, int]:
     """Cells of a layer that caches everything, and of one that caches its window (vram.md 2.2).
 
-    The slots share one pool (our engines are always told so), so the context is the total of all.
+    The context is the total of all slots. Where they share one pool (our engines are told so) it holds a window for each,
+    where not each has its own part; both with room for one micro-batch.
     """
     full = padded(load.context_tokens)
     if facts.sliding_window is None or load.full_window_cache:
         return full, full
-    return full, padded(min(full, facts.sliding_window * load.slots + load.ubatch_tokens))
+    if load.unified:
+        return full, padded(min(full, facts.sliding_window * load.slots + load.ubatch_tokens))
+    own = full // load.slots
+    return full, padded(min(own, facts.sliding_window + load.ubatch_tokens)) * load.slots
 
 
 def kv_cache(facts: ModelFacts, load: Load) -> tuple[int, ...]:
     """Bytes by layer: cells x KV heads x (key length x its type + value length x its type)."""
     full, windowed = cache_cells(facts, load)
     key, value = KV_TYPE_BYTES[load.kv_type_k], KV_TYPE_BYTES[load.kv_type_v]
-    key_length, value_length = facts.key_length or 0, 0 if facts.latent_kv else facts.value_length or 0
+    latent = facts.graph.latent_rank + facts.graph.rope_length if facts.latent_kv and facts.graph.latent_rank else 0
+    key_length, value_length = latent or facts.key_length or 0, 0 if facts.latent_kv else facts.value_length or 0
     per_head = key_length * key + value_length * value
     window_per_head = (facts.window_key_length or key_length) * key + (
         facts.window_value_length or value_length
@@ -104,39 +114,7 @@ def kv_cache(facts: ModelFacts, load: Load) -> tuple[int, ...]:
 
 def recurrent_state(facts: ModelFacts, load: Load) -> int:
     """Bytes of the fixed states of all sequences; they do not depend on the context."""
-    return (facts.recurrent_state_bytes or 0) * load.slots
-
-
-class Compute(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes of a device's compute buffer. `low` is a build that computes logits for few tokens only."""
-
-    low: int
-    likely: int
-    inputs: int  # of which held once per pipeline stage
-
-
-def compute(facts: ModelFacts, load: Load) -> Compute:
-    """The largest step of the graph at the micro-batch size; one buffer, reused by all layers (vram.md 3)."""
-    ubatch = min(load.ubatch_tokens, load.context_tokens)
-    row = ubatch * F32
-    width, heads = facts.embedding_length or 0, facts.heads or 0
-    hidden = width * row
-    cells = padded(load.context_tokens)
-    query = heads * (facts.key_length or 0) * row
-    logits = (facts.vocabulary or 0) * row * (2 if facts.logit_softcap else 1) + 2 * hidden
-    if load.flash_attention:
-        mask = cells * ubatch * F16
-        attention = mask + 2 * query + 2 * hidden
-    else:
-        mask = cells * row
-        kv_heads = max(facts.kv_heads, default=0)
-        attention = heads * cells * row + mask + 2 * query + 3 * hidden
-        attention += kv_heads * ((facts.key_length or 0) + (facts.value_length or 0)) * row
-    feed_forward = 2 * (facts.feed_forward_length or 0) * row + 2 * hidden
-    if facts.experts_used:
-        feed_forward = facts.experts_used * ubatch * (width + 2 * (facts.expert_feed_forward_length or 0)) * F32
-    others = max(attention, feed_forward)
-    return Compute(low=others, likely=max(logits, others), inputs=mask + hidden)
+    return (facts.recurrent_state_bytes or 0) * load.slots * load.state_copies
 
 
 def placement(units: int, on_gpu: int, shares: Sequence[float]) -> tuple[int | None, ...]:

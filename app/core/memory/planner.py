@@ -36,18 +36,24 @@ def plan(
     our_run_ids: Collection[str] = (),
     gpu_uuids: Collection[str] = (),
     companions: Sequence[Companion] = (),
+    engine_build: int | None = None,
     solve: bool = True,
 ) -> MemoryPlan:
     """The plan of loading `facts` with `settings` (the engine's defaults merged in) now.
 
     `accelerator` is what the engine was built for ("cpu", "cuda", …). `leaving_bytes` credits, per device (uuid or "host"),
     what the model about to leave holds. `gpu_uuids` limits the cards, in the order in which the engine sees them. `companions`
-    are loaded beside the model. `solve`: also look for remedies and the longest context, which are many prices in place of
+    are loaded beside the model. `engine_build` is llama.cpp's number, where it changed the graph (None: a current one). `solve`: also look for remedies and the longest context, which are many prices in place of
     one. Never raises: what cannot be known is UNKNOWN.
     """
     host_usable = None if gpus.host is None else gpus.host.available_bytes + (leaving_bytes or {}).get(HOST, 0)
     branch = _branch(
-        facts, family, accelerator, companions, None if host_usable is None else host_usable - host_headroom_bytes
+        facts,
+        family,
+        accelerator,
+        companions,
+        None if host_usable is None else host_usable - host_headroom_bytes,
+        engine_build,
     )
     if isinstance(branch, str):
         return MemoryPlan(verdict=Verdict.UNKNOWN, devices=(), summary=branch)
@@ -106,6 +112,7 @@ def _branch(
     accelerator: str,
     companions: Sequence[Companion],
     host_usable_bytes: int | None = None,
+    engine_build: int | None = None,
 ) -> Family | str:
     """The formulas for this model on this engine, or the sentence that says why there are none."""
     if facts is None:
@@ -114,12 +121,12 @@ def _branch(
         return vllm_family(facts, family, accelerator, host_usable_bytes)
     if facts.format != "gguf" or family not in FLASH_BY_DEFAULT:
         return f"What this model needs is not known: there is no formula for {family} yet."
-    if not facts.layers or not facts.kv_heads or not facts.key_length:
+    if not facts.layers or not facts.kv_heads or (any(facts.kv_heads) and not facts.key_length):
         return (
             f"What this model needs beyond its weights of {gib(facts.weights_bytes)} is not known: "
             f"its file does not describe the architecture {facts.architecture} fully."
         )
-    return LlamaPlan(facts, family, accelerator, companions)
+    return LlamaPlan(facts, family, accelerator, companions, engine_build)
 
 
 class _Case:

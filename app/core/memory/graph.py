@@ -1,0 +1,446 @@
+"""Writes down llama.cpp's graph for one micro-batch: which tensors there are, how large, and who reads them.
+
+Read from llama.cpp's graph code and from the graphs that it prints (GGML_SCHED_DEBUG=2) for generated models of each kind
+of layer; sizes are facts of the model and of the load, nothing is fitted. Only what takes a place of its own is here:
+views and reshapes are their source, weights and caches have buffers of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+from app.core.memory.arena import Graph
+
+F32, F16, I32, I64 = 4, 2, 4, 8
+NEIGHBOURHOODS = 1
+
+
+class Attention(msgspec.Struct, frozen=True, kw_only=True):
+    """`cells` is what one sequence's tokens look at; `cached_values` what one token adds to the cache."""
+
+    heads: int
+    kv_heads: int
+    key_length: int
+    value_length: int
+    cells: int
+    windowed: bool = False
+    gated: bool = False  # the query's matrix yields a gate too
+    fused: bool = False  # query, key and value come out of one matrix
+    latent_rank: int = 0  # MLA: what is cached of a token, without its position's part
+    latent_query: int = 0
+    rope_length: int = 0  # MLA: the part of a head that carries the position
+
+
+class Recurrent(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer with a fixed state: state space ("mamba", "mamba2"), gated delta rule ("delta"), convolution, "rwkv"."""
+
+    kind: str
+    inner: int
+    convolution: int = 4
+    state: int = 0
+    groups: int = 0
+    heads: int = 0
+
+
+class FeedForward(msgspec.Struct, frozen=True, kw_only=True):
+    inner: int = 0
+    gated: bool = True
+    fused: bool = False  # gate and up come out of one matrix
+    experts: int = 0
+    used: int = 0
+    expert_inner: int = 0
+    shared_inner: int = 0
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """`uploads` holds, for a layer whose weights lie in main memory, its largest matrices' bytes: mixer, dense, experts."""
+
+    attention: Attention | None = None
+    recurrent: Recurrent | None = None
+    feed_forward: FeedForward | None = None
+    parallel: bool = False  # attention and feed-forward read the same input
+    residual_first: str = ""  # "second", "both": of the layer's two sums
+    parallel_norm: bool = False  # the feed-forward has a norm of its own then
+    mixer_upload: int = 0
+    cache_upload: int = 0
+    dense_upload: int = 0
+    expert_upload: int = 0
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What all layers share. `outputs` is the number of tokens whose logits the engine makes room for."""
+
+    width: int
+    vocabulary: int
+    tokens: int
+    outputs: int
+    sequences: int = 1
+    flash: bool = True
+    shifting_norm: bool = False  # layer norm rather than root mean square
+    turned_keys: bool = False  # a quantised cache holds rotated keys (values): both sides are turned for it
+    turned_values: bool = False
+    positions: int = 1  # position numbers per token (images have more)
+    late_outputs: str = ""  # "layer", "norm": all tokens go through the whole last layer, or its norm too
+    glu: bool = True  # gate and up are multiplied into a tensor of its own (builds since mid-2025)
+    wide_mask: bool = False  # the mask arrives as f32 and is converted on the device (builds until 2026)
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the graph that one device computes: its layers, and whether it reads tokens and writes logits."""
+
+    layers: tuple[Layer, ...]
+    embeds: bool = True
+    is_last: bool = True
+    inputs_kept: int = 1  # copies of each input held for the whole run (pipeline parallelism has four)
+
+
+def compute_bytes(shape: Shape, span: Span) -> int:
+    """Bytes of the compute buffer of the device that computes `span`."""
+    return _compute_bytes(shape, msgspec.structs.replace(span, layers=telling(span.layers)))
+
+
+@lru_cache(maxsize=1_024)
+def _compute_bytes(shape: Shape, span: Span) -> int:
+    writer = _Writer(shape, span)
+    hidden = writer.embedding()
+    layers = span.layers
+    for position, layer in enumerate(layers):
+        hidden = writer.layer(hidden, layer, is_last=span.is_last and position == len(layers) - 1)
+    if span.is_last:
+        writer.logits(hidden)
+    return writer.graph.peak() + writer.kept
+
+
+def telling(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers that can change the peak: each neighbourhood a few times at most, and the last."""
+    seen: dict[tuple[int, int], int] = {}  # by identity: equal layers are one value (see layers_of)
+    found: list[Layer] = []
+    before = 0
+    for layer in layers[:-1]:
+        pair = (before, id(layer))
+        count = seen.get(pair, 0)
+        if count < NEIGHBOURHOODS:
+            found.append(layer)
+        seen[pair] = count + 1
+        before = id(layer)
+    return (*found, *layers[-1:])
+
+
+class _Writer:
+    """Writes the graph of one span; all methods return the number of the tensor that carries on."""
+
+    def __init__(self, shape: Shape, span: Span) -> None:
+        self.shape = shape
+        self.span = span
+        self.graph = graph = Graph()
+        self.row = shape.tokens * F32
+        self.count = shape.tokens
+        self.hidden = shape.width * self.row
+        attentions = [layer.attention for layer in span.layers if layer.attention is not None]
+        sizes: list[int] = []
+
+        def given(size: int) -> int:
+            sizes.append(size)
+            return graph.input(size)
+
+        self.tokens = given(shape.tokens * I32) if span.embeds else given(self.hidden)
+        if span.embeds and shape.glu:  # a place for embeddings that are given instead of tokens; kept for the whole run
+            graph.readers[given(self.hidden)] += 1
+        self.positions = given(shape.tokens * I32 * shape.positions) if attentions else -1
+        self.masks: dict[bool, int] = {}
+        self.writes: dict[bool, tuple[int, int]] = {}
+        for windowed in (False, True):
+            own = next((each for each in attentions if each.windowed is windowed), None)
+            if own is None:
+                continue
+            values = own.kv_heads * own.value_length if not shape.flash and not own.latent_rank else 1
+            self.writes[windowed] = given(shape.tokens * I64), given(shape.tokens * I64 * values)
+            width = F16 if shape.flash and not shape.wide_mask else F32
+            self.masks[windowed] = given(own.cells * shape.tokens * width)
+        self.wanted = given(shape.outputs * I32) if span.is_last else -1
+        self.kept = (span.inputs_kept - 1) * sum(sizes)
+        if shape.flash and shape.wide_mask:
+            for windowed, mask in self.masks.items():
+                self.masks[windowed] = graph.node(graph.sizes[mask] // 2, mask)
+
+    def embedding(self) -> int:
+        return self.graph.node(self.hidden, self.tokens) if self.span.embeds else self.tokens
+
+    def layer(self, hidden: int, layer: Layer, *, is_last: bool) -> int:
+        graph = self.graph
+        normed = self.normed(hidden)
+        late = bool(self.shape.late_outputs)
+        if layer.parallel and layer.feed_forward is not None and layer.attention is not None:
+            # The attention's last product comes after the feed-forward: only the final sum asks for it.
+            attended, whole = self.attention(normed, layer.attention, layer), self.hidden
+            if is_last and not late:
+                hidden, normed = self.chosen(hidden), normed if layer.parallel_norm else self.chosen(normed)
+            if layer.parallel_norm:
+                normed = self.normed(hidden)
+            joined = graph.same(self.hidden, self.feed_forward(normed, layer), hidden)
+            mixed = self.projected(whole, attended, layer)
+            if is_last and not late:
+                mixed = self.chosen(mixed)
+            return graph.same(self.hidden, joined, mixed)
+        # A sum takes the place of its first part, which must be no view, and asks for that first.
+        is_view = layer.recurrent is not None and layer.recurrent.kind in ("delta", "convolution")
+        first = layer.residual_first == "both" or is_view
+        if is_last and not late and first:
+            rows = self.rows_of(hidden)
+            mixed, hidden = self.chosen(self.mixer(normed, layer)), rows
+        else:
+            mixed = self.mixer(normed, layer)
+            if is_last and not late:
+                mixed, hidden = self.chosen(mixed), self.chosen(hidden)
+        joined = graph.same(self.hidden, hidden, mixed) if first else graph.same(self.hidden, mixed, hidden)
+        if layer.feed_forward is None:
+            return joined
+        fed = self.feed_forward(self.normed(joined), layer)
+        return graph.same(self.hidden, joined, fed) if layer.residual_first else graph.same(self.hidden, fed, joined)
+
+    def rows_of(self, tensor: int) -> int:
+        return self.graph.node(self.shape.width * self.shape.outputs * F32, tensor, self.wanted)
+
+    def normed(self, tensor: int) -> int:
+        """Scaled to unit length in place, or shifted too, which is not done in place."""
+        return (self.graph.node if self.shape.shifting_norm else self.graph.same)(self.hidden, tensor)
+
+    def chosen(self, tensor: int) -> int:
+        """The rows of the tokens whose logits are wanted; from here on the graph is that narrow."""
+        self.count = self.shape.outputs
+        self.row = self.count * F32
+        self.hidden = self.shape.width * self.row
+        return self.rows_of(tensor)
+
+    def weighted(self, size: int, upload: int, *sources: int) -> int:
+        """A matrix product; `upload` bytes of its weights are brought to the device for it."""
+        return self.graph.node(size, *sources, self.graph.node(upload)) if upload else self.graph.node(size, *sources)
+
+    def mixer(self, normed: int, layer: Layer) -> int:
+        if layer.recurrent is not None:
+            mixed = _RECURRENT[layer.recurrent.kind](self, normed, layer.recurrent, layer.mixer_upload)
+            if layer.attention is None:
+                return mixed
+            attended = self.projected(self.hidden, self.attention(normed, layer.attention, layer), layer)
+            return self.graph.same(self.hidden, mixed, attended)
+        if layer.attention is not None:
+            return self.projected(self.hidden, self.attention(normed, layer.attention, layer), layer)
+        return normed
+
+    def attention(self, normed: int, own: Attention, layer: Layer) -> tuple[int, int]:
+        """What attention finds, and the query's product, of which half may be a gate."""
+        graph, row, upload = self.graph, self.row, layer.mixer_upload
+        if own.latent_rank:
+            query, key, value = self.latent(normed, own, upload)
+            full = query
+        elif own.fused:
+            keys, values = own.kv_heads * own.key_length * row, own.kv_heads * own.value_length * row
+            every = full = self.weighted(own.heads * own.key_length * row + keys + values, upload, normed)
+            query = self.turned(graph.node(own.heads * own.key_length * row, every, self.positions), keys=True)
+            key = self.turned(graph.node(keys, every, self.positions), keys=True)
+            value = every
+            if self.shape.turned_values or not self.shape.flash:
+                value = graph.node(values, every)
+        else:
+            length = own.heads * own.key_length * row
+            full = self.weighted(length * (2 if own.gated else 1), upload, normed)
+            query = self.turned(graph.node(length, full, self.positions), keys=True)
+            value = self.weighted(own.kv_heads * own.value_length * row, upload, normed)
+            value = self.turned(value, keys=False)
+            key = self.weighted(own.kv_heads * own.key_length * row, upload, normed)
+            key = self.turned(graph.node(graph.sizes[key], key, self.positions), keys=True)
+        key_places, value_places = self.writes[own.windowed]
+        graph.node(0, key, key_places)
+        graph.node(0, value, value_places)
+        return self.attended(query, own, layer.cache_upload), full
+
+    def projected(self, size: int, attended: tuple[int, int], layer: Layer) -> int:
+        """What attention found, turned back, under its gate and through its last matrix."""
+        graph, own, (out, full) = self.graph, layer.attention, attended
+        assert own is not None
+        if self.shape.flash and not own.latent_rank:
+            out = self.turned(out, keys=False)
+        if own.gated:
+            gate = graph.same(graph.sizes[out], graph.node(graph.sizes[out], full))
+            out = graph.same(graph.sizes[out], out, gate, only=gate)
+        return self.weighted(size, layer.mixer_upload, out)
+
+    def turned(self, tensor: int, *, keys: bool) -> int:
+        turns = self.shape.turned_keys if keys else self.shape.turned_values
+        return self.graph.node(self.graph.sizes[tensor], tensor) if turns else tensor
+
+    def attended(self, query: int, own: Attention, cache_upload: int) -> int:
+        graph, row = self.graph, self.row
+        mask = self.masks[own.windowed]
+        length = own.latent_rank or own.value_length
+        extra = (graph.node(cache_upload),) if cache_upload else ()
+        if self.shape.flash:
+            out = graph.node(own.heads * length * row, query, mask, *extra)
+        else:
+            scores = graph.node(own.heads * own.cells * row, query, *extra)
+            weights = graph.same(graph.sizes[scores], scores, mask)
+            values = (graph.node(own.cells * length * F16),) if own.latent_rank else ()
+            out = graph.node(own.heads * length * row, weights, *values)
+        if own.latent_rank:
+            out = graph.node(own.heads * own.value_length * row, out)
+            return graph.node(graph.sizes[out], out)
+        return out if self.shape.flash else graph.node(graph.sizes[out], out)
+
+    def latent(self, normed: int, own: Attention, upload: int) -> tuple[int, int, int]:
+        graph, row = self.graph, self.row
+        nope = max(0, own.key_length - own.rope_length)
+        low = graph.same(own.latent_query * row, self.weighted(own.latent_query * row, upload, normed))
+        low = low if own.latent_query else normed
+        query = self.weighted(own.heads * own.key_length * row, upload, low)
+        absorbed = graph.node(own.heads * own.latent_rank * row, query)
+        turned = graph.node(own.heads * own.rope_length * row, query, self.positions)
+        assert nope >= 0
+        query = graph.node(own.heads * (own.latent_rank + own.rope_length) * row, absorbed, turned)
+        pressed = self.weighted((own.latent_rank + own.rope_length) * row, upload, normed)
+        content = graph.node(own.latent_rank * row, pressed)
+        place = graph.node(own.rope_length * row, pressed, self.positions)
+        key = graph.node((own.latent_rank + own.rope_length) * row, content, place)
+        return query, key, key
+
+    def feed_forward(self, normed: int, layer: Layer) -> int:
+        own = layer.feed_forward
+        assert own is not None
+        if not own.used:
+            return self.dense(normed, own.inner, own, layer.dense_upload)
+        mixed = self.experts(normed, own, layer.expert_upload)
+        if own.shared_inner:
+            shared = self.dense(normed, own.shared_inner, own, layer.dense_upload)
+            mixed = self.graph.same(self.hidden, mixed, shared)
+        return mixed
+
+    def dense(self, normed: int, inner: int, own: FeedForward, upload: int) -> int:
+        graph, size = self.graph, inner * self.row
+        if own.fused:
+            inside = graph.node(size, self.weighted(2 * size, upload, normed))
+        elif own.gated:
+            gate, up = self.weighted(size, upload, normed), self.weighted(size, upload, normed)
+            inside = self.joined(size, gate, up)
+        else:
+            inside = graph.same(size, self.weighted(size, upload, normed))
+        return self.weighted(self.hidden, upload, inside)
+
+    def joined(self, size: int, gate: int, up: int) -> int:
+        if self.shape.glu:
+            return self.graph.node(size, gate, up)
+        return self.graph.same(size, self.graph.same(size, gate), up)
+
+    def experts(self, normed: int, own: FeedForward, upload: int) -> int:
+        graph = self.graph
+        logits = graph.node(own.experts * self.row, normed)
+        chances = graph.same(graph.sizes[logits], logits)
+        ranking = graph.node(graph.sizes[logits], chances)
+        weights = graph.node(own.used * self.row, chances, ranking)
+        size = own.used * own.expert_inner * self.row
+        if own.fused:
+            inside = graph.node(size, self.weighted(2 * size, upload, normed, ranking))
+        elif own.gated:
+            gate = self.weighted(size, upload, normed, ranking)
+            up = self.weighted(size, upload, normed, ranking)
+            inside = self.joined(size, gate, up)
+        else:
+            inside = graph.same(size, self.weighted(size, upload, normed, ranking))
+        each = self.weighted(own.used * self.hidden, upload, inside, ranking)
+        each = graph.same(own.used * self.hidden, each, weights)
+        if own.used == 1:
+            return graph.node(self.hidden, each)
+        total = graph.node(self.hidden, each, each)
+        for _ in range(own.used - 2):
+            total = graph.same(self.hidden, total, each)
+        return total
+
+    def state_space(self, normed: int, own: Recurrent, upload: int) -> int:
+        """Mamba 2: one projection, a short convolution, the scan, a gate."""
+        graph, row, sequences = self.graph, self.row, self.shape.sequences
+        channels = own.inner + 2 * own.groups * own.state
+        kept = (own.convolution - 1) * channels * sequences * F32
+        before = graph.node(kept)
+        every = self.weighted((own.inner + channels + own.heads) * row, upload, normed)
+        joined = graph.node(channels * row + kept, before, every)
+        mixed = graph.same(channels * row, graph.same(channels * row, graph.node(channels * row, joined)))
+        steps = graph.same(own.heads * row, graph.node(own.heads * row, every))
+        scanned = graph.node(own.inner * row + own.inner * own.state * sequences * F32, mixed, steps)
+        gate = graph.node(own.inner * row, every)
+        skipped = graph.same(own.inner * row, graph.node(own.inner * row, mixed), scanned)
+        result = graph.node(own.inner * row, graph.node(own.inner * row, gate, skipped))
+        return self.weighted(self.hidden, upload, result)
+
+    def first_state_space(self, normed: int, own: Recurrent, upload: int) -> int:
+        """Mamba 1: as Mamba 2, but step sizes and both matrices come out of the convolved input."""
+        graph, row, sequences = self.graph, self.row, self.shape.sequences
+        kept = (own.convolution - 1) * own.inner * sequences * F32
+        every = self.weighted(2 * own.inner * row, upload, normed)
+        joined = graph.node(own.inner * row + kept, graph.node(kept), every)
+        mixed = graph.same(own.inner * row, graph.node(own.inner * row, joined))
+        low = graph.node((own.heads + 2 * own.state) * row, mixed)
+        steps = graph.same(own.inner * row, graph.node(own.inner * row, low))
+        scanned = graph.node(own.inner * row + own.inner * own.state * sequences * F32, mixed, steps, low)
+        skipped = graph.same(own.inner * row, graph.node(own.inner * row, mixed), scanned)
+        return self.weighted(self.hidden, upload, graph.node(own.inner * row, every, skipped))
+
+    def delta_rule(self, normed: int, own: Recurrent, upload: int) -> int:
+        """Gated delta rule: convolved query, key and value; a state per head; the result under a gate."""
+        graph, row, sequences = self.graph, self.row, self.shape.sequences
+        keys = own.state * own.groups
+        channels = own.inner + 2 * keys
+        kept = (own.convolution - 1) * channels * sequences * F32
+        states = own.inner * own.state * sequences * F32
+        before = graph.node(kept)
+        every = self.weighted(channels * row, upload, normed)
+        joined = graph.node(channels * row + kept, before, every)
+        state = graph.node(states)
+        mixed = graph.same(channels * row, graph.node(channels * row, joined))
+        query = graph.same(keys * row, graph.node(keys * row, mixed))
+        key = graph.same(keys * row, graph.node(keys * row, mixed))
+        decay = graph.node(own.heads * row, normed)
+        strength = graph.node(own.heads * row, normed)
+        result = graph.node(own.inner * row + states, query, key, mixed, decay, strength, state)
+        scaled = graph.node(own.inner * row, result)
+        gate = graph.node(own.inner * row, self.weighted(own.inner * row, upload, normed))
+        return self.weighted(self.hidden, upload, graph.same(own.inner * row, scaled, gate))
+
+    def convolution(self, normed: int, own: Recurrent, upload: int) -> int:
+        """A gated short convolution over the width."""
+        graph, size = self.graph, self.hidden
+        kept = own.convolution * self.shape.width * self.shape.sequences * F32
+        every = self.weighted(3 * size, upload, normed)
+        joined = graph.node(size + kept, graph.node(kept), graph.node(size, every))
+        convolved = graph.node(size, joined)
+        gated = graph.same(size, every, convolved, only=convolved)
+        return self.weighted(size, upload, gated)
+
+    def rwkv(self, normed: int, own: Recurrent, upload: int) -> int:
+        """RWKV: five mixtures of a token with the one before it, then the recurrence."""
+        graph, size = self.graph, self.hidden
+        shifted = graph.node(size, normed)
+        mixtures = graph.node(5 * size, normed, shifted)
+        parts = [self.weighted(size, upload, mixtures) for _ in range(5)]
+        states = own.inner * own.state * self.shape.sequences * F32
+        return self.weighted(size, upload, graph.node(size + states, *parts))
+
+    def logits(self, hidden: int) -> int:
+        late = self.shape.late_outputs
+        if late == "layer":
+            self.graph.readers[hidden] += 1  # kept for those who predict ahead
+            hidden = self.chosen(hidden)
+        normed = self.normed(hidden)
+        if late == "norm":
+            self.graph.readers[normed] += 1
+            normed = self.chosen(normed)
+        return self.graph.node(self.shape.vocabulary * self.row, normed)
+
+
+_RECURRENT = {
+    "mamba2": _Writer.state_space,
+    "mamba": _Writer.first_state_space,
+    "delta": _Writer.delta_rule,
+    "convolution": _Writer.convolution,
+    "rwkv": _Writer.rwkv,
+}

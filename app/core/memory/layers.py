@@ -1,0 +1,129 @@
+"""Turns what is known of a model and of a load into the shape of llama.cpp's graph: how each layer is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.core.catalog.facts import ModelFacts
+from app.core.memory.graph import F16, Attention, FeedForward, Layer, Recurrent, Shape
+from app.core.memory.load import KV_TYPE_BYTES, Load
+from app.core.memory.parts import cache_cells
+
+# Their graph narrows to the wanted tokens only after the last layer.
+_LATE_OUTPUTS = {"qwen3next": "norm", "qwen35": "norm", "qwen35moe": "norm", "gpt-oss": "layer"}
+# They add a layer's result to what went in, others the other way round; it decides whose place the sum takes.
+_RESIDUAL_FIRST = {"lfm2": "both", "lfm2moe": "both", "phi3": "second", "phimoe": "second"}
+_IMAGE_POSITIONS = frozenset(("qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"))
+
+
+def shape_of(facts: ModelFacts, load: Load) -> Shape:
+    tokens = min(load.ubatch_tokens, load.batch_tokens, load.context_tokens)
+    return Shape(
+        width=facts.embedding_length or 0,
+        vocabulary=facts.vocabulary or 0,
+        tokens=tokens,
+        outputs=min(tokens, load.outputs) if load.outputs else tokens,
+        sequences=load.slots,
+        flash=load.flash_attention,
+        shifting_norm=facts.graph.shifting_norm,
+        turned_keys=not load.wide_mask and KV_TYPE_BYTES[load.kv_type_k] < F16,
+        turned_values=not load.wide_mask and KV_TYPE_BYTES[load.kv_type_v] < F16,
+        positions=4 if facts.architecture in _IMAGE_POSITIONS else 1,
+        late_outputs=_LATE_OUTPUTS.get(facts.architecture, ""),
+        glu=load.glu,
+        wide_mask=load.wide_mask,
+    )
+
+
+def layers_of(facts: ModelFacts, load: Load, uploads: Sequence[tuple[int, int, int]] = ()) -> tuple[Layer, ...]:
+    """One entry per layer of the graph. `uploads` says for each layer how many bytes of cache, of its largest other matrix
+    and of its largest expert matrix a card has to be sent, 0 where they lie there."""
+    count = max(0, (facts.layers or 0) - facts.graph.ahead_layers)
+    made: dict[tuple[object, ...], Layer] = {}
+    found = []
+    for layer in range(count):
+        heads = facts.kv_heads[layer] if layer < len(facts.kv_heads) else 0
+        windowed = layer < len(facts.windowed_layers) and facts.windowed_layers[layer]
+        keeps_state = layer < len(facts.graph.state_layers) and facts.graph.state_layers[layer]
+        has_experts = _has_experts(facts, layer)
+        sent = uploads[layer] if layer < len(uploads) else (0, 0, 0)
+        key = (heads, windowed, keeps_state, has_experts, sent)
+        if key not in made:
+            made[key] = _layer(facts, load, heads, windowed, keeps_state, has_experts, sent)
+        found.append(made[key])
+    return tuple(found)
+
+
+def _has_experts(facts: ModelFacts, layer: int) -> bool:
+    flags = facts.graph.expert_layers
+    return bool(facts.experts_used) and (not flags or (layer < len(flags) and flags[layer]))
+
+
+def _layer(
+    facts: ModelFacts,
+    load: Load,
+    kv_heads: int,
+    windowed: bool,
+    keeps_state: bool,
+    has_experts: bool,
+    sent: tuple[int, int, int],
+) -> Layer:
+    graph = facts.graph
+    shares_a_cache = not kv_heads and not keeps_state and any(facts.kv_heads) and bool(facts.heads)
+    attends = kv_heads > 0 or shares_a_cache
+    inner = facts.feed_forward_length or 0
+    feeds = FeedForward(
+        inner=inner,
+        gated=not (graph.ungated_experts if has_experts else graph.ungated),
+        fused=graph.fused_expert_gate if has_experts else graph.fused_gate,
+        experts=facts.experts or 0 if has_experts else 0,
+        used=facts.experts_used or 0 if has_experts else 0,
+        expert_inner=facts.expert_feed_forward_length or inner,
+        shared_inner=graph.shared_expert_length if has_experts else 0,
+    )
+    return Layer(
+        attention=_attention(facts, load, kv_heads or max(facts.kv_heads, default=1), windowed) if attends else None,
+        recurrent=_recurrent(facts) if keeps_state else None,
+        feed_forward=feeds if inner or has_experts else None,
+        residual_first=_RESIDUAL_FIRST.get(facts.architecture, ""),
+        parallel=graph.parallel,
+        parallel_norm=graph.parallel_norm,
+        cache_upload=sent[0],
+        mixer_upload=sent[1],
+        dense_upload=sent[1],
+        expert_upload=sent[2],
+    )
+
+
+def _attention(facts: ModelFacts, load: Load, kv_heads: int, windowed: bool) -> Attention:
+    graph = facts.graph
+    full, window = cache_cells(facts, load)
+    latent = facts.latent_kv and graph.latent_rank > 0
+    key_length = (facts.window_key_length if windowed else None) or facts.key_length or 0
+    value_length = (facts.window_value_length if windowed else None) or facts.value_length or 0
+    cells = window if windowed else full
+    return Attention(
+        heads=facts.heads or kv_heads,
+        kv_heads=kv_heads,
+        key_length=graph.latent_key_length or key_length if latent else key_length,
+        value_length=graph.latent_value_length or value_length if latent else value_length,
+        cells=cells if load.unified else cells // max(1, load.slots),
+        windowed=windowed,
+        gated=graph.gated_attention,
+        fused=graph.fused_attention,
+        latent_rank=graph.latent_rank if latent else 0,
+        latent_query=graph.latent_query if latent else 0,
+        rope_length=graph.rope_length if latent else 0,
+    )
+
+
+def _recurrent(facts: ModelFacts) -> Recurrent:
+    graph = facts.graph
+    return Recurrent(
+        kind=graph.state_kind or "mamba2",
+        inner=graph.state_inner,
+        convolution=graph.convolution or 1,
+        state=graph.state_size,
+        groups=graph.state_groups,
+        heads=graph.state_heads,
+    )
