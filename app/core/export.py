@@ -13,6 +13,7 @@ from app.core.control import Export
 from app.core.errors import BadRequest, SettingInvalid
 
 PORT = "ENGINE_PORT"
+USUAL_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 KINDS = ("shell", "systemd", "compose")
 ENVIRONMENT_FILE = ".config/engine-room/exports"  # in the home folder: one file for each profile
 
@@ -26,6 +27,8 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     default: str = ""
+    before: str = ""  # what of the argument stands around it: plain letters, digits, dots and colons
+    after: str = ""
 
 
 Argument = str | Variable
@@ -42,6 +45,7 @@ class Launchable(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()  # variables without which the engine is not what the profile says
     key_name: str = ""  # the variable by which this engine takes a key that clients must show
     scrub: tuple[str, ...] = ()
+    path_folders: tuple[str, ...] = ()  # before the PATH that is there
     notes: tuple[str, ...] = ()
 
 
@@ -53,6 +57,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     mounts: dict[str, str] = {}  # a file or folder of the machine → where it is inside, read-only
     cards: tuple[str, ...] | None = None  # uuids; empty = all; None = no NVIDIA card is used
     devices: tuple[str, ...] = ()  # of other makers' cards
+    ipc: str = ""  # "host": shared memory of the machine, for engines of several processes
 
 
 def shell_script(launch: Launchable) -> Export:
@@ -83,6 +88,7 @@ def shell_script(launch: Launchable) -> Export:
         "fi",
         *(f': "${{{name}:?put {name}=… into $environment_file}}"' for name in _needed(launch)),
         "",
+        *([f'export PATH={shlex.quote(":".join(launch.path_folders))}:"$PATH"', ""] if launch.path_folders else []),
         "argv=(",
         *(f"    {word}" for word in _with_environment(launch)),
         ")",
@@ -107,7 +113,8 @@ def _with_environment(launch: Launchable) -> list[str]:
 def _in_shell(argument: Argument) -> str:
     if isinstance(argument, str):
         return shlex.quote(argument)
-    return f'"${{{argument.name}:-{argument.default}}}"' if argument.default else f'"${{{argument.name}}}"'
+    filled = f"${{{argument.name}:-{argument.default}}}" if argument.default else f"${{{argument.name}}}"
+    return f'"{argument.before}{filled}{argument.after}"'
 
 
 def systemd_unit(launch: Launchable) -> Export:
@@ -131,7 +138,7 @@ def systemd_unit(launch: Launchable) -> Export:
         "Type=exec",
         "WorkingDirectory=/",
         f"Environment={PORT}={launch.port}",
-        *(f'Environment="{name}={quoted_in_unit(value)}"' for name, value in launch.environment.items()),
+        *(f'Environment="{name}={quoted_in_unit(value)}"' for name, value in _in_unit_environment(launch).items()),
         *(["UnsetEnvironment=" + " ".join(unset)] if unset else []),
         f"EnvironmentFile={'' if _needed(launch) else '-'}%h/{ENVIRONMENT_FILE}/{launch.id}.env",
         "ExecStart=" + " \\\n    ".join(argv),
@@ -156,6 +163,12 @@ def systemd_unit(launch: Launchable) -> Export:
     return Export(file_name=name, text="\n".join(lines), notes=notes)
 
 
+def _in_unit_environment(launch: Launchable) -> dict[str, str]:
+    """A unit cannot add to a PATH: it gets the usual one behind the engine's own folders."""
+    path = {"PATH": ":".join((*launch.path_folders, *USUAL_PATH))} if launch.path_folders else {}
+    return path | launch.environment
+
+
 def exec_words(argv: Sequence[Argument]) -> list[str]:
     """The words of ExecStart= for a command line."""
     words = [in_unit(argument) for argument in argv]
@@ -167,7 +180,7 @@ def exec_words(argv: Sequence[Argument]) -> list[str]:
 def in_unit(argument: Argument) -> str:
     """One quoted word of ExecStart=: C escapes, and % and $ doubled, because both mean something there."""
     if isinstance(argument, Variable):
-        return f'"${{{argument.name}}}"'
+        return f'"{argument.before}${{{argument.name}}}{argument.after}"'
     return '"' + quoted_in_unit(argument).replace("$", "$$") + '"'
 
 
@@ -204,6 +217,8 @@ def compose_file(launch: Launchable, container: Container) -> Export:
         "init": True,
         "restart": "no",
     }
+    if container.ipc:
+        service["ipc"] = container.ipc
     if container.devices:
         service["devices"] = list(container.devices)
     if container.cards is not None:
@@ -228,7 +243,9 @@ def compose_file(launch: Launchable, container: Container) -> Export:
 def _in_compose(argument: Argument) -> str:
     if isinstance(argument, str):
         return _literal(argument)
-    return argument.default or f"${{{argument.name}:?put it into the environment, or into .env}}"
+    if argument.default:
+        return argument.before + argument.default + argument.after
+    return f"${{{argument.name}:?put it into the environment, or into .env}}"
 
 
 def _literal(text: str) -> str:

@@ -7,6 +7,7 @@ from app.core.memory.plan_types import MemoryPlan
 
 STAGE_WORDS = {
     "starting": "starting the engine",
+    "download": "fetching the engine's image",
     "reading": "reading the model file",
     "config": "reading the model's configuration",
     "imports": "starting the engine's processes",
@@ -23,7 +24,7 @@ STAGES = tuple(STAGE_WORDS)
 def does_not_fit(profile_id: str, plan: MemoryPlan, *, refused: bool = False) -> Failure:
     """`refused`: at the door, before anything was stopped."""
     advice = (
-        "; or ".join(remedy.title for remedy in plan.remedies)
+        "; or ".join(remedy.title for remedy in plan.remedies[:3])
         or "Close what holds the memory, or choose a smaller model"
     )
     return Failure(

@@ -25,7 +25,10 @@ _LOOK_SECONDS = 0.1
 
 # What an engine needs to start; nothing that could hold a secret or change what it says.
 _PASSED = frozenset(
-    ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "DOCKER_HOST", "DOCKER_CONFIG"]
+    [
+        *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"),
+        *("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    ]
 )
 
 # The child asks the kernel to end it when the thread that waits for it ends, then becomes the engine.

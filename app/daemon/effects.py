@@ -33,12 +33,13 @@ from app.daemon.gpu import GpuSampler
 from app.daemon.keys import Keys
 from app.daemon.library import Library
 from app.daemon.logtail import last_lines
+from app.daemon.preflight import preflight
 from app.daemon.preparing import Preparation, Prepared, failure_of, first_view
 from app.daemon.runbook import RunBook
 from app.daemon.runs import RunExit, RunHandle
 from app.daemon.runs import Runs as Custody
 from app.daemon.tasks import Tasks
-from app.daemon.watching import held_by, measure, mentions, watch_flow, watch_load, watch_ready
+from app.daemon.watching import held_by, measure, mentions, misplaced, watch_flow, watch_load, watch_ready
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class Effects:
         for each in (first, *others):
             try:
                 prepared = self._prepare(each, gpus, held, self._leaving_bytes(gpus))
+                await preflight(prepared, self._parts.preparation)
                 found.append(step.Choice(wanted=each, plan=prepared.plan))
             except EngineRoomError as error:
                 if each is first and not isinstance(error, ModelMissing | EngineNotInstalled):
@@ -183,6 +185,7 @@ class Effects:
         try:
             held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
             prepared = self._prepare(wanted, gpus, held, {})
+            await preflight(prepared, self._parts.preparation)
         except EngineRoomError as error:
             self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))
             return
@@ -343,7 +346,11 @@ class Effects:
     async def _watch_ready(self, run_id: str, prepared: Prepared) -> None:
         measured = await measure(run_id, prepared, self._parts.sampler)
         if run_id in self._parts.book.views:
-            self._parts.book.keep(replace(self._parts.book.views[run_id], measured_bytes=measured))
+            notice = misplaced(run_id, prepared, self._parts.sampler.latest)
+            if notice:
+                log.info("%s: %s", run_id, notice)
+            view = replace(self._parts.book.views[run_id], measured_bytes=measured, notice=notice)
+            self._parts.book.keep(view)
         await watch_flow(
             run_id, self._parts.gateway, lambda: self._parts.settings().supervision.stall_seconds, self._tell
         )

@@ -19,8 +19,8 @@ from app.core import control
 from app.core.errors import BadRequest, EngineNotInstalled
 from app.core.paths import Paths
 from app.core.profiles import Profile
-from app.core.snapshot import Engines, Offer, Seats
-from app.daemon import outside_engines
+from app.core.snapshot import Engines, Offer, RunView, Seats
+from app.daemon import docker_images, outside_engines
 from app.daemon.asking import ANSWER_SECONDS, Stopped
 from app.daemon.caches import disk_bytes
 from app.daemon.choosing import choose, effective_pin, engine_views, named, note_of, title_of, why_none
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 2.0  # between looks at the places' times of change
 LOOK_SECONDS = 60.0  # between whole looks: not every place tells of changes
 OUTSIDE_SECONDS = 600.0  # between questions to the container engine and Ollama
+IMAGES = "images.json"  # what the container engine had when it was asked last
 FIRST_LOOK_SECONDS = 5.0  # a drive that hangs must not keep the service from starting
 ASKED = ("llama-server", "llama.cpp", "llama-cpp-python")  # families that are started to be asked
 
@@ -83,7 +84,7 @@ class EngineRegistry:
         self._disk_bytes: dict[tuple[str, float], int] = {}
         self._look = Look()
         self._rows: tuple[Installation, ...] = ()  # of the look, with what they said of themselves
-        self._outside: tuple[Installation, ...] = ()
+        self._outside = docker_images.remembered(paths.state / IMAGES)
         self._ollama: tuple[Installation, ...] = ()  # the one that runs: it comes before one that we would start
         self._elsewhere: dict[Key, tuple[Installation, ...]] = {}  # what pins that are paths lead to
         self._in_use: frozenset[Key] = frozenset()
@@ -212,7 +213,9 @@ class EngineRegistry:
             return None
 
     def _ask_outside(self) -> tuple[Installation, ...]:
-        return tuple(outside_engines.images(self._environ, stop=self._stop))
+        found = tuple(outside_engines.images(self._environ, stop=self._stop))
+        docker_images.remember(self._paths.state / IMAGES, found)
+        return found
 
     def _ask_ollama(self) -> tuple[Installation, ...]:
         found = outside_engines.running_ollama(self._environ)
@@ -255,7 +258,7 @@ class EngineRegistry:
         """Which engines run now is told by the seats."""
         assert isinstance(seats, Seats)
         runs = [seat.run for seat in seats.seats if seat.run is not None and seat.run.ended_at_unix is None]
-        in_use = frozenset((run.engine, run.argv[0]) for run in runs if run.argv)
+        in_use = frozenset((run.engine, word) for run in runs for word in _program_of(run))
         if in_use != self._in_use:
             self._in_use = in_use
             self._publish(self.slice())
@@ -282,7 +285,7 @@ class EngineRegistry:
 
     def installation(self, installation_id: str) -> Installation | None:
         """The one of that id, whatever its family."""
-        return next((row for row in self._rows if row.id == installation_id), None)
+        return next((row for row in (*self._rows, *self._outside) if row.id == installation_id), None)
 
     def known_flags(self, installation: Installation) -> frozenset[str] | None:
         """Every flag of the installation's own help; None when it has none, does not tell, or was not asked yet."""
@@ -295,7 +298,9 @@ class EngineRegistry:
         if pin and named(rows, pin) is None:
             key = (family_id, pin)
             if key not in self._elsewhere:
-                self._elsewhere[key] = pinned_elsewhere(family_id, pin, self._environ)
+                images = family_id == docker_images.FAMILY
+                find = docker_images.wanted if images else partial(pinned_elsewhere, family_id)
+                self._elsewhere[key] = find(pin, self._environ)
             rows += self._elsewhere[key]
             path = expanded_path(pin, self._environ)
             pin = str(path) if path is not None else pin
@@ -382,6 +387,11 @@ class EngineRegistry:
                 " xllamacpp, llama-cpp-python or vLLM.",
             )
         return found
+
+
+def _program_of(run: RunView) -> tuple[str, ...]:
+    """What a run executes, as its installation names it: the program, or of a container every word that may be its image."""
+    return run.argv if run.engine == docker_images.FAMILY else run.argv[:1]
 
 
 def normal(path: Path) -> str:

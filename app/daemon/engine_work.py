@@ -16,7 +16,7 @@ from app.core.lifecycle import Failed, Idle
 from app.core.paths import Paths
 from app.core.profiles import Profile
 from app.core.snapshot import Gpus, Offer, ProfileCard, Seats
-from app.daemon import processes
+from app.daemon import docker_images, processes
 from app.daemon.board import Board
 from app.daemon.caches import cache_folder, caches
 from app.daemon.engine_sources import Source, accelerators_here, offers, source_for, sources
@@ -73,6 +73,8 @@ class EngineWork:
     async def install(self, wish: control.Install) -> control.JobStarted:
         """Raises SettingInvalid for what there is not, EngineBusy when an installation of that engine is under way."""
         file = known_sources_file()
+        if wish.family == docker_images.FAMILY:
+            return await self._fetch_image(wish, _sources_of(file, file.stat().st_mtime_ns)["vllm"].version)
         source = source_for(wish.family, _sources_of(file, file.stat().st_mtime_ns), wish.version)
         there = tuple(dict.fromkeys(build.accelerator for build in source.build))
         if wish.accelerator and wish.accelerator not in there:
@@ -91,6 +93,15 @@ class EngineWork:
         title = f"Installing {source.package} {source.version}"
         busy = frozenset((source.family, *source.families))
         return control.JobStarted(job=await self._jobs.begin("install", title, source.family, order, busy))
+
+    async def _fetch_image(self, wish: control.Install, usual_version: str) -> control.JobStarted:
+        accelerator = wish.accelerator or accelerators_here()[0]
+        order = await asyncio.to_thread(
+            docker_images.order_for, wish.version, accelerator, self._environment, usual_version
+        )
+        title = f"Fetching {order.image}"
+        busy = frozenset((docker_images.FAMILY,))
+        return control.JobStarted(job=await self._jobs.begin("install", title, wish.family, order, busy))
 
     async def remove(self, wish: control.EngineOf) -> control.JobStarted:
         """Only what Engine Room installed, and not while a run uses it."""
@@ -133,6 +144,8 @@ class EngineWork:
             )
         if new.problem:
             raise EngineNotInstalled(f"{new.id} cannot be used: {new.problem}")
+        if new.client:
+            raise BadRequest("An image cannot be tried against another engine.", "Load a profile that pins it instead.")
         for seat in self._seats().seats:
             if seat.wanted is not None or not isinstance(seat.phase, Idle | Failed):
                 loaded = seat.run.title if seat.run is not None else seat.wanted or "A model"

@@ -18,6 +18,8 @@ from app.core.snapshot import from_json, to_json
 from app.daemon import ollama_pull
 from app.daemon.caches import clear
 from app.daemon.canary import canary
+from app.daemon.docker_images import PullingImage
+from app.daemon.docker_images import pull as pull_image
 from app.daemon.engine_folders import remove
 from app.daemon.engine_sources import accelerators_here, source_for, sources, sources_file
 from app.daemon.installer import DIE_AT, install
@@ -55,7 +57,7 @@ class PullingByOllama(msgspec.Struct, frozen=True, kw_only=True, tag="ollama_pul
     model: str
 
 
-Order = Installing | Removing | Clearing | Trying | PullingByOllama
+Order = Installing | Removing | Clearing | Trying | PullingByOllama | PullingImage
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,6 +95,8 @@ def carry_out(order: Order, work: Work, log: Path) -> dict[str, object]:
             return {}
         case Clearing():
             return {"freed_bytes": clear(order.title, Path(order.folder), work)}
+        case PullingImage():
+            return pull_image(order, work)
         case Trying():
             return dict(msgspec.to_builtins(canary(order.new, order.old, work)))
         case PullingByOllama():

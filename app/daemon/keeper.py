@@ -237,10 +237,6 @@ class Keeper:
             return
         self._look(with_marks=True)  # before the first signal: afterwards, parents are gone and titles may change
         self._kill_at = time.monotonic() + grace
-        end_argv = self._spec["end_argv"]
-        if end_argv:
-            self._end_by = self._kill_at + procfs.END_COMMAND_SECONDS
-            self._end_pid = birth.start_end_command(self._spec)
         if self._leader_alive and grace > 0:
             self._group_told = True
             self._signal_group(signal.SIGTERM)
@@ -248,6 +244,10 @@ class Keeper:
     def _advance(self) -> bool:
         """One step of the ladder; True when nothing is left."""
         now = time.monotonic()
+        if self._spec["end_argv"] and not self._end_by and (now >= self._kill_at or not self._leader_alive):
+            # A polite signal went to the client, which hands it on: what is still there, only its own tool can end.
+            self._end_by = now + procfs.END_COMMAND_SECONDS
+            self._end_pid = birth.start_end_command(self._spec)
         if self._end_pid and _reap_one(self._end_pid):
             self._end_pid = 0
         elif self._end_pid and now >= self._end_by:

@@ -232,6 +232,8 @@ def engine_fingerprint(installation: Installation) -> str:
     Of a Python package: over its interpreter and its version. A program's version says nothing here, because it is a
     guess until the program has been asked.
     """
+    if installation.client:  # of an image that is still to be fetched, its name says as much as can be known
+        return installation.fingerprint or installation.executable
     program = Path(installation.executable).resolve()
     digest = hashlib.blake2b(identity(program).fingerprint.encode(), digest_size=16)
     for library in sorted(program.parent.glob("lib*.so*")):

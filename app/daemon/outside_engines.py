@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from app.daemon import docker
 from app.daemon.asking import ask
+from app.daemon.docker_images import image_in, silent
 from app.daemon.engine_places import on_path
-from app.daemon.installations import accelerator_in, id_of
+from app.daemon.installations import id_of
 from app.engines.base import Installation
 
 ASK_SECONDS = 5.0
@@ -19,14 +21,12 @@ OLLAMA_SECONDS = 1.0
 OLLAMA_PORT = 11434
 MOST_IMAGES = 100
 
-IMAGE_CANNOT = "Engine Room cannot start engines in containers yet."
-
 
 def images(
     environ: Mapping[str, str], *, seconds: float = ASK_SECONDS, stop: threading.Event | None = None
 ) -> Iterator[Installation]:
-    """Images of llama.cpp's server and of vLLM that the container engine on PATH has here; none when it does not answer."""
-    for name in ("docker", "podman"):
+    """Images of engines that the container engine on PATH has here; one row that says why when it does not answer."""
+    for name in docker.CLIENTS:
         client = next(on_path(name, environ), None)
         if client is None:
             continue
@@ -36,37 +36,10 @@ def images(
         except OSError:
             continue
         if answer.code == 0:
-            found = [one for line in answer.text.splitlines() if (one := _image(name, line)) is not None]
+            found = [one for line in answer.text.splitlines() if (one := image_in(str(client), line)) is not None]
             yield from found[:MOST_IMAGES]
-
-
-def _image(client: str, line: str) -> Installation | None:
-    repository, _, rest = line.strip().partition("\t")
-    tag = rest.partition("\t")[0]
-    family = family_of_image(repository, tag)
-    if not family or not tag or tag == "<none>":
-        return None
-    image = f"{repository}:{tag}"
-    return Installation(
-        family=family,
-        executable=image,
-        id=id_of(family, f"{client}:{image}"),
-        version=tag,
-        build=image,
-        accelerator=accelerator_in(tag) or ("cuda" if family == "vllm" else "cpu"),
-        source="docker",
-        problem=IMAGE_CANNOT,
-    )
-
-
-def family_of_image(repository: str, tag: str) -> str:
-    """Which engine an image holds, by the names under which they are published; "" for all others."""
-    name = repository.rpartition("/")[2]
-    if name == "llama.cpp" and tag.startswith(("server", "full")):
-        return "llama-server"
-    if name in ("vllm-openai", "vllm-cpu-env", "vllm") or repository.endswith("rocm/vllm"):
-        return "vllm"
-    return ""
+        else:
+            yield silent(str(client), answer)
 
 
 # --- Ollama ----------------------------------------------------------------------------------------------------------

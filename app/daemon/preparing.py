@@ -25,13 +25,14 @@ from app.core.release import Expected
 from app.core.seat import Wanted
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, ProfileCard, RunView
-from app.daemon import processes
+from app.daemon import docker, processes
 from app.daemon.attachment import Hold
 from app.daemon.companions import companions_of
 from app.daemon.library import Library
 from app.daemon.runs import RunHandle, RunSpec
 from app.daemon.setting_files import with_setting_files
 from app.engines.base import Command, EngineFamily, Installation, Launch
+from app.engines.placement import whole_cards
 from app.engines.registry import FAMILIES, computes_on, is_elsewhere
 
 
@@ -95,7 +96,7 @@ class Preparation:
                 problem.advice if problem else "Put the file there, or choose another profile.",
             )
         installation = self._find_engine(profile)
-        if not installation.is_address and not os.access(installation.executable, os.X_OK):
+        if not installation.is_address and not os.access(installation.client or installation.executable, os.X_OK):
             family = FAMILIES[profile.engine]
             raise EngineNotInstalled(
                 f"{family.title} was at {installation.executable}, and is not there any more.", family.how_to_get()
@@ -148,7 +149,7 @@ class Preparation:
             run_id=run_id,
             model_name=profile.id,
             facts=card.facts,
-            gpu_uuids=profile.gpus or tuple(gpu.uuid for gpu in gpus.gpus),
+            gpu_uuids=profile.gpus or whole_cards(gpus),
             physical_cores=processes.physical_cores(),
             api_key=api_key,
             usable_bytes=usable_bytes(
@@ -158,6 +159,7 @@ class Preparation:
                 threshold=self._settings().memory.threshold,
             ),
             total_bytes=total_bytes(gpus),
+            owner=docker.owner_of(self._runs_folder) if installation.client else "",
         )
 
     def spec(self, run_id: str, prepared: Prepared, gpus: Gpus, api_key: str) -> RunSpec:
@@ -186,6 +188,8 @@ class Preparation:
             log_path=str(self.log_of(run_id)),
             grace_seconds=self._settings().supervision.stop_grace_seconds,
             secrets=(*prepared.command.secrets, api_key),
+            container=prepared.command.container,
+            end_argv=prepared.command.container.end_argv if prepared.command.container else (),
         )
 
 
@@ -217,7 +221,8 @@ def engine_environment(inherited: Mapping[str, str], command: Command, profile: 
     }
     if command.path_folders:
         kept["PATH"] = os.pathsep.join((*command.path_folders, kept.get("PATH", os.defpath)))
-    return kept | command.environment | profile.environment
+    own = {name: value for name, value in profile.environment.items() if name not in command.withheld}
+    return kept | command.environment | own
 
 
 def free_port() -> int:

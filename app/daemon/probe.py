@@ -38,7 +38,10 @@ class Probe:
         owner: Callable[[int], Awaitable[int | None]],
         is_ours: Callable[[int], Awaitable[bool]],
         heard: Callable[[str], None],
+        stranger: str = "a program of another account",
     ) -> None:
+        """`stranger`: who answers when `owner` cannot see anybody."""
+        self._stranger = stranger
         self._launch = launch
         self._family = family
         self._owner = owner
@@ -104,7 +107,7 @@ class Probe:
             await asyncio.sleep(SLOW_POLL_SECONDS)
             pid = await self._owner(self._launch.port)
         if pid is None or not await self._is_ours(pid):
-            who = "a program of another account" if pid is None else f"process {pid}, which is not our engine"
+            who = self._stranger if pid is None else f"process {pid}, which is not our engine"
             raise WrongEngine(
                 Failure(
                     kind="port_taken",

@@ -13,7 +13,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -239,13 +239,20 @@ class RunMembers:
 
     def __init__(self, keepers: Callable[[], dict[str, tuple[int, ...]]]) -> None:
         self._keepers = keepers
+        self.heads: Callable[[], Mapping[int, str]] = (
+            dict  # pid → run of what is of a run without being below its keeper
+        )
         self._known: dict[int, tuple[int, str]] = {}  # pid → (start ticks, run id or "")
+        self._heads: Mapping[int, str] = {}
 
     def pids_of_runs(self) -> dict[int, str]:
         roots = {pid: run_id for run_id, pids in self._keepers().items() for pid in pids}
         if not roots:
             self._known = {}
             return {}
+        heads = self.heads()
+        if heads != self._heads:  # whoever was seen before that was known is looked at again
+            self._heads, self._known = dict(heads), {}
         known: dict[int, tuple[int, str]] = {}
         fresh: dict[int, Process] = {}
         for pid in all_pids():
@@ -274,6 +281,8 @@ class RunMembers:
         above: Process | None = process
         while above is not None and above.pid not in seen:
             seen.add(above.pid)
+            if above.pid in self._heads:
+                return self._heads[above.pid]
             if above.parent in roots:
                 return roots[above.parent]
             if above.parent in known:
@@ -292,6 +301,12 @@ def resident_bytes(pids: Iterable[int]) -> int:
         fields = (read_file(f"/proc/{pid}/statm") or b"").split()
         pages += int(fields[1]) if len(fields) > 1 else 0
     return pages * PAGE_BYTES
+
+
+def cpu_ticks(pids: Iterable[int]) -> int:
+    """Clock ticks that these processes have computed so far, together."""
+    fields = (((read_file(f"/proc/{pid}/stat") or b"").rpartition(b")")[2]).split() for pid in pids)
+    return sum(int(each[11]) + int(each[12]) for each in fields if len(each) > 12)
 
 
 def anonymous_bytes(pids: Iterable[int]) -> int:

@@ -17,7 +17,7 @@ KEEPER_MARK = "ENGINE_ROOM_KEEPER"  # =<run id>, in the keeper's own environment
 ORPHAN_GRACE_SECONDS = 10.0  # longest grace once the daemon is gone: all must be over within 15 s
 REST_SECONDS = 2.0  # what is left when the leader has gone gets so long
 CLEANER_SECONDS = 1.5  # how much longer than the others a cleaner lives
-END_COMMAND_SECONDS = 5.0  # the end command's time beyond the grace
+END_COMMAND_SECONDS = 5.0  # the end command's time
 
 _SYS_PIDFD_SEND_SIGNAL = 424  # the same on every architecture since Linux 5.3
 _SYS_PIDFD_OPEN = 434

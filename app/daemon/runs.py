@@ -23,7 +23,8 @@ import msgspec
 from app.core.errors import EngineFailed
 from app.core.redaction import masked_arguments
 from app.core.values import from_values
-from app.daemon import leftovers, processes, procfs
+from app.daemon import docker, docker_custody, leftovers, processes, procfs
+from app.daemon.docker_custody import ContainerCustody
 from app.daemon.leftovers import Leftover
 from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
 from app.daemon.runlog import LogSpan, cap_log, log_span
@@ -72,6 +73,7 @@ class RunHandle:
         self.pid: int | None = None
         self.leader: ProcessIdentity | None = None
         self.keepers: tuple[ProcessIdentity, ...] = ()
+        self.custody = ContainerCustody(spec) if spec.container is not None else None
         self._program = program
         self._kill_seconds = kill_seconds
         self._overdue_seconds = overdue
@@ -82,6 +84,7 @@ class RunHandle:
         self._cleared: asyncio.Future[None] = loop.create_future()
         self._unsaid = b""  # asked for before the keeper could be spoken to
         self._keeper_died = False
+        self._all_ended = False  # every process of ours; a container may still be there
         self._fault = ""
         self._asked = ""  # "" · "stop" · "kill"
         self._watchdog: asyncio.TimerHandle | None = None
@@ -102,7 +105,8 @@ class RunHandle:
 
     def processes(self) -> list[ProcessView]:
         """Every living process of the run, its first one first; exact, whatever they call themselves. Blocks shortly."""
-        return processes.of_run(self._trace, tuple(known.pid for known in self.keepers))
+        found = processes.of_run(self._trace, tuple(known.pid for known in self.keepers))
+        return found if self.custody is None else [*found, *self.custody.processes()]
 
     @property
     def _trace(self) -> RunTrace:
@@ -164,9 +168,11 @@ class RunHandle:
                 self._watch_for(LAUNCH_SECONDS)
             while line := await reader.readline():
                 self._heard(json.loads(line))
-            if not self._cleared.done():  # both halves of the keeper were killed
+            if not self._cleared.done() and not self._all_ended:  # both halves of the keeper were killed
                 self._keeper_died = True
                 await self._end_by_ourselves()
+            if self.custody is not None:
+                await self._end_container(self.custody)
             await asyncio.to_thread(self._program.wait)
         finally:
             self._lifeline.close()  # for a keeper that still lives: the daemon is gone
@@ -206,7 +212,22 @@ class RunHandle:
             case {"gone": True}:
                 self._over()
 
+    async def _end_container(self, custody: ContainerCustody) -> None:
+        """Whatever became of the client and of the command that ends it: the run is over when the container is gone."""
+        while survivors := await asyncio.to_thread(custody.end):
+            self._tell_end(survivors)
+            await asyncio.sleep(2)
+        self._all_over()
+
     def _over(self) -> None:
+        """Nothing of the run is left below us."""
+        self._all_ended = True
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        if self.custody is None:
+            self._all_over()
+
+    def _all_over(self) -> None:
         self._tell_end(())
         _resolve(self._cleared, None)
 
@@ -260,6 +281,7 @@ class Runs:
         self._owner = processes.own_identity()
         self._members = processes.RunMembers(self._keeper_pids)
         self._attending: dict[RunHandle, asyncio.Task[None]] = {}
+        self._members.heads = self._container_heads
         self.handles: dict[str, RunHandle] = {}  # every run that is not over, also one whose launch was cancelled
 
     async def launch(self, spec: RunSpec) -> RunHandle:
@@ -271,6 +293,7 @@ class Runs:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", spec.id) or spec.id in self.handles:
             raise ValueError(f"{spec.id!r} cannot be the name of a new run")
         self._make_folders(spec)
+        self._mark_container(spec)
         program = self._start_keeper(spec)
         handle = RunHandle(spec, program, self._kill_seconds, self._overdue_seconds)
         self.handles[spec.id] = handle
@@ -291,7 +314,16 @@ class Runs:
             self._attending.pop(handle, None)
             self.handles.pop(handle.spec.id, None)
             if handle.is_over and not handle._cleared.cancelled():
+                if handle.custody is not None and handle.custody.certainly_gone:
+                    docker.unmark(self._folder, handle.custody.container)
                 (self._folder / f"{handle.spec.id}.json").unlink(missing_ok=True)  # the keeper's work, if it could
+
+    def _mark_container(self, spec: RunSpec) -> None:
+        if spec.container is not None:
+            try:
+                docker.mark(self._folder, spec.container)
+            except OSError as error:
+                raise storage_error(f"The record of run {spec.id} cannot be written", error.errno or 0) from error
 
     def _make_folders(self, spec: RunSpec) -> None:
         for folder in (self._folder, Path(spec.log_path).parent):
@@ -361,11 +393,17 @@ class Runs:
     async def end_leftovers(self) -> tuple[Leftover, ...]:
         """Ends what earlier daemons left behind; to be called once, before the first launch."""
         skip = frozenset(self.handles)
-        return await asyncio.to_thread(leftovers.end_leftovers, self._folder, self._kill_seconds, skip)
+        ended = await asyncio.to_thread(leftovers.end_leftovers, self._folder, self._kill_seconds, skip)
+        return (*ended, *await asyncio.to_thread(docker_custody.end_leftovers, self._folder, os.environ, skip))
 
     def pids_of_runs(self) -> dict[int, str]:
         """pid → run id of every living process of our runs; cheap, for the sampler."""
         return self._members.pids_of_runs()
+
+    def _container_heads(self) -> dict[int, str]:
+        """The first process of each container that the kernel shows us → its run."""
+        found = {run_id: handle.custody.head for run_id, handle in self.handles.items() if handle.custody is not None}
+        return {head.pid: run_id for run_id, head in found.items() if head is not None and processes.alive(head)}
 
     def _keeper_pids(self) -> dict[str, tuple[int, ...]]:
         return {run_id: tuple(known.pid for known in handle.keepers) for run_id, handle in self.handles.items()}

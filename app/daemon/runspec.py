@@ -8,6 +8,7 @@ import os
 import msgspec
 
 from app.core.errors import DiskFull, EngineFailed, EngineNotInstalled, EngineRoomError, NotWritable
+from app.engines.base import Container
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +25,10 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
     log_path: str
     grace_seconds: float
-    end_argv: tuple[str, ...] = ()  # run when ending begins, for what is not a child of ours (a container)
+    end_argv: tuple[
+        str, ...
+    ] = ()  # run when grace is over or the leader has gone, for what is not below us (a container)
+    container: Container | None = None  # what the run starts elsewhere; it is over only when that is gone too
     secrets: tuple[str, ...] = ()  # values masked in the record
 
 

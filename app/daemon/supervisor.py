@@ -259,13 +259,14 @@ class Supervisor:
     def publish(self) -> None:
         state, resting = self._state, self._state.resting
         run_id = getattr(state.phase, "run_id", None)
+        run = self._parts.book.views.get(run_id) if run_id else None
         self.view = SeatView(
             name=self.seat,
             wanted=state.wanted.profile_id if state.wanted else None,
             phase=state.phase,
-            run=self._parts.book.views.get(run_id) if run_id else None,
+            run=run,
             previous=state.previous.profile_id if state.previous else None,
-            notice=state.notice,
+            notice=state.notice or (run.notice if run is not None else ""),
             last_failure=state.last_failure,
             lent_until_unix=resting.until_unix if resting is not None else None,
             outdated=self._outdated(run_id),

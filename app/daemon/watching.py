@@ -18,10 +18,13 @@ from app.daemon.logtail import LogTail
 from app.daemon.ollama_probe import OllamaProbe
 from app.daemon.preparing import Prepared, failure_of
 from app.daemon.probe import Probe, WrongEngine
+from app.engines.placement import placement_notice
 
 LOG_POLL_SECONDS = 0.05
 SIGN_OF_LIFE_SECONDS = 1.0
 QUIET_POLL_SECONDS = 1.0
+OUR_CONTAINER = 0  # in the place of a pid
+CARD_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ async def watch_load(run_id: str, prepared: Prepared, log_path: str, clock: Call
         now = clock()
         if now - looked_at >= SIGN_OF_LIFE_SECONDS:
             looked_at = now
-            grown = await asyncio.to_thread(resident_bytes, prepared)
+            grown = await asyncio.to_thread(signs_of_work, prepared)
             alive, resident = alive or grown != resident, grown
         if alive:
             share, eta = estimate(prepared.earlier_loads, prepared.stages, now - prepared.spawned_at, progress)
@@ -51,9 +54,13 @@ async def watch_load(run_id: str, prepared: Prepared, log_path: str, clock: Call
         await asyncio.sleep(LOG_POLL_SECONDS)
 
 
-def resident_bytes(prepared: Prepared) -> int:
+def signs_of_work(prepared: Prepared) -> int:
+    """A number that changes while an engine loads: its memory; of a container also the time that its client computes,
+    because a download of gigabytes prints nothing and grows nobody."""
     found = prepared.handle.processes() if prepared.handle is not None else []
-    return processes.resident_bytes([process.pid for process in found])
+    pids = [process.pid for process in found]
+    in_container = prepared.command is not None and prepared.command.container is not None
+    return processes.resident_bytes(pids) + (processes.cpu_ticks(pids) if in_container else 0)
 
 
 def probe_of(engine: str) -> type[Probe]:
@@ -64,10 +71,17 @@ async def watch_ready(run_id: str, prepared: Prepared, tell: Tell, clock: Callab
     """Ends with Answered or LoadFailed; a silent engine is ended by the seat's budgets."""
     assert prepared.launch is not None
 
+    custody = prepared.handle.custody if prepared.handle is not None else None
+    stranger = "a program of another account" if custody is None else "something that is not our container"
+
     async def owner(port: int) -> int | None:
+        if custody is not None:  # the port is held by the container engine: it alone knows where it leads
+            return OUR_CONTAINER if await asyncio.to_thread(custody.answers_on, port) else None
         return await asyncio.to_thread(processes.listener_owner, port)
 
     async def is_ours(pid: int) -> bool:
+        if pid == OUR_CONTAINER:
+            return True
         found = await asyncio.to_thread(prepared.handle.processes) if prepared.handle is not None else []
         return pid in {process.pid for process in found}
 
@@ -77,7 +91,7 @@ async def watch_ready(run_id: str, prepared: Prepared, tell: Tell, clock: Callab
 
     try:
         endpoint = await probe_of(prepared.profile.engine)(
-            prepared.launch, prepared.family, owner, is_ours, heard
+            prepared.launch, prepared.family, owner, is_ours, heard, stranger
         ).ready()
     except WrongEngine as error:
         tell(step.LoadFailed(run_id, error.failure))
@@ -112,6 +126,15 @@ async def measure(run_id: str, prepared: Prepared, sampler: GpuSampler) -> dict[
     pids = [process.pid for process in await asyncio.to_thread(handle.processes)] if handle is not None else []
     measured = {"host": processes.anonymous_bytes(pids)}
     return measured | held_by(run_id, gpus)
+
+
+def misplaced(run_id: str, prepared: Prepared, gpus: Gpus) -> str:
+    """A sentence when the engine lies on other cards than it was told to use; "" when it was told none, or nobody knows."""
+    told = prepared.command.environment if prepared.command is not None else {}
+    selected = next((told[name] for name in CARD_VARIABLES if told.get(name)), "")
+    if gpus.driver is not DriverState.OK:
+        return ""
+    return placement_notice(selected.split(",") if selected else (), run_id, prepared.before, gpus)
 
 
 def held_by(run_id: str, gpus: Gpus) -> dict[str, int]:

@@ -30,6 +30,8 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     library_folder: str = ""  # shared libraries that a Python binding is to load, when they are not its own
+    client: str = ""  # of an image: the container engine's own program, and `executable` is the image's name
+    fingerprint: str = ""  # what tells this build from another when it is no file of this machine: an image's id
     problem: str = ""
     note: str = ""
 
@@ -55,6 +57,20 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     usable_bytes: dict[str, int] = {}  # free now less the headroom, by card's uuid or "host"; empty = not known
     total_bytes: dict[str, int] = {}  # by card's uuid
     host: str = "127.0.0.1"
+    owner: str = ""  # which Engine Room launches it, for what outlives every process of ours (a container's label)
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """A container as its own engine knows it: the part of a run that is no process below us."""
+
+    client: str  # the container engine's program
+    name: str
+    run_id: str
+    owner: str
+
+    @property
+    def end_argv(self) -> tuple[str, ...]:
+        return (self.client, "kill", self.name)
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +81,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     scrub: tuple[str, ...] = ()  # fnmatch patterns, e.g. "LLAMA_*"
     secrets: tuple[str, ...] = ()  # values to mask wherever they appear
     path_folders: tuple[str, ...] = ()  # before the inherited PATH: programs of the engine's own environment
+    container: Container | None = None  # what the command line starts, when that is more than its own processes
+    withheld: tuple[str, ...] = ()  # variables of the profile that are the engine's alone, not of what starts it
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,12 +13,20 @@ SERVER_IMAGES = {
     "rocm": "ghcr.io/ggml-org/llama.cpp:server-rocm",
     "vulkan": "ghcr.io/ggml-org/llama.cpp:server-vulkan",
 }
+# Those that vLLM's own project publishes, by what they compute on.
+VLLM_IMAGES = {"cuda": "vllm/vllm-openai", "rocm": "vllm/vllm-openai-rocm", "cpu": "vllm/vllm-openai-cpu"}
 # The package is installed when the container starts; $0 is its requirement, and what follows is the command line.
 _INSTALL_FIRST = ("/bin/sh", "-ec", 'pip install --quiet --no-cache-dir "$0" && exec "$@"')
 _PYTHON_PACKAGES = {
     "llama.cpp": ("docker.io/library/python:3.12-slim", "xllamacpp"),
     "llama-cpp-python": ("docker.io/library/python:3.12", "llama-cpp-python[server]"),  # the full image has a compiler
 }
+
+
+def vllm_image(accelerator: str, version: str) -> str:
+    """The published image of a version ("0.32.0"; "" = the newest)."""
+    tag = f"v{version.lstrip('v').partition('+')[0]}" if version else "latest"
+    return f"{VLLM_IMAGES.get(accelerator, VLLM_IMAGES['cpu'])}:{tag}"
 
 
 class ContainerSide(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +39,11 @@ class ContainerSide(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def container_side(installation: Installation) -> ContainerSide:
+    if installation.client:
+        return ContainerSide(image=installation.executable, entrypoint=("vllm",))
+    if installation.family == "vllm":
+        image = vllm_image(installation.accelerator, installation.version)
+        return ContainerSide(image=image, entrypoint=("vllm",))
     if installation.family not in _PYTHON_PACKAGES:
         image = SERVER_IMAGES.get(installation.accelerator, SERVER_IMAGES["cpu"])
         build = f", and yours is {installation.build}" if installation.build else ""

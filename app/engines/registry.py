@@ -13,10 +13,11 @@ from app.engines.llama_server import LlamaServer
 from app.engines.ollama import Ollama
 from app.engines.remote import Remote
 from app.engines.vllm import Vllm
+from app.engines.vllm_docker import VllmDocker
 
 FAMILIES: dict[str, EngineFamily] = {
     family.id: family
-    for family in (LlamaCpp(), LlamaServer(), LlamaCppPython(), Vllm(), Ollama(), Remote())
+    for family in (LlamaCpp(), LlamaServer(), LlamaCppPython(), Vllm(), VllmDocker(), Ollama(), Remote())
 }
 
 DEFAULT_FAMILY = LlamaCpp.id

@@ -17,7 +17,7 @@ from app.core.errors import SettingInvalid
 from app.core.model_parsers import parsers_for
 from app.core.ollama_options import VLLM as VLLM_OPTIONS
 from app.core.options import Option, Preset, Scalar, path_items
-from app.engines import vllm_memory
+from app.engines import placement, vllm_memory
 from app.engines.arguments import checked_settings, environment, flags
 from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits, Trial
 from app.engines.vllm_options import OPTIONS, PRESETS
@@ -26,6 +26,7 @@ PROGRAM = "vllm.entrypoints.cli.main"
 SCRUB = (
     *("VLLM_*", "LLAMA_*", "GGML_*", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"),
     *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    *("NVIDIA_VISIBLE_DEVICES", "RAY_ADDRESS"),
 )
 _JSON = ("compilation", "speculation", "limit_media", "media_options", "override_config", "chat_template_arguments")
 _GIB_ON_CPU = "VLLM_CPU_KVCACHE_SPACE"
@@ -173,26 +174,9 @@ def _choose_cards(launch: Launch, values: dict[str, Scalar]) -> None:
     if "tensor_parallel" not in values and len(launch.profile.gpus) > 1 and len(launch.profile.gpus) % groups == 0:
         values["tensor_parallel"] = len(launch.profile.gpus) // groups
     each = int(values.get("tensor_parallel", 1))
-    where = f"Profile {launch.profile.id}: settings.tensor_parallel"
-    heads = launch.facts.heads if launch.facts is not None else None
-    if heads and heads % each:
-        possible = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
-        raise SettingInvalid(
-            f"{where}: the model has {heads} attention heads, which {each} cards cannot share.",
-            f"Take one of {possible}, or divide the layers by pipeline_parallel.",
-        )
-    layers = launch.facts.layers if launch.facts is not None else None
-    if layers and groups > layers:
-        raise SettingInvalid(
-            f"Profile {launch.profile.id}: settings.pipeline_parallel: the model has only {layers} layers.",
-            "Take fewer groups of layers.",
-        )
-    here = len(launch.gpu_uuids)
-    if here and each * groups > here and values.get("executor") != "ray":
-        raise SettingInvalid(
-            f"{where}: {each * groups} cards are needed (tensor x pipeline parallel), and {here} can be used.",
-            "Take fewer, name more cards in the profile, or let Ray use those of other machines (executor = ray).",
-        )
+    where = f"Profile {launch.profile.id}"
+    placement.check_split(where, launch.facts, each=each, groups=groups)
+    placement.check_ranks(where, launch.gpu_uuids, each * groups, elsewhere=values.get("executor") == "ray")
 
 
 def _memory_environment(launch: Launch, values: dict[str, Scalar]) -> dict[str, str]:

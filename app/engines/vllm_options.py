@@ -91,6 +91,8 @@ CARDS = group(
             sentence="Put whole experts onto each card instead of a slice of each (mixture-of-experts models only)."),
         choice(name="executor", title="Executor", flag="--distributed-executor-backend", choices=("mp", "ray", "uni"),
             sentence="What runs the workers: mp on this machine, ray also on others (Ray must be in the engine's environment)."),
+        text(name="ray_address", title="Ray cluster", environment="RAY_ADDRESS",
+            sentence="Address of the Ray cluster whose cards are used, for example 10.0.0.1:6379, with ray as the executor; left alone, Ray is started on this machine."),
     ),
 )
 

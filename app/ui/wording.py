@@ -20,9 +20,11 @@ ENGINE_TITLES = {
     "llama-server": "llama-server",
     "llama-cpp-python": "llama-cpp-python",
     "vllm": "vLLM",
+    "vllm-docker": "vLLM in Docker",
 }
 STAGE_TITLES = {
     "starting": "Start",
+    "download": "Download",
     "reading": "Read",
     "config": "Config",
     "imports": "Imports",
@@ -200,7 +202,7 @@ def is_leaving(seat: SeatView) -> bool:
 
 def stages(family: str, current: str) -> tuple[str, ...]:
     """The stages that a load of this engine goes through, in order; a stage never heard of comes last."""
-    known = _LLAMA_STAGES if family.startswith("llama") else _VLLM_STAGES if family == "vllm" else _ALL_STAGES
+    known = _LLAMA_STAGES if family.startswith("llama") else _VLLM_STAGES if family.startswith("vllm") else _ALL_STAGES
     if current in known:
         return known
     return _ALL_STAGES if current in _ALL_STAGES else (*known, current)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.daemon.outside_engines import family_of_image, images, ollama_address, running_ollama
+from app.daemon.docker_images import family_of_image
+from app.daemon.outside_engines import images, ollama_address, running_ollama
 from tests.rig.programs import write_script
 
 ROWS = """\
@@ -39,13 +40,17 @@ def test_images_of_engines_are_told_by_their_names(environment: dict[str, str]) 
     assert (server.family, server.version, server.accelerator, server.source) == (
         *("llama-server", "server-cuda", "cuda", "docker"),
     )
-    assert "containers" in server.problem, "and said not to be usable yet"
+    assert "starts vLLM in containers, and not this engine" in server.problem
+    ours = rows["vllm/vllm-openai:v0.11.2"]
+    assert (ours.family, ours.version, ours.accelerator, ours.problem) == ("vllm-docker", "v0.11.2", "cuda", "")
+    assert ours.client.endswith("/bin/docker")
+    assert ours.fingerprint == "sha256:3", "a rebuilt image of the same name is another engine"
 
 
 @pytest.mark.parametrize("body", ["exit 1", "sleep 1000", "head -c 10000000 /dev/zero", "kill -9 $$"])
 def test_a_container_engine_in_trouble_has_no_images(environment: dict[str, str], body: str) -> None:
     docker(environment, body)
-    assert list(images(environment, seconds=0.5)) == []
+    assert [bool(row.problem) for row in images(environment, seconds=0.5)] == [True], "one row, which says why"
 
 
 def test_without_a_container_engine_nobody_is_asked(environment: dict[str, str]) -> None:
@@ -56,7 +61,8 @@ def test_without_a_container_engine_nobody_is_asked(environment: dict[str, str])
     ("repository", "tag", "family"),
     [
         ("localhost:5000/llama.cpp", "full-rocm", "llama-server"),
-        ("rocm/vllm", "latest", "vllm"),
+        ("rocm/vllm", "latest", "vllm-docker"),
+        ("mirror.example/vllm/vllm-openai-cpu", "v1", "vllm-docker"),
         ("me/my-vllm-notes", "latest", ""),
     ],
 )

@@ -40,6 +40,7 @@ _PURPOSES = {
     "llama-server": "llama.cpp’s own server program, as a release or your own build.",
     "llama-cpp-python": "llama.cpp’s Python server, built here from source.",
     "vllm": "Serves many requests at once from Hugging Face models on NVIDIA cards.",
+    "vllm-docker": "The same in a container: needs Docker, and nothing of Python on this machine.",
     "ollama": "Models of an Ollama that runs on this computer.",
 }
 _KINDS = {"install": "Installing", "remove": "Removing", "canary": "Comparing", "clear": "Clearing"}

@@ -1,0 +1,226 @@
+"""vLLM in a container: it outlives its client, and ends with us all the same; nobody else's is ever touched (E4, I1, I5, I13, I18)."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+import tomli_w
+
+from app.core import lifecycle
+from app.core.errors import EngineNotInstalled
+from tests.engines.tiny_folder import write_tiny_folder
+from tests.rig.custody import alive, end_all_of, keepers_of
+from tests.rig.daemon import Daemon, chat_body
+from tests.rig.docker import IMAGE, Docker
+from tests.rig.engines import FakeEngine
+from tests.rig.home import Home
+from tests.rig.waiting import eventually
+
+SECRET = "hf_CanaryCanaryCanaryCanary0123456789"
+
+
+@pytest.fixture
+def docker(home: Home, daemon: Daemon) -> Iterator[Docker]:
+    """A Docker with images, running; afterwards nothing of Engine Room's may be in it (I1)."""
+    home.settings(supervision={"stop_grace_seconds": 3, "drain_seconds": 0.3})
+    write_tiny_folder(home.models / "tiny")
+    docker = Docker(home).start()
+    yield docker
+    daemon.close()
+    try:
+        if docker.process is not None and docker.process.poll() is None:
+            assert not [name for name in docker.there() if name.startswith("engine-room-")], "a container is left (I1)"
+    finally:
+        docker.close()
+        if not daemon.running:
+            end_all_of(home)
+
+
+def profile(docker: Docker, rig: FakeEngine, name: str = "tiny", image: str = IMAGE, **knobs: object) -> str:
+    knobs.setdefault("answer", "word " * 16)
+    whole = {
+        "engine": "vllm-docker",
+        "model": str(docker.home.models / "tiny"),
+        "installation": image,
+        "settings": {"context_tokens": 2_048},
+        "environment": {**rig.environment(**knobs), "HF_TOKEN": SECRET},
+    }
+    (docker.home.paths.profiles / f"{name}.toml").write_text(tomli_w.dumps(whole), "utf-8")
+    return name
+
+
+def engine_of(docker: Docker) -> tuple[str, int]:
+    """Name and first process of the one container of ours that runs."""
+    [name] = [name for name in docker.running() if name.startswith("engine-room-")]
+    return name, docker.container_pid(name)
+
+
+def ready_again(daemon: Daemon, before: str) -> str:
+    """The run that answers in the place of `before`."""
+    view = daemon.wait_seat(
+        lambda view: isinstance(view.phase, lifecycle.Ready) and view.phase.run_id != before, what="it is started again"
+    )
+    assert isinstance(view.phase, lifecycle.Ready)
+    return view.phase.run_id
+
+
+def gone(docker: Docker, pid: int) -> None:
+    eventually(lambda: not alive(pid), 30, "the container's engine has ended (I1)")
+    eventually(lambda: not [n for n in docker.there() if n.startswith("engine-room-")], 30, "its container is removed")
+
+
+def test_it_loads_answers_and_leaves(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+    profile(docker, fake_engine, load_seconds=0.4)
+    theirs = docker.foreign()
+    daemon.start()
+    view = daemon.load("tiny")
+    _, pid = engine_of(docker)
+    assert isinstance(view.phase, lifecycle.Ready)
+    assert (view.phase.endpoint.engine, view.phase.endpoint.context_tokens) == ("vllm-docker", 2_048)
+    stream = daemon.slices_seen
+    assert stream is not None
+    seen = {v.phase.stage for v in stream.seats_seen if isinstance(v.phase, lifecycle.Loading)}
+    assert {"weights", "first_token"} <= seen
+    with daemon.gateway() as client:
+        answer = client.post("/chat/completions", json=chat_body("tiny", max_tokens=4))
+        assert answer.status_code == 200, answer.text
+    made = docker.created()[-1]
+    assert made["outside"] == [], "every file that it is told of is mounted"
+    assert made["ipc"] == "host"
+    assert [port[0] for port in made["publish"]] == ["127.0.0.1"], "on this machine only (I20)"  # type: ignore[attr-defined]
+    environment = made["environment"]
+    assert isinstance(environment, dict)
+    assert environment["HF_TOKEN"] == SECRET
+    assert view.run is not None
+    said = json.dumps([view.run.argv, view.run.environment, made["command"], made["label"]])
+    assert SECRET not in said
+    assert environment["VLLM_API_KEY"] not in said, "neither key stands in an argument (I18)"
+    assert "Starting vLLM server" in daemon.run_log(view.run.id).decode(), "the container's output is the run's log"
+    eventually(lambda: daemon.run(view.run.id).measured_bytes.get("host", 0) > 0, what="its memory is the run's")  # type: ignore[union-attr]
+    daemon.unload()
+    daemon.wait_idle()
+    gone(docker, pid)
+    assert "theirs" in docker.running(), "a container of the person's own is not touched (I5)"
+    assert theirs.poll() is None
+    assert not list(docker.home.paths.runs.glob("*.container"))
+    docker.said("kill", "theirs")
+    theirs.wait(20)
+
+
+def test_a_stop_while_it_loads_ends_the_container(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+    profile(docker, fake_engine, load_seconds=60)
+    daemon.start().want("tiny")
+    eventually(lambda: docker.running(), what="the container runs")
+    _, pid = engine_of(docker)
+    daemon.unload()
+    daemon.wait_idle()
+    gone(docker, pid)
+
+
+def test_whoever_is_killed_no_container_stays(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+    """I1: the client, the keeper with its guard, the daemon, all at once; each takes the container along."""
+    profile(docker, fake_engine)
+    theirs = docker.foreign(**{"io.engine-room.run": "someone", "io.engine-room.owner": "another-engine-room"})
+    run = daemon.start().load("tiny").run
+    assert run is not None
+    _, pid = engine_of(docker)
+    os.kill(daemon.engine_pid(), signal.SIGKILL)  # the client: the container would go on
+    eventually(lambda: not alive(pid), 30, "without its client it is ended")
+    again = ready_again(daemon, run.id)
+
+    _, pid = engine_of(docker)
+    for process in keepers_of(docker.home):
+        os.kill(process.pid, signal.SIGKILL)
+    eventually(lambda: not alive(pid), 30, "without keeper and guard it is ended")
+    ready_again(daemon, again)
+
+    _, pid = engine_of(docker)
+    daemon.kill()
+    gone(docker, pid)
+
+    daemon.expect_warnings("left behind", "started again", "is loading again")
+    daemon.start()
+    daemon.wait_phase(lifecycle.Ready)  # it was wanted when the daemon ended
+    name, pid = engine_of(docker)
+    keepers = keepers_of(docker.home)
+    daemon.signal(signal.SIGSTOP)
+    for process in keepers:
+        os.kill(process.pid, signal.SIGKILL)
+    daemon.kill()
+    assert alive(pid), "nobody is left who could end it"
+    daemon.start()
+    eventually(lambda: not alive(pid), 60, "the next daemon finds it by its labels and ends it")
+    assert f"The container {name} was left behind" in daemon.log_text()
+    daemon.unload()
+    daemon.wait_idle()
+    assert "theirs" in docker.running(), "labelled by another Engine Room: not ours (I5)"
+    docker.said("kill", "theirs")
+    theirs.wait(20)
+
+
+def test_docker_that_dies_meanwhile(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+    """The engine goes on where nobody reaches it: the seat stays taken and says by what, until it could be ended (I2)."""
+    profile(docker, fake_engine)
+    daemon.start().load("tiny")
+    _, pid = engine_of(docker)
+    docker.kill()
+    view = daemon.wait_phase(lifecycle.StopFailed)
+    assert isinstance(view.phase, lifecycle.StopFailed)
+    assert str(pid) in view.phase.processes[0]
+    assert alive(pid)
+    docker.start()
+    eventually(lambda: not alive(pid), 60, "Docker is back")
+    daemon.unload()
+    daemon.wait_idle()
+    failed = [run for run in daemon.slices()["runs"].runs if run.failure is not None]
+    assert failed[0].failure.summary == "The Docker service went away while the engine ran."
+
+
+def test_an_image_that_is_not_here_is_fetched_at_the_first_launch(
+    docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    image = "vllm/vllm-openai-cpu:v0.33.0"
+    docker.registry(image)
+    docker.switch("slow")
+    profile(docker, fake_engine, image=image)
+    daemon.start().want("tiny")
+    daemon.wait_seat(lambda view: getattr(view.phase, "stage", "") == "download", what="it is being fetched")
+    docker.switch("slow", False)
+    daemon.wait_phase(lifecycle.Ready)
+    daemon.unload()
+    daemon.wait_idle()
+
+
+@pytest.mark.parametrize("case", ["absent", "stopped", "forbidden", "hung"])
+def test_without_docker_a_clear_sentence_and_nothing_is_stopped(
+    case: str, docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    profile(docker, fake_engine)
+    words = {
+        "absent": ("not installed", "Install Docker"),
+        "stopped": ("does not answer", "systemctl start docker"),
+        "forbidden": ("may not use", "usermod -aG docker"),
+        "hung": ("did not answer within", "Start it"),
+    }[case]
+    if case == "absent":
+        (docker.home.bin / "docker").unlink()
+        docker.home.environment["PATH"] = str(docker.home.bin)  # the machine may have one
+    elif case == "stopped":
+        docker.kill()
+    elif case == "forbidden":
+        script = (
+            f'echo "permission denied while trying to connect to the Docker daemon socket at unix://{docker.socket}" >&2; '
+            "exit 1"
+        )
+        (docker.home.bin / "docker").write_text(f"#!/bin/sh\n{script}\n")
+    else:
+        docker.switch("hang")
+    daemon.start()
+    with pytest.raises(EngineNotInstalled) as refused:
+        daemon.want("tiny")
+    docker.switch("hang", False)
+    assert words[0] in refused.value.summary
+    assert words[1] in refused.value.advice + refused.value.summary
+    assert docker.created() == []
