@@ -51,6 +51,7 @@ UNGATED = frozenset(
     ("gptneox", "starcoder", "starcoder2", "gpt2", "falcon", "phi2", "bloom", "mpt", "bert", "nemotron")
 )
 SHIFTING = UNGATED | {"command-r", "cohere2", "stablelm"}
+PER_LAYER_HEADS = frozenset(("gemma3n", "gemma4"))  # a log prints one layer's heads and dims only
 SOFTCAPPED = frozenset(("gemma2", "gemma4", "grok"))
 EVERY_FOURTH = frozenset(("qwen3next", "qwen35", "qwen35moe"))
 WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gemma4": 6, "gpt-oss": 2, "cohere2": 4, "llama4": 4}
@@ -114,8 +115,13 @@ def size_of(value: Any) -> int | None:
 
 
 def bits_of(row: Row) -> float | None:
-    name = str(row.get("file_type") or row.get("model_name") or "").upper()
-    return next((bits for begin, bits in BITS if begin in name), None)
+    for name in ("file_type", "model_name", "command"):
+        text = str(row.get(name) or "").upper()
+        if name == "command":
+            text = " ".join(re.findall(r"\S+\.GGUF", text))
+        if found := next((bits for begin, bits in BITS if begin in text), None):
+            return found
+    return None
 
 
 def device_sum(buffers: Any) -> float:
@@ -137,8 +143,32 @@ def cards_of(row: Row) -> int:
         len(devices) if isinstance(devices, list) else 0,
     ]
     command = str(row.get("command") or "")
-    targets = {int(found) for found in re.findall(r"=CUDA(\d+)", command)}
-    return max(1, *counts, max(targets, default=0) + 1)
+    if visible := re.search(r"CUDA_VISIBLE_DEVICES=[\"']?([\d,]+)", command):
+        return max(1, len([each for each in visible[1].split(",") if each]))
+    targets = {int(found) for found in re.findall(r"=CUDA(\d{1,2})\b", command)}
+    return min(64, max(1, *counts, max(targets, default=0) + 1))
+
+
+def placement_told(row: Row) -> bool:
+    """Whether the row says where everything lies. Experts can be in main memory although all layers count as offloaded;
+    then only a command says so, and only one that is whole and of this very log."""
+    command = str(row.get("command") or "")
+    if whole(row, "n_expert") and not (command and "..." not in command):
+        return False
+    offloaded, total, given = (number(row.get(name)) for name in ("offloaded_layers", "total_layers", "n_gpu_layers"))
+    if offloaded is None and given is None:
+        return False
+    for pattern, name in (
+        (r"(?:\s-c|--ctx-size)[ =]+(\d+)", "n_ctx"),
+        (r"(?:\s-ub|--ubatch-size)[ =]+(\d+)", "n_ubatch"),
+    ):
+        said, printed = re.search(pattern, command), whole(row, name)
+        if said and printed and abs(int(said[1]) - printed) >= 256:
+            return False
+    layers = re.search(r"(?:-ngl|--n-gpu-layers|--gpu-layers)[ =]+(\d+)", command)
+    if layers and offloaded is not None and total is not None and min(int(layers[1]), total) != offloaded:
+        return False
+    return not (whole(row, "n_expert") and offloaded and not layers and given is None)
 
 
 # --- facts and settings -------------------------------------------------------------------------------------------------
@@ -171,7 +201,10 @@ def facts_of(row: Row) -> ModelFacts | None:
     key_length = whole(row, "n_embd_head_k") or per_head
     shared = (whole(row, "n_expert_shared") or 0) * (whole(row, "n_ff_exp") or 0)
     lead = whole(row, "n_layer_dense_lead") or 0
-    latent = bool(rank) and str(row.get("mla_attn") or "1") not in ("0", "False")
+    if rank and fork(row) and str(row.get("mla_attn")) in ("0", "False"):  # the fork without MLA caches every head
+        kv_heads = (heads or 1,) * layers
+    compressed = "ckv" in str(row.get("type_k")).lower()
+    latent = bool(rank) and (compressed or str(row.get("mla_attn")) not in ("0", "0.0", "False"))
     if latent:
         kv_heads = (1,) * layers
     facts = ModelFacts(
@@ -207,6 +240,7 @@ def facts_of(row: Row) -> ModelFacts | None:
             parallel=arch in ("falcon", "gptneox", "command-r", "cohere2", "phi2"),
             shared_expert_length=shared,
             expert_layers=tuple(layer >= lead for layer in range(layers)) if used else (),
+            ahead_layers=1 if arch == "glm4moe" and not fork(row) else 0,
             state_layers=stateful,
             state_kind=("delta" if arch in EVERY_FOURTH else "mamba2") if any(stateful) else "",
             state_inner=inner,
@@ -255,7 +289,7 @@ def with_weights(row: Row, facts: ModelFacts) -> ModelFacts:
     if parameters:
         tied = abs(parameters - counted - table) < abs(parameters - counted - 2 * table)
     bits = bits_of(row) or 4.5
-    total = size_of(row.get("file_size")) or int((parameters or counted + 2 * table) * bits * 1.03 / 8)
+    total = size_of(row.get("file_size")) or int((parameters or counted + 2 * table) * bits * 1.016 / 8)
     whole_bits = bits if bits >= 6.5 else 6.5625
     embedding = int(table * (whole_bits if tied else bits) / 8)
     output = 0 if tied else int(table * whole_bits / 8)
@@ -312,8 +346,8 @@ def settings_of(row: Row, facts: ModelFacts) -> dict[str, Scalar]:
         "slots": whole(row, "n_seq_max") or 1,
         "cards_stay_visible": True,
         "kv_unified": str(row.get("kv_unified")).lower() != "false",
-        "kv_type_k": str(row.get("type_k") or "f16").lower(),
-        "kv_type_v": str(row.get("type_v") or row.get("type_k") or "f16").lower(),
+        "kv_type_k": str(row.get("type_k") or "f16").lower().rpartition(":")[2],  # the fork says "cKV:q8_0"
+        "kv_type_v": str(row.get("type_v") or row.get("type_k") or "f16").lower().rpartition(":")[2],
         "flash_attention": "on" if flash in ("1", "1.0", "on", "true", "enabled", "auto->enabled") else "off",
     }
     offloaded, total = number(row.get("offloaded_layers")), number(row.get("total_layers"))
@@ -392,19 +426,31 @@ def on_cards(devices: Sequence[DevicePlan], part: str | None = None) -> float:
     )
 
 
+def everywhere(devices: Sequence[DevicePlan], part: str) -> float:
+    return sum(each.bytes for device in devices for each in device.parts if each.name == part) / MIB
+
+
 def compared(row: Row) -> dict[str, Any] | None:
     found = planned(row)
     if found is None:
         return None
     facts, result = found
     errors: dict[str, float] = {}
+    caches: dict[str, float | None] = {}
     for part, column in PARTS.items():
         if isinstance(row.get(column), Mapping):
-            printed = device_sum(row[column])
-            if part in ("kv_cache", "state") and "CPU" in row[column]:
-                continue
-            errors[part] = on_cards(result.devices, part) - printed
+            if part == "kv_cache" and (row.get("type_k") in (None, "") or facts.architecture in PER_LAYER_HEADS):
+                continue  # the row does not carry the facts for it
+            if part in ("kv_cache", "state"):  # exact wherever it lies, so all devices together
+                printed = sum(number(size) or 0.0 for size in row[column].values())
+                predicted = everywhere(result.devices, part)
+                if part == "kv_cache" and fork(row):  # it keeps states in the same buffer
+                    predicted += everywhere(result.devices, "state")
+                caches[part] = _share(predicted - printed, printed)
+            errors[part] = on_cards(result.devices, part) - device_sum(row[column])
     complete = all(isinstance(row.get(PARTS[part]), Mapping) for part in ("weights", "kv_cache", "compute"))
+    given = inputs_of(row)
+    told = placement_told(given) and (size_of(row.get("file_size")) is not None or bits_of(given) is not None)
     measured = sum(device_sum(row.get(column)) for column in PARTS.values())
     likely = on_cards(result.devices)
     highs = sum(device.high_bytes for device in result.devices if device.device != "host") / MIB
@@ -425,9 +471,10 @@ def compared(row: Row) -> dict[str, Any] | None:
         "engine": "fork" if fork(row) else "mainline",
         "complete": complete and measured > 0 and str(row.get("provenance")) == "full startup log",
         "partial": partial,
+        "told": told and facts.architecture not in PER_LAYER_HEADS,
         "errors_mib": {name: round(value, 2) for name, value in errors.items()},
-        "kv_share": _share(errors.get("kv_cache"), device_sum(row.get("kv_buffers_mib"))),
-        "state_share": _share(errors.get("state"), device_sum(row.get("rs_buffers_mib"))),
+        "kv_share": caches.get("kv_cache"),
+        "state_share": caches.get("state"),
         "compute_share": _share(errors.get("compute"), device_sum(row.get("compute_buffers_mib"))),
         "weights_share": _share(errors.get("weights"), device_sum(row.get("model_buffers_mib"))),
         "sum_share": (likely - measured) / measured if measured and complete else None,
@@ -484,13 +531,14 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
 
     def told(name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> None:
         picked = [row for row in found if chosen(row)]
-        full = [row for row in picked if row["complete"] and not row["partial"]]
-        split = [row for row in picked if row["partial"] and row["sum_share"] is not None]
+        full = [row for row in picked if row["complete"] and not row["partial"] and row["told"]]
+        split = [row for row in picked if row["partial"] and row["sum_share"] is not None and row["told"]]
         result[name] = {
             "kv_cache": spread([row["kv_share"] for row in picked if row["kv_share"] is not None]),
             "state": spread([row["state_share"] for row in picked if row["state_share"] is not None]),
             "weights": spread([row["weights_share"] for row in full if row["weights_share"] is not None]),
             "compute": spread([row["compute_share"] for row in full if row["compute_share"] is not None]),
+            "placement_or_size_not_told": sum(1 for row in picked if not row["told"]),
             "full_offload_sum": spread([row["sum_share"] for row in full]) | macro(full, "sum_share"),
             "split_sum": spread([row["sum_share"] for row in split]) | macro(split, "sum_share"),
             "baseline_file_x_1_2": spread([row["file_x_1_2"] for row in full]),
@@ -503,8 +551,10 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
     result["under_predictions"] = [
         {"id": row["id"], "arch": row["arch"], "below_high_bound_mib": round(row["under_mib"], 1)}
         for row in found
-        if row["under_mib"] > 0
+        if row["under_mib"] > 0 and row["told"]
     ]
-    result["under_by_more_than_the_headroom"] = sum(1 for row in found if row["under_mib"] * MIB > HEADROOM_BYTES)
+    result["under_by_more_than_the_headroom"] = sum(
+        1 for row in found if row["told"] and row["under_mib"] * MIB > HEADROOM_BYTES
+    )
     result["each"] = found
     return result

@@ -11,7 +11,8 @@ from app.core.options import Scalar
 
 DEFAULT_CONTEXT_LIMIT_TOKENS = 32_768
 CONTEXT_WHEN_UNKNOWN_TOKENS = 4_096
-CELL_STEP = 256  # a cache has a multiple of so many cells
+CELL_STEP = 256  # a cache has a multiple of so many cells; builds until mid-2025 without flash attention: of fewer
+OLD_CELL_STEP = 32
 HEADS_AHEAD = ("mtp", "eagle3", "dflash")  # they roll the model's own state back, so a copy is kept for each guess
 DRAFT_TOKENS = 3  # guessed ahead when nobody says how many
 UBATCH_TOKENS = 512  # llama.cpp's defaults
@@ -43,6 +44,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     batch_tokens: int = BATCH_TOKENS
     outputs: int = 0  # tokens for whose logits there is room; 0: all of a micro-batch
     unified: bool = True  # the slots share one pool of cells; else each has its own part of the context
+    cell_step: int = CELL_STEP
     state_copies: int = 1  # of each sequence's fixed state: one more for each token guessed ahead
     glu: bool = True
     wide_mask: bool = False
@@ -98,6 +100,7 @@ def load_of(
         batch_tokens=batch,
         outputs=min(batch, slots * (1 + drafted)) if few else 0,
         unified=unified,
+        cell_step=OLD_CELL_STEP if build is not None and build < GLU_SINCE_BUILD and not flash else CELL_STEP,
         state_copies=1 + drafted if settings.get("speculation") in HEADS_AHEAD else 1,
         glu=build is None or build >= GLU_SINCE_BUILD,
         wide_mask=build is not None and build < FEW_OUTPUTS_SINCE_BUILD,

@@ -29,7 +29,8 @@ COMPUTE_MARGIN_BYTES = 96 * MIB
 COMPUTE_MARGIN_SHARE = 0.10
 GRAPH = "formula: llama.cpp's graph allocator, at one micro-batch"
 _EXPERT_NAMES = ("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight")
-_OTHER_NAMES = ("attn_q.weight", "attn_output.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
+_MIXER_NAMES = ("attn_q.weight", "attn_k.weight", "attn_output.weight")
+_DENSE_NAMES = ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,13 +71,19 @@ def needs_on_gpus(
     stateful = _stateful(facts, caches) if state else ()
     held, cached, states = [0] * count, [0] * count, [0] * count
     host_weights, host_cache, host_state = weights.embedding + weights.host, 0, 0
+    dense_share = _dense_share(facts)
     places = []
     for layer, card in enumerate(where[:-1]):
         kv = caches[layer] if layer < len(caches) else 0
         recurrent = state // len(stateful) if layer in stateful else 0
-        experts_at, others_at = _targets(load, layer, card, count)
+        experts_at, mixer_at, dense_at = _targets(load, layer, card, count)
         experts = weights.experts[layer]
-        for at, size in ((experts_at, experts), (others_at, weights.layers[layer] - experts)):
+        dense = int((weights.layers[layer] - experts) * (0.0 if experts else dense_share))
+        for at, size in (
+            (experts_at, experts),
+            (dense_at, dense),
+            (mixer_at, weights.layers[layer] - experts - dense),
+        ):
             if at is None:
                 host_weights += size
             else:
@@ -94,7 +101,7 @@ def needs_on_gpus(
             LayerPlace(
                 card=card,
                 cache_on_host=kv if cache_at is None else 0,
-                other_on_host=weights.largest[layer] if others_at is None else 0,
+                other_on_host=weights.largest[layer] if mixer_at is None or (dense and dense_at is None) else 0,
                 expert_on_host=weights.largest_expert[layer] if experts_at is None else 0,
             )
         )
@@ -138,14 +145,25 @@ def _need(parts: Sequence[Part], *, less: int, compute: int, more: int = 0) -> N
     )
 
 
-def _targets(load: Load, layer: int, card: int | None, cards: int) -> tuple[int | None, int | None]:
-    """Where a layer's experts and its other weights lie: main memory (None) or a card."""
+def _targets(load: Load, layer: int, card: int | None, cards: int) -> tuple[int | None, int | None, int | None]:
+    """Where a layer's experts, its attention or state, and its dense feed-forward lie: main memory (None) or a card."""
     experts: int | None = None if layer < load.cpu_expert_layers else card
-    others = card
-    if load.overrides:
-        experts = _overridden(load, layer, _EXPERT_NAMES, experts, cards)
-        others = _overridden(load, layer, _OTHER_NAMES, others, cards)
-    return experts, others
+    if not load.overrides:
+        return experts, card, card
+    return (
+        _overridden(load, layer, _EXPERT_NAMES, experts, cards),
+        _overridden(load, layer, _MIXER_NAMES, card, cards),
+        _overridden(load, layer, _DENSE_NAMES, card, cards),
+    )
+
+
+def _dense_share(facts: ModelFacts) -> float:
+    """How much of a layer without experts is its feed-forward, by dimensions: only a rule for some tensors asks for it."""
+    heads, width = facts.heads or 0, facts.embedding_length or 0
+    kv_heads = max(facts.kv_heads, default=0)
+    mixer = heads * (facts.key_length or 0) * 2 + kv_heads * ((facts.key_length or 0) + (facts.value_length or 0))
+    dense = (2 if facts.graph.ungated else 3) * (facts.feed_forward_length or 0)
+    return dense / (dense + mixer) if width and dense else 0.0
 
 
 def _overridden(load: Load, layer: int, names: Sequence[str], usual: int | None, cards: int) -> int | None:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import msgspec
 
 from app.core.catalog.facts import ModelFacts
-from app.core.memory.load import KV_TYPE_BYTES, Load
+from app.core.memory.load import CELL_STEP, KV_TYPE_BYTES, Load
 
 MIB = 1024**2
 F32, F16 = 4, 2
-CELL_PADDING = 256
 
 # What a GPU context with the engine's kernels takes, beyond any buffer that the engine prints: low, likely, high.
 CONTEXT_BYTES = {
@@ -76,8 +75,8 @@ def weights_of(facts: ModelFacts) -> Weights:
     )
 
 
-def padded(cells: int) -> int:
-    return -(-cells // CELL_PADDING) * CELL_PADDING
+def padded(cells: int, step: int = CELL_STEP) -> int:
+    return -(-cells // step) * step
 
 
 def cache_cells(facts: ModelFacts, load: Load) -> tuple[int, int]:
@@ -86,13 +85,13 @@ def cache_cells(facts: ModelFacts, load: Load) -> tuple[int, int]:
     The context is the total of all slots. Where they share one pool (our engines are told so) it holds a window for each,
     where not each has its own part; both with room for one micro-batch.
     """
-    full = padded(load.context_tokens)
+    full = padded(load.context_tokens, load.cell_step)
     if facts.sliding_window is None or load.full_window_cache:
         return full, full
     if load.unified:
-        return full, padded(min(full, facts.sliding_window * load.slots + load.ubatch_tokens))
+        return full, padded(min(full, facts.sliding_window * load.slots + load.ubatch_tokens), load.cell_step)
     own = full // load.slots
-    return full, padded(min(own, facts.sliding_window + load.ubatch_tokens)) * load.slots
+    return full, padded(min(own, facts.sliding_window + load.ubatch_tokens), load.cell_step) * load.slots
 
 
 def kv_cache(facts: ModelFacts, load: Load) -> tuple[int, ...]:
