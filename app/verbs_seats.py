@@ -48,7 +48,8 @@ def load(
     preset: Preset = "",
     seat: Annotated[str, typer.Option("--seat", help="The seat to load it on; the profile's own when left out.")] = "",
     remedy: Annotated[
-        int | None, typer.Option("--remedy", metavar="N", min=1, help="With the Nth remedy that `engine-room plan` names.")
+        int | None,
+        typer.Option("--remedy", metavar="N", min=1, help="With the Nth remedy that `engine-room plan` names."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -167,6 +168,8 @@ def _setting(text: str) -> tuple[str, Scalar]:
 def seat_lines(seat: SeatView) -> list[str]:
     """What `status` says of a seat: its state, then what a person should know."""
     lines = [f"{seat.name}  {_state(seat)}"]
+    if seat.attached is not None:
+        lines.append(f"  attached to {seat.attached.where}: {seat.attached.reason or seat.attached.state}")
     if seat.notice:
         lines.append(f"  {seat.notice}")
     if seat.outdated:

@@ -55,11 +55,12 @@ def by_engine_names(values: Mapping[str, Any], names: Mapping[str, str]) -> tupl
         del body["options"]
     said: dict[str, str] = {}
     for name, value in {**inside, **foreign}.items():
+        told = name if name in foreign else f"options.{name}"
         wanted = names.get(name, name)
         unlimited = name == "num_predict" and isinstance(value, int | float) and value < 0
         given = wanted in values
-        said[name] = "" if unlimited or not wanted or given else wanted
-        if said[name]:
+        said[told] = "" if unlimited or not wanted or given else wanted
+        if said[told]:
             body[wanted] = value
     return body, said
 

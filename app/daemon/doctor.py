@@ -107,6 +107,18 @@ def _gpus(gpus: Gpus) -> Check:
     return Check(name="graphics cards", ok=absent, summary=summary)
 
 
+def keys_check(names: Mapping[str, str]) -> Check:
+    """Where the keys of remote endpoints lie; a file is no fault, but worth knowing."""
+    in_file = [name for name, where in names.items() if where == "file"]
+    summary = f"{len(names)} kept: {', '.join(names)}." if names else "No key of a remote endpoint is kept."
+    advice = (
+        f"Without a desktop's keyring in a file that only this account can read: {', '.join(in_file)}."
+        if in_file
+        else ""
+    )
+    return Check(name="keys", ok=True, summary=summary, advice=advice)
+
+
 def _engine(view: EngineView) -> Check:
     """Only a pin that leads nowhere is wrong; nobody needs every engine."""
     name = f"engine {view.family}"
@@ -116,6 +128,10 @@ def _engine(view: EngineView) -> Check:
             ok=not view.pinned,
             summary=f"{view.title} cannot be used." if view.installations else f"{view.title} is not installed.",
             advice=view.how_to_get,
+        )
+    if view.path.endswith("://"):  # nothing to install
+        return Check(
+            name=name, ok=True, summary=f"{view.title}: any address that a profile names.", advice=view.how_to_get
         )
     others = [row for row in view.installations if not row.chosen]
     broken = next((f"{row.path}: {row.problem}" for row in others if row.problem and row.source != "docker"), "")

@@ -43,7 +43,7 @@ from app.daemon.attached_work import AttachedWork
 from app.daemon.board import Board
 from app.daemon.control_server import ControlServer
 from app.daemon.database import Database
-from app.daemon.doctor import checks
+from app.daemon.doctor import checks, keys_check
 from app.daemon.engine_registry import EngineRegistry
 from app.daemon.engine_work import EngineWork, offered
 from app.daemon.events import EventLog
@@ -73,6 +73,7 @@ log = logging.getLogger(__name__)
 HISTORY_SECONDS = 1.0
 LOG_CAP_SECONDS = 5.0
 IDLE_LEAVE_SECONDS = 2.0
+
 
 class _Part(Protocol):
     async def close(self) -> None: ...
@@ -468,7 +469,7 @@ class Service:
             self._engines.slice().families,
             self._gateway_url,
         )
-        return control.Report(checks=found)
+        return control.Report(checks=(*found, keys_check(await self.keys.names())))
 
     async def shutdown(self, wish: control.Shutdown) -> control.Accepted:
         log.info("asked to leave: %s", wish.reason or "no reason given")

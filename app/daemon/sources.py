@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.catalog.ollama import (
+    LAID_OVER,
     MAX_MANIFEST_BYTES,
     MAX_TEXT_BYTES,
     Manifest,
@@ -72,6 +73,10 @@ class Sources:
             ]
         for file in level:
             tag = tag_of((file.parts[-4], file.parts[-3], file.parts[-2], file.parts[-1]))
+            if file.parts[-2].startswith(
+                LAID_OVER
+            ):  # a profile of ours laid its options over a model that is listed itself
+                continue
             try:
                 manifest = parse_manifest(self._bytes(file, MAX_MANIFEST_BYTES), str(file))
             except ModelUnreadable as error:

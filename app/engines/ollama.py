@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
+from app.core.catalog.ollama import LAID_OVER
 from app.core.errors import SettingInvalid
 from app.core.ollama_options import OPENAI
 from app.core.options import Option, OptionKind, Preset, Scalar
@@ -20,7 +21,6 @@ from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, 
 from app.engines.native_options import group
 
 KV_TYPES = ("f16", "q8_0", "q4_0")
-OURS = "engine-room-"  # begins the name of a model that we laid over another one, with a profile's options
 SCRUB = ("OLLAMA_*", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_*", "LLAMA_*")
 
 whole = partial(Option, kind=OptionKind.INTEGER)
@@ -145,7 +145,7 @@ def load_options(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 def name_with_options(profile_id: str) -> str:
     """What the model is called in Ollama that has a profile's options; its names have at most 80 characters."""
-    name = OURS + profile_id.lower()
+    name = LAID_OVER + profile_id.lower()
     if len(name) > 70:
         name = f"{name[:60]}-{hashlib.sha256(profile_id.encode()).hexdigest()[:8]}"
     return f"{name}:latest"

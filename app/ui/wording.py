@@ -21,6 +21,8 @@ ENGINE_TITLES = {
     "llama-cpp-python": "llama-cpp-python",
     "vllm": "vLLM",
     "vllm-docker": "vLLM in Docker",
+    "ollama": "Ollama",
+    "remote": "Remote",
 }
 STAGE_TITLES = {
     "starting": "Start",
@@ -118,6 +120,8 @@ def engine(family: str) -> str:
 
 def seat_words(seat: SeatView) -> Words:
     """The state pill of a seat."""
+    if (said := _of_attached(seat)) is not None:
+        return said
     match seat.phase:
         case phases.Idle():
             resting = {
@@ -153,6 +157,29 @@ def seat_words(seat: SeatView) -> Words:
             return Words("Failed", "danger")
         case phases.StopFailed():
             return Words("Could not be stopped", "danger")
+
+
+def _of_attached(seat: SeatView) -> Words | None:
+    """Where the engine is not ours nothing is started and nothing ended; None where a phase says it as well."""
+    if seat.attached is None:
+        return None
+    match seat.phase:
+        case phases.Ready() | phases.Stalled() if seat.attached.state == "unreachable":
+            return Words("Unreachable", "warning")
+        case phases.Ready() if seat.attached.state == "probing":
+            return Words("Looking again", "warning", True)
+        case phases.Ready():
+            return Words("Attached", "good")
+        case phases.Stopping() | phases.Killing():
+            return Words("Letting go", "warning", True)
+    return None
+
+
+def attached_hint(seat: SeatView) -> str:
+    """Where an engine is that is not ours, and why it cannot be reached; "" for one of ours."""
+    if seat.attached is None:
+        return ""
+    return seat.attached.reason or f"attached to {seat.attached.where}"
 
 
 def minutes_until(moment_unix: float, now_unix: float | None = None) -> str:

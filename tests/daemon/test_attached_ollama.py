@@ -53,7 +53,7 @@ def test_a_model_of_a_running_ollama_is_loaded_answers_and_is_unloaded(
         )
         assert answer.json()["choices"][0]["message"]["content"] == "one two"
         told = answer.headers["X-Engine-Room-Changed"]
-        assert told == "num_ctx left out, num_predict as max_tokens, top_k left out, model as tiny:latest"
+        assert told == "options.num_ctx left out, num_predict as max_tokens, top_k left out, model as tiny:latest"
         events = list(streamed(client, model="small"))
         assert events[-1] == {"done": True}
         assert events[0]["model"] == "tiny:latest", "the answer's bytes are Ollama's own"

@@ -13,6 +13,7 @@ from app.core.profiles import SAMPLING_OPTIONS, Sampling
 from app.core.values import from_json, from_values
 
 MAX_MANIFEST_BYTES = 1024**2
+LAID_OVER = "engine-room-"  # begins the name of a model that has another one's weights and a profile's options
 MAX_TEXT_BYTES = 256 * 1024  # of parameters and system prompts
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")

@@ -27,7 +27,10 @@ def _text(name: str, title: str, sentence: str, **more: object) -> Option:
 TITLE = _text("title", "Name", "How the profile is called in lists.")
 DESCRIPTION = _text("description", "Description", "What it is good for.")
 MODEL = Option(
-    name="model", kind=OptionKind.PATH, title="Model", sentence="A GGUF file, or a folder with a Hugging Face model."
+    name="model",
+    kind=OptionKind.PATH,
+    title="Model",
+    sentence="A GGUF file, a folder with a Hugging Face model, or the name that Ollama or a remote endpoint has for it.",
 )
 ENGINE = _text("engine", "Engine", "Which program runs the model.")
 INSTALLATION = _text(

@@ -1,0 +1,93 @@
+"""Keys of remote endpoints lie in a keyring that keeps them, else in a file of ours; a keyring that hangs stops nobody (I7, I18)."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+
+from app.core.errors import BadRequest, SettingInvalid
+from app.daemon.keys import Keys
+
+
+class Desktop(KeyringBackend):
+    """A keyring as a desktop has one; it can be shut, and it can ask and wait for ever."""
+
+    priority = 1  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[tuple[str, str], str] = {}
+        self.open = threading.Event()
+        self.open.set()
+        self.broken = False
+
+    def _wait(self) -> None:
+        if self.broken:
+            raise RuntimeError("no secret service")
+        self.open.wait(60)
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self._wait()
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self._wait()
+        self.kept[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        self._wait()
+        del self.kept[service, username]
+
+
+@pytest.fixture
+def desktop() -> Iterator[Desktop]:
+    before, ring = keyring.get_keyring(), Desktop()
+    keyring.set_keyring(ring)
+    yield ring
+    ring.open.set()
+    keyring.set_keyring(before)
+
+
+async def test_a_keyring_that_keeps_is_used_and_no_file_has_the_key(tmp_path: Path, desktop: Desktop) -> None:
+    keys = Keys(tmp_path / "keys.json")
+    assert await keys.set("mine", "sk-1") == "keyring"
+    assert await keys.get("mine") == "sk-1"
+    assert await keys.names() == {"mine": "keyring"}
+    assert b"sk-1" not in (tmp_path / "keys.json").read_bytes()
+    assert await keys.remove("mine")
+    assert (desktop.kept, await keys.names(), await keys.get("mine")) == ({}, {}, None)
+    assert not await keys.remove("mine")
+
+
+async def test_without_a_keyring_to_trust_a_private_file_has_it(tmp_path: Path, desktop: Desktop) -> None:
+    desktop.broken = True
+    keys = Keys(tmp_path / "folder" / "keys.json")
+    assert await keys.set("mine", "sk-1") == "file"
+    assert (tmp_path / "folder" / "keys.json").stat().st_mode & 0o777 == 0o600
+    assert await Keys(tmp_path / "folder" / "keys.json").get("mine") == "sk-1"
+    desktop.broken = False
+    assert await keys.set("mine", "sk-2") == "keyring"
+    assert b"sk-" not in (tmp_path / "folder" / "keys.json").read_bytes(), "what moved to the keyring leaves the file"
+
+
+async def test_a_keyring_that_asks_and_waits_is_not_waited_for(tmp_path: Path, desktop: Desktop) -> None:
+    keys = Keys(tmp_path / "keys.json", seconds=0.1)
+    assert await keys.set("mine", "sk-1") == "keyring"
+    desktop.open.clear()
+    assert await keys.get("mine") is None
+    with pytest.raises(SettingInvalid, match="cannot be opened now"):
+        await keys.need("mine", "Profile far")
+    with pytest.raises(SettingInvalid, match="no key called 'other'"):
+        await keys.need("other", "Profile far")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("../x", "k"), ("", "k"), ("a", ""), ("a", "two\nlines"), ("a", "ümlaut"), ("a", " k")]
+)
+async def test_what_is_no_key_is_refused(tmp_path: Path, desktop: Desktop, name: str, key: str) -> None:
+    with pytest.raises(BadRequest):
+        await Keys(tmp_path / "keys.json").set(name, key)
+    assert not (tmp_path / "keys.json").exists()
