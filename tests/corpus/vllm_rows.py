@@ -237,7 +237,8 @@ def _starts(found: Sequence[tuple[Row, Prediction]]) -> dict[str, Any]:
         "failed_missed": [str(row["id"]) for row, solved in failed if solved.holds_a_request is not False],
         "started_rows": len(started),
         "contradict_themselves": [
-            {"id": str(row["id"]), "outcome": row.get("outcome"), "would_start": solved.holds_a_request} for row, solved in odd
+            {"id": str(row["id"]), "outcome": row.get("outcome"), "would_start": solved.holds_a_request}
+            for row, solved in odd
         ],
         "started_predicted_failing": [str(row["id"]) for row, solved in started if solved.holds_a_request is False],
     }
@@ -246,7 +247,9 @@ def _starts(found: Sequence[tuple[Row, Prediction]]) -> dict[str, Any]:
 def _contradicts_itself(row: Row) -> bool:
     """Whether the parts that the log printed do not make the share that the row names: then one of its figures is of
     another start, and what it says of starting holds for that one."""
-    parts = [row.get(name) for name in ("weights_gib", "activation_peak_gib", "non_torch_gib", "available_kv_cache_gib")]
+    parts = [
+        row.get(name) for name in ("weights_gib", "activation_peak_gib", "non_torch_gib", "available_kv_cache_gib")
+    ]
     total, share = row.get("gpu_total_gib"), row.get("gpu_memory_utilization")
     if total is None or share is None or any(part is None for part in parts):
         return False

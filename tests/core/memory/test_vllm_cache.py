@@ -104,6 +104,12 @@ def test_the_running_cpu_build_printed_the_same() -> None:
     assert layout is not None
     pool = pool_of(layout, on_cpu, 64 * MIB)
     assert (pool.tokens, round(pool.requests, 2)) == (83_591, 10.45)
+    plain = small(model_type="llama", num_hidden_layers=5)
+    on_cpu = load(context_tokens=3000, batch_tokens=512, accelerator="cpu")
+    layout = layout_of(plain, on_cpu)
+    assert layout is not None
+    pool = pool_of(layout, on_cpu, 64 * MIB)
+    assert (pool.tokens, round(pool.requests, 2)) == (51_125, 17.04)
 
 
 def test_one_request_more_than_the_pool_is_refused_and_the_longest_one_is_found() -> None:

@@ -30,15 +30,15 @@ def test_the_bars_are_held_on_the_development_rows() -> None:
     assert kv["outside"] == []
     weights = found["weights_per_rank"]
     assert weights["rows"] >= 20
-    assert {each["id"] for each in weights["outside"]} <= {"vl003", "vl010"}, (
-        "4-bit with adapters of unknown rank"
-    )
+    assert {each["id"] for each in weights["outside"]} <= {"vl003", "vl010"}, "4-bit with adapters of unknown rank"
     whole = found["pool_all_inputs"]
     assert whole["rows"] >= 3
     assert whole["within_tolerance"] == whole["rows"]
     assert found["pool_with_defaults"]["median_gap_gib"] < 0.4
     starts = found["starts"]
-    assert [each["id"] for each in starts["contradict_themselves"]] == ["vl022"], "its parts make 95 % of the card, not 90 %"
+    assert [each["id"] for each in starts["contradict_themselves"]] == ["vl022"], (
+        "its parts make 95 % of the card, not 90 %"
+    )
     assert (starts["failed_missed"], starts["started_predicted_failing"]) == ([], [])
     assert starts["failed_rows"] >= 2
 
