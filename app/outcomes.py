@@ -15,13 +15,16 @@ from app.core.lifecycle import (
     Idle,
     Killing,
     Loading,
+    Parking,
     Ready,
     ReleasingVram,
     Reserving,
+    Sleeping,
     Spawning,
     Stalled,
     StopFailed,
     Stopping,
+    Waking,
 )
 from app.core.snapshot import Seats, SeatView
 
@@ -29,6 +32,8 @@ PHASE_WORDS: dict[type, str] = {
     Reserving: "checking the memory",
     Spawning: "starting the engine",
     Draining: "letting running answers finish",
+    Parking: "putting it to sleep",
+    Waking: "waking it",
     Stopping: "stopping the engine that leaves",
     Killing: "ending an engine by force",
     ReleasingVram: "waiting until the memory is back",
@@ -93,6 +98,17 @@ class LoadFailed(EngineFailed):
         super().__init__(failure.summary, " ".join(part for part in (failure.advice, notice) if part), line)
         self.exit_code = EXIT_OF_FAILURE.get(failure.kind, EngineFailed.exit_code)  # type: ignore[misc]
         self.kind = failure.kind  # type: ignore[misc]
+
+
+def wait_parked(client: Client, seat: str = "") -> SeatView:
+    """Until it sleeps, or is unloaded where it could not; raises EngineFailed when something else was wanted."""
+    for seats in client.seats():
+        view = seat_of(seats, seat)
+        if view.resting != "parked":
+            raise EngineFailed(f"{view.wanted or 'Nothing'} was wanted in the meantime.", view.notice)
+        if isinstance(view.phase, Sleeping | Idle):
+            return view
+    raise EngineFailed("The service ended meanwhile.", "Start it again with `engine-room serve`.")
 
 
 def wait_unloaded(client: Client, seat: str = "", lent: bool = False) -> SeatView:

@@ -248,7 +248,7 @@ def _gone(pid: int, seconds: float) -> bool:
 # --- the help, in the order in which a person comes to need it
 
 PANELS = {
-    "Models": ("ls", "models", "load", "switch", "unload", "stop", "restart", "lend", "chat"),
+    "Models": ("ls", "models", "load", "switch", "unload", "stop", "restart", "park", "wake", "lend", "chat"),
     "What happens": ("status", "logs", "doctor"),
     "Before and after": ("plan", "command", "settings", "runs", "manifest", "again", "export"),
     "Engine Room itself": ("serve", "quit", "version"),

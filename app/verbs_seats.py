@@ -1,4 +1,4 @@
-"""Holds the verbs that change what is loaded on a seat: load, switch, unload, restart, lend."""
+"""Holds the verbs that change what is loaded on a seat: load, switch, unload, restart, park, wake, lend."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from app.client import Client
 from app.core import control
 from app.core.advance import STAGE_WORDS
 from app.core.errors import SettingInvalid, UnknownProfile
-from app.core.lifecycle import Failed, Idle, Loading, Ready, Stalled, StopFailed
+from app.core.lifecycle import Failed, Idle, Loading, Ready, Sleeping, Stalled, StopFailed
 from app.core.memory.plan_types import MemoryPlan
+from app.core.memory.words import gib
 from app.core.options import Scalar
 from app.core.snapshot import Seats, SeatView
-from app.outcomes import Cancelled, seat_of, wait_loaded, wait_unloaded
+from app.outcomes import Cancelled, seat_of, wait_loaded, wait_parked, wait_unloaded
 from app.speaking import Json, show, spoken
 from app.wiring import real_paths
 
@@ -34,6 +35,8 @@ def add_seats(app: typer.Typer) -> None:
     app.command()(unload)
     app.command("stop", help="The same as unload.")(unload)
     app.command()(restart)
+    app.command()(park)
+    app.command()(wake)
     app.command()(lend)
 
 
@@ -114,6 +117,33 @@ def restart(seat: Seat = "main", as_json: Json = False) -> None:
 
 
 @spoken
+def park(
+    level: Annotated[
+        int | None,
+        typer.Option("--level", help="1 keeps the weights in main memory, 2 drops them; else as memory allows."),
+    ] = None,
+    seat: Seat = "main",
+    as_json: Json = False,
+) -> None:
+    """Put the model to sleep: the card's memory comes back, and a request or `wake` brings the model back in seconds."""
+    with Client(real_paths()) as client:
+        client.hello()
+        client.post("/control/park", control.Park(level=level, seat=seat), control.Accepted)
+        found = wait_parked(client, seat)
+    show(found, seat_lines(found)[0], as_json)
+
+
+@spoken
+def wake(seat: Seat = "main", as_json: Json = False) -> None:
+    """Wake what sleeps, or load again what was unloaded for being idle, and wait until it is ready."""
+    with Client(real_paths()) as client:
+        client.hello()
+        back = client.post("/control/lend/return", control.Unload(seat=seat), control.Accepted)
+        found = wait_loaded(client, back.profile, quiet=as_json, seat=seat)
+        _show_ready(found, back.profile, as_json)
+
+
+@spoken
 def lend(
     minutes: Annotated[float, typer.Argument(help="For how long.")] = 30.0,
     give_back: Annotated[bool, typer.Option("--return", help="Take it back now: the same model is loaded.")] = False,
@@ -185,6 +215,11 @@ def _state(seat: SeatView) -> str:
     match phase:
         case Idle() if seat.resting == "lent":
             return f"lent until {_clock(seat.lent_until_unix)}, then {seat.wanted} comes back"
+        case Sleeping():
+            freed = f", {gib(phase.freed_bytes)} came back" if phase.freed_bytes else ""
+            return f"{phase.profile_id} sleeps{freed}; a request wakes it{run}"
+        case Idle() if seat.resting == "parked":
+            return f"{seat.wanted} is unloaded; a request loads it again"
         case Idle() if seat.resting == "idle":
             return f"{seat.wanted} was unloaded because nobody used it; a request loads it again"
         case Idle() if seat.resting == "memory":

@@ -37,7 +37,8 @@ POST /control/profiles/remove ProfileOf → Accepted (a user's own file goes to 
 GET  /control/runs/{id}/manifest        → Manifest
 POST /control/runs/again      RunOf     → Accepted | 409 model_changed, 424 engine_not_installed: `force` goes on
 POST /control/lend            Lend      → Accepted
-POST /control/lend/return     Unload    → Accepted (also what rests because it was idle, or for want of room)
+POST /control/lend/return     Unload    → Accepted (also what rests because it was idle, or for want of room, or sleeps)
+POST /control/park            Park      → Accepted
 GET  /control/doctor                    → Report
 POST /control/shutdown  Shutdown        → Accepted, then the daemon unloads everything and leaves
      /v1/…                              → the gateway, unchanged
@@ -296,6 +297,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     product_version: str = ""
     stages: dict[str, float] = {}  # stage of the load → seconds after the launch at which it began
     as_run: str = ""  # it was to be like this earlier run
+
+
+# --- sleep -----------------------------------------------------------------------------------------------------------
+
+
+class Park(msgspec.Struct, frozen=True, kw_only=True):
+    """Put the model to sleep; one whose engine cannot sleep is unloaded. A request brings it back either way."""
+
+    level: int | None = None  # 1: weights to main memory · 2: weights dropped; None = as main memory allows
+    seat: str = "main"
 
 
 # --- lending ---------------------------------------------------------------------------------------------------------

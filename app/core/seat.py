@@ -126,6 +126,8 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 class ParkFailed(msgspec.Struct, frozen=True):
+    """It does not sleep, so it is unloaded; `why` is what a person should know of it."""
+
     run_id: str
     why: str
 

@@ -98,7 +98,7 @@ def begin_park(state: SeatState, now: float, budgets: Budgets) -> Step:
         run_id=phase.run_id,
         level=state.parking,
         since=now,
-        deadline=now + budgets.park_seconds,
+        deadline=now + budgets.park_seconds + 5,  # who measures counts the budget itself; this is the watchdog
     )
     return replace(state, phase=parking), (ParkEngine(phase.run_id, state.parking),)
 

@@ -68,6 +68,11 @@ class SupervisionSettings(_Group):
     stall_seconds: float = Field(
         30, ge=1, le=3_600, description="An answer without a new token for so long is shown as stalled."
     )
+    park_when_idle: bool = Field(
+        False, description="An idle model that can sleep is put to sleep in place of being unloaded."
+    )
+    park_seconds: float = Field(60, ge=1, le=3_600, description="How long an engine may take to go to sleep.")
+    wake_seconds: float = Field(120, ge=1, le=3_600, description="How long an engine may take to wake.")
     restarts: int = Field(3, ge=0, le=20, description="Restarts after a crash, within ten minutes.")
     restore_last_profile: bool = Field(
         True, description="Load the last wanted profile again after an unexpected end of the service."

@@ -52,6 +52,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     plan: MemoryPlan | None = None
     measured_bytes: dict[str, int] = {}  # device → bytes after ready
+    wake_seconds: float | None = None  # of the last time that it was woken
     notice: str = ""  # what was seen of it that should not be: "Cards that were not selected were used: …"
 
 

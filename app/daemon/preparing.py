@@ -58,6 +58,9 @@ class Prepared:
         self.earlier_loads: tuple[LoadTimes, ...] = ()  # what is known of how long it takes, newest first
         self.stages: dict[str, float] = {}  # of the load → seconds after the launch at which it began
         self.expected: tuple[Expected, ...] = ()
+        self.awake_bytes: dict[str, int] = {}  # by card, what it held before it slept
+        self.sleep_level = 0
+        self.wake_seconds: float | None = None  # of the last time
         self.hold: Hold | None = None  # on an engine that is not ours
 
     @property

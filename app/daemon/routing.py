@@ -6,7 +6,7 @@ import time
 
 from msgspec.structs import replace
 
-from app.core.lifecycle import Draining, Loading, Ready, Stalled
+from app.core.lifecycle import Draining, Loading, Ready, Sleeping, Stalled
 from app.core.seat import SeatState
 from app.daemon.attachment import Hold
 from app.daemon.effects import Parts
@@ -57,6 +57,8 @@ def route_of(seat: str, state: SeatState, parts: Parts) -> Route:
         return replace(known, state="lent", reason=lent_sentence(resting.until_unix), until=resting.until)
     if resting.reason == "memory":
         return replace(known, state="none", reason=state.notice)
+    if isinstance(phase, Sleeping):  # it is there: to wake it is no load that a setting forbids
+        return replace(known, state="resting", reason=f"{known.profile_id} is waking.")
     if not parts.settings().gateway.load_on_request:
         return replace(known, state="none", reason=f"{known.profile_id} was unloaded because nobody used it.")
     return replace(known, state="resting", reason=f"{known.profile_id} is loading.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from app.core import control
 from app.core.errors import BadRequest
 from app.core.ledger import Ledger
+from app.core.parking import PROMPTS_KEPT
 from app.core.profile_set import at_start
 from app.core.profiles import Profile
 from app.core.seat import Wanted
@@ -134,6 +135,20 @@ class Seats:
         if not 0 < wish.minutes <= MOST_MINUTES:
             raise BadRequest(f"Memory can be lent for up to {MOST_MINUTES} minutes, not {wish.minutes:g}.")
         return lent_sentence(await self.of(wish.seat).lend(wish.minutes * 60))
+
+    async def park(self, wish: control.Park) -> str:
+        """Puts a seat's model to sleep; returns the sentence that says what becomes of it."""
+        if wish.level not in (None, 1, 2):
+            raise BadRequest(
+                f"There is no sleep of level {wish.level}.", "1 keeps the weights in main memory, 2 drops them."
+            )
+        level = await self.of(wish.seat).park(wish.level)
+        if level == PROMPTS_KEPT:
+            return "It is unloaded, and what it has read waits on the disk; the next request loads both again."
+        if not level:
+            return "It is unloaded, for its engine cannot sleep; the next request loads it again."
+        kept = "its weights wait in main memory" if level == 1 else "its weights are read again when it wakes"
+        return f"It goes to sleep: {kept}."
 
     # --- runs ---
 

@@ -376,6 +376,9 @@ class Service:
         profile = await self._seats.of(wish.seat).give_back()
         return control.Accepted(note=f"{profile} comes back.", profile=profile, seat=wish.seat)
 
+    async def park(self, wish: control.Park) -> control.Accepted:
+        return control.Accepted(note=await self._seats.park(wish), seat=wish.seat)
+
     async def plan(self, wish: control.Want) -> MemoryPlan:
         return await self._pricing.plan(wish)
 

@@ -10,7 +10,13 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts
 from app.core.catalog.gguf_facts import model_stem, read_gguf_facts, shards_of
-from app.core.catalog.hub_cache import HUB_NAME, cached_snapshot, hub_cache_folder, name_of_folder
+from app.core.catalog.hub_cache import (
+    cached_file,
+    cached_snapshot,
+    hub_cache_folder,
+    is_hub_name,
+    name_of_folder,
+)
 from app.core.catalog.safetensors import read_folder_facts
 from app.core.catalog.stores import TITLES
 from app.core.errors import EngineNotInstalled, ModelError, ProfileInvalid
@@ -173,7 +179,7 @@ class Shelf:
         folder = self._shipped if profile.source == "shipped" else Path(profile.source).parent
         path = expanded(profile.model)
         path = path if path.is_absolute() else folder / path
-        if not path.exists() and (cached := cached_snapshot(hub_cache_folder(os.environ), profile.model)) is not None:
+        if not path.exists() and (cached := _cached(hub_cache_folder(os.environ), profile.model)) is not None:
             return cached
         return shards_of(path)[0]
 
@@ -206,9 +212,10 @@ class Shelf:
             if profile.model.startswith("builtin:") and profile.model not in BUILTIN_MODELS:
                 known = ", ".join(BUILTIN_MODELS)
                 facts = _problem(path, f"There is no model {profile.model!r}.", f"Use {known}, or a file's path.")
-            if isinstance(facts, Problem) and HUB_NAME.fullmatch(profile.model) and not path.exists():
+            if isinstance(facts, Problem) and is_hub_name(profile.model) and not path.exists():
+                get = profile.model.replace(":", " ", 1)
                 facts = _problem(
-                    path, f"{profile.model} is not on this machine.", "Download it first; an engine never does."
+                    path, f"{profile.model} is not on this machine.", f"Download it: `engine-room pull {get}`."
                 )
             if facts is None:
                 facts = _problem(path, f"{path} is not a model but belongs to one.", "Name the model's own file.")
@@ -269,6 +276,12 @@ class Shelf:
             facts = _problem(path, f"{path} cannot be read: {error}.")
         self._facts[path] = (stamps, facts)
         return facts
+
+
+def _cached(cache: Path, name: str) -> Path | None:
+    """What a name of the hub means on this disk: a folder of safetensors, or a GGUF file and its further parts."""
+    file = cached_file(cache, name)
+    return cached_snapshot(cache, name) if file is None else shards_of(file)[0]
 
 
 ENGINE_OF_FOLDERS = "vllm"

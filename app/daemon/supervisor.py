@@ -21,18 +21,21 @@ from app.core.lifecycle import (
     Failure,
     Killing,
     Loading,
+    Parking,
     Ready,
     Reserving,
     Spawning,
     Stalled,
     StopFailed,
     Stopping,
+    Waking,
 )
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar
 from app.core.profiles import launches_alike
 from app.core.resting import rest_due
 from app.core.seat import Budgets, Resting, SeatState, Wanted
+from app.core.seat_steps import WOKEN_BY_A_REQUEST
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, SeatView
 from app.daemon.effects import Effects, Parts
@@ -52,6 +55,8 @@ def budgets_from(settings: Settings) -> Budgets:
         load_limit_seconds=chosen.load_limit_seconds,
         vram_return_seconds=chosen.vram_return_seconds,
         restarts=chosen.restarts,
+        park_seconds=chosen.park_seconds,
+        wake_seconds=chosen.wake_seconds,
     )
 
 
@@ -115,6 +120,14 @@ class Supervisor:
         self._raise(await self._ask(step.Lend(self._parts.clock() + seconds, until_unix)))
         return until_unix
 
+    async def park(self, level: int | None) -> int:
+        """Puts the model to sleep, or unloads it where its engine cannot sleep; a request brings it back. Returns the level,
+        0 = unloaded. Raises UnknownProfile when nothing is ready, DoesNotFit or BadRequest for a level that cannot be."""
+        self._refuse_when_stopping()
+        level = self._effects.park_level(level)
+        self._raise(await self._ask(step.Park(level)))
+        return level
+
     async def give_back(self) -> str:
         """What rests comes back now; returns its profile. Raises UnknownProfile when nothing rests."""
         self._refuse_when_stopping()
@@ -151,7 +164,7 @@ class Supervisor:
         if kept.resting:
             log.info("%s goes on resting (%s)", wanted.profile_id, kept.resting)
             left = (kept.until_unix or 0.0) - time.time()
-            until = None if kept.resting == "idle" else self._parts.clock() + max(0.0, left)
+            until = None if kept.resting in WOKEN_BY_A_REQUEST else self._parts.clock() + max(0.0, left)
             await self._ask(step.Rest(wanted, Resting(reason=kept.resting, until=until, until_unix=kept.until_unix)))
         else:
             log.info("loading %s again: it was wanted when the service ended", wanted.profile_id)
@@ -227,7 +240,10 @@ class Supervisor:
             reply.set_result(Said(refusal, wanted.profile_id if wanted is not None else ""))
 
     def _budgets_now(self) -> Budgets:
-        return replace(self._budgets, idle_unload_seconds=self._effects.idle_unload_seconds())
+        effects = self._effects
+        return replace(
+            self._budgets, idle_unload_seconds=effects.idle_unload_seconds(), idle_parking=effects.idle_parking()
+        )
 
     def _moved(self, before: SeatState, event: step.Event) -> None:
         source, target = type(before.phase).__name__, type(self._state.phase).__name__
@@ -235,6 +251,9 @@ class Supervisor:
         log.info("seat %s: %s → %s (%s) %s", self.seat, source, target, type(event).__name__, run_id)
         if isinstance(self._state.phase, Ready) and isinstance(before.phase, Loading):
             self._effects.became_ready(run_id)
+            self._parts.ledger.settle(self.seat, run_id, self._parts.clock())
+        if isinstance(self._state.phase, Ready) and isinstance(before.phase, Waking):
+            self._effects.woke(run_id)
             self._parts.ledger.settle(self.seat, run_id, self._parts.clock())
         self._effects.stop_watching(run_id)
         self._parts.events.transition(self.seat, source, target, type(event).__name__, run_id)
@@ -325,7 +344,9 @@ class Supervisor:
 
 # --- small decisions -------------------------------------------------------------------------------------------------
 
-MAY_TAKE_MEMORY = (Reserving, Spawning, Loading, Ready, Stalled, Draining, Stopping, Killing, StopFailed)
+MAY_TAKE_MEMORY = (
+    *(Reserving, Spawning, Loading, Ready, Stalled, Draining, Parking, Waking, Stopping, Killing, StopFailed),
+)
 
 
 class Said(NamedTuple):
@@ -338,7 +359,7 @@ class Said(NamedTuple):
 class Kept(Wanted, frozen=True, kw_only=True):
     """What is wanted, as it is kept for the next start."""
 
-    resting: Literal["", "idle", "lent", "memory"] = ""
+    resting: Literal["", "idle", "parked", "lent", "memory"] = ""
     until_unix: float | None = None
 
 

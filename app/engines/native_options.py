@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from app.core.options import Option, OptionKind, Preset
 
 ALL_LAYERS = 999
+PROMPTS_FOLDER = "prompts_folder"
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 # The templates that people ask for by name; the engine knows some fifty, and any name may be given.
@@ -58,6 +59,8 @@ MEMORY = group(
             sentence="Keep the full KV cache of sliding-window layers, so that old prompts can be reused; costs memory."),
         whole(name="prompt_cache_mib", title="Prompt cache", flag="--cache-ram", default=2_048, minimum=0, maximum=1_048_576, unit="MiB",
             sentence="Main memory for prompts seen before, so that a returning conversation starts faster; 0 turns it off."),
+        path(name=PROMPTS_FOLDER, title="Kept prompts", flag="--slot-save-path", folder=True,
+            sentence="A folder for what the model has read: while it is unloaded for being idle it is kept there, so that nothing is read twice."),
         whole(name="cache_reuse_tokens", title="Reuse moved text", flag="--cache-reuse", minimum=0, maximum=1_048_576, unit="tokens",
             sentence="Shortest piece of an old prompt that is reused when it has moved, as in an edited conversation; 0 reuses none."),
         switch(name="context_shift", title="Shift the context", flag="--context-shift", flag_off="--no-context-shift",

@@ -17,7 +17,7 @@ from app.core.errors import SettingInvalid
 from app.core.model_parsers import parsers_for
 from app.core.ollama_options import VLLM as VLLM_OPTIONS
 from app.core.options import Option, Preset, Scalar, path_items
-from app.engines import placement, vllm_memory
+from app.engines import placement, sleeping, vllm_memory
 from app.engines.arguments import checked_settings, environment, flags
 from app.engines.base import Command, FailurePattern, Launch, Readiness, Stage, Traits, Trial
 from app.engines.vllm_options import OPTIONS, PRESETS
@@ -31,7 +31,10 @@ SCRUB = (
 _JSON = ("compilation", "speculation", "limit_media", "media_options", "override_config", "chat_template_arguments")
 _GIB_ON_CPU = "VLLM_CPU_KVCACHE_SPACE"
 # Without a card a share would be one of the main memory, and there is one place to compute.
-_ONLY_ON_CARDS = ("gpu_memory_utilisation", "tensor_parallel", "pipeline_parallel", "cpu_offload_gib", "kv_offload_gib")
+_ONLY_ON_CARDS = (
+    *("gpu_memory_utilisation", "tensor_parallel", "pipeline_parallel", "cpu_offload_gib", "kv_offload_gib"),
+    sleeping.SETTING,
+)
 
 
 class Vllm:
@@ -91,6 +94,7 @@ class Vllm:
             "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork after CUDA was touched cannot use it
             **by_variable,
             **environment(self.options, values),
+            **(sleeping.ENVIRONMENT if values.get(sleeping.SETTING) else {}),
             **_cards_environment(launch, values),
         }
         if launch.api_key:

@@ -49,6 +49,8 @@ MEMORY = group(
             sentence="Main memory for parts of the KV cache that the card has no room for, so that old prompts need not be read again."),
         switch(name="prefix_caching", title="Reuse prompts", flag="--enable-prefix-caching", flag_off="--no-enable-prefix-caching",
             sentence="Keep the KV cache of prompts' beginnings, so that a conversation that goes on is not read from its start."),
+        switch(name="sleep_mode", title="Can sleep", flag="--enable-sleep-mode",
+            sentence="Let it be put to sleep: nearly all of the card's memory comes back, and it wakes in seconds instead of loading again."),
         whole(name="block_tokens", title="KV block", flag="--block-size", minimum=1, maximum=1_024, unit="tokens",
             sentence="How many tokens one block of the KV cache holds; left alone, as the attention backend likes it."),
     ),

@@ -9,7 +9,7 @@ from PySide6.QtCore import QObject, QTimer
 from PySide6.QtWidgets import QWidget
 
 from app.core import lifecycle as phases
-from app.core.control import Lend, Unload
+from app.core.control import Lend, Park, Unload
 from app.core.errors import EngineRoomError
 from app.core.snapshot import SeatView
 from app.ui import wording
@@ -37,6 +37,7 @@ class Presenter(QObject):
         window.has_model = lambda: store.connected and profile_in(store.seat().phase) is not None
         window.header.stop_wanted.connect(self.stop)
         window.header.lend_wanted.connect(self.lend)
+        window.header.park_wanted.connect(lambda: self.link.send("/control/park", Park()))
         window.header.return_wanted.connect(self.give_back)
         window.header.seat_pressed.connect(lambda _: self.go("models"))
         window.lend_toggled.connect(self.toggle_lend)
@@ -73,6 +74,10 @@ class Presenter(QObject):
                 from app.ui.pages.chat import ChatPage
 
                 return ChatPage(*given)
+            case "download":
+                from app.ui.pages.download import DownloadPage
+
+                return DownloadPage(*given)
             case "logs":
                 from app.ui.pages.logs import LogsPage
 
@@ -191,7 +196,7 @@ class Presenter(QObject):
                 header.show_state(self._title(seat), words.text, words.tone, words.busy, self._detail(seat))
             else:
                 header.show_state(self._title(seat), *_connection_words(self.store.connection), "Last known state")
-        away = bool(seat.lent_until_unix or seat.resting) and isinstance(seat.phase, phases.Idle)
+        away = bool(seat.lent_until_unix or seat.resting) and isinstance(seat.phase, phases.Idle | phases.Sleeping)
         cancel = wording.is_loading(seat) or wording.is_switching(seat)
         header.show_stop(
             connected and (away or wording.can_stop(seat)), "Return now" if away else "Cancel" if cancel else "Stop"
@@ -222,7 +227,9 @@ class Presenter(QObject):
 
     def _detail(self, seat: SeatView) -> str:
         card = self.store.card(profile_in(seat.phase))
-        if isinstance(seat.phase, phases.Idle) and (away := wording.rest_words(seat, self.store.title_of(seat.wanted))):
+        if isinstance(seat.phase, phases.Idle | phases.Sleeping) and (
+            away := wording.rest_words(seat, self.store.title_of(seat.wanted))
+        ):
             return away
         if seat.run is not None and profile_in(seat.phase) == seat.run.profile_id:
             engine = f"{wording.engine(seat.run.engine)} {seat.run.engine_build}".strip()

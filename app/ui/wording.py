@@ -127,6 +127,7 @@ def seat_words(seat: SeatView) -> Words:
             resting = {
                 "lent": ("Lent", "accent"),
                 "idle": ("Resting", "muted"),
+                "parked": ("Resting", "muted"),
                 "memory": ("Waits for room", "warning"),
             }
             away = "lent" if seat.lent_until_unix else seat.resting
@@ -145,6 +146,12 @@ def seat_words(seat: SeatView) -> Words:
             return Words("Stalled", "warning")
         case phases.Draining():
             return Words("Finishing answers", "warning", True)
+        case phases.Parking():
+            return Words("Going to sleep", "accent", True)
+        case phases.Sleeping():
+            return Words("Asleep", "muted")
+        case phases.Waking():
+            return Words("Waking", "accent", True)
         case phases.Stopping():
             return Words("Stopping", "warning", True)
         case phases.Killing():
@@ -192,7 +199,11 @@ def rest_words(seat: SeatView, title: str) -> str:
     """Why the wanted model is away, and when it comes back; "" when it is not away."""
     if seat.lent_until_unix:
         return f"The GPU is lent. {title or 'The model'} comes back in {minutes_until(seat.lent_until_unix)}."
+    if isinstance(seat.phase, phases.Sleeping):
+        return f"{title} sleeps. The next request wakes it in seconds."
     match seat.resting:
+        case "parked":
+            return f"{title} is unloaded. The next request brings it back."
         case "idle":
             return f"{title} was unloaded because nobody asked. The next request brings it back."
         case "memory":
@@ -210,7 +221,15 @@ def can_stop(seat: SeatView) -> bool:
     """Whether there is something to stop or a load to cancel, a switch under way included."""
     return is_switching(seat) or isinstance(
         seat.phase,
-        phases.Reserving | phases.Spawning | phases.Loading | phases.Ready | phases.Stalled | phases.Backoff,
+        phases.Reserving
+        | phases.Spawning
+        | phases.Loading
+        | phases.Ready
+        | phases.Stalled
+        | phases.Backoff
+        | phases.Parking
+        | phases.Sleeping
+        | phases.Waking,
     )
 
 
@@ -220,7 +239,7 @@ def is_switching(seat: SeatView) -> bool:
 
 
 def is_loading(seat: SeatView) -> bool:
-    return isinstance(seat.phase, phases.Reserving | phases.Spawning | phases.Loading | phases.Backoff)
+    return isinstance(seat.phase, phases.Reserving | phases.Spawning | phases.Loading | phases.Waking | phases.Backoff)
 
 
 def is_leaving(seat: SeatView) -> bool:

@@ -27,7 +27,7 @@ def test_it_answers_to_the_end_then_sleeps_and_stays_wanted() -> None:
     assert (seat(step.Park(1)).phase, seat.asks()) == ("Draining", ["AwaitDrain"])
     assert (seat(step.Drained(seat.run)).phase, seat.asks()) == ("Parking", ["ParkEngine"])
     assert seat.asked[0].level == 1  # type: ignore[union-attr]
-    assert due(seat.state, seat.budgets) == seat.now + seat.budgets.park_seconds, "I7: it has a deadline"
+    assert due(seat.state, seat.budgets) == seat.now + seat.budgets.park_seconds + 5, "I7: it has a deadline"
     seat(step.Parked(seat.run, 7 * GIB))
     assert (seat.phase, rests(seat), seat.state.wanted) == ("Sleeping", "parked", A)
     assert isinstance(seat.state.phase, Sleeping)
@@ -83,7 +83,7 @@ def test_a_sleep_that_never_comes_is_a_stop() -> None:
     """I7."""
     seat = Seat().ready(A)
     seat(step.Park(1))(step.Drained(seat.run))
-    seat(step.Tick(), after=seat.budgets.park_seconds)
+    seat(step.Tick(), after=seat.budgets.park_seconds + 5)
     assert (seat.phase, seat.asks()) == ("Stopping", ["Stop"])
 
 

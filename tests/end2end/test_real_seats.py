@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from app.core import lifecycle
+from app.core.control import Park
 from tests.engines.tiny_model import write_tiny_model
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, chat_body
@@ -58,3 +59,26 @@ def test_two_engines_answer_side_by_side_and_come_back_after_a_crash(two_profile
     daemon.wait_phase(lifecycle.Ready, "right", 60, seat="side")
     with daemon.gateway() as client:
         assert {model["id"] for model in client.get("/models").json()["data"]} == {"left", "right"}
+
+
+def test_what_was_read_is_kept_while_the_model_is_away(two_profiles: Home, daemon: Daemon) -> None:
+    """E11 for llama.cpp: it is unloaded with its prompts on the disk, and nothing is read twice when it is back."""
+    folder = two_profiles.folder / "prompts"
+    folder.mkdir()
+    model = two_profiles.folder / "models" / "reader.gguf"
+    write_tiny_model(model)
+    write_profile(two_profiles, "reader", "llama.cpp", model, context_tokens=1024, slots=1, prompts_folder=str(folder))
+    body = chat_body("reader", max_tokens=2, temperature=0) | {
+        "messages": [{"role": "user", "content": "Tell me of the engine room. " * 6}]
+    }
+    daemon.start().load("reader", 60)
+    with daemon.gateway(60) as client:
+        first = client.post("/chat/completions", json=body).raise_for_status().json()
+        read = first["timings"]["prompt_n"] + first["timings"].get("cache_n", 0)
+        daemon.post("/control/park", Park())
+        daemon.wait_seat(lambda seat: seat.resting == "parked" and isinstance(seat.phase, lifecycle.Idle))
+        assert len(list(folder.glob("reader-*.bin"))) == 1
+        again = client.post("/chat/completions", json=body).raise_for_status().json()
+    assert again["timings"]["cache_n"] > read * 0.9, "it went on from what was kept"
+    assert again["choices"] == first["choices"]
+    assert not list(folder.glob("*.bin")), "a file is used once"

@@ -20,14 +20,21 @@ KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_n
 PRIORITIES = {-1: "LOW", 0: "NORMAL", 1: "MEDIUM", 2: "HIGH", 3: "REALTIME"}
 CPU_EXPERTS = r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"
 
+
+def folder(text: str) -> str:
+    """The package puts a file's name right behind it."""
+    return text.rstrip("/") + "/"
+
+
 # flag → the package's field that takes its value as it is
-FIELDS: tuple[tuple[tuple[str, ...], str, type], ...] = (
+FIELDS: tuple[tuple[tuple[str, ...], str, Callable[[str], Any]], ...] = (
     (("--n-gpu-layers", "-ngl", "--gpu-layers"), "n_gpu_layers", int),
     (("--batch-size", "-b"), "n_batch", int),
     (("--ubatch-size", "-ub"), "n_ubatch", int),
     (("--cache-ram", "-cram"), "cache_ram_mib", int),
     (("--cache-reuse",), "n_cache_reuse", int),
     (("--main-gpu", "-mg"), "main_gpu", int),
+    (("--slot-save-path",), "slot_save_path", folder),
     (("--mmproj", "-mm"), "mmproj.path", str),
     (("--model-draft", "-md", "--spec-draft-model"), "speculative.draft.mparams.path", str),
     (("--n-gpu-layers-draft", "-ngld", "--spec-draft-ngl"), "speculative.draft.n_gpu_layers", int),

@@ -20,6 +20,7 @@ class Header(QWidget):
     stop_wanted = Signal()
     return_wanted = Signal()
     lend_wanted = Signal(float)  # minutes
+    park_wanted = Signal()
     seat_pressed = Signal(str)
     copied = Signal(str)
 
@@ -162,6 +163,8 @@ class Header(QWidget):
         for minutes in LEND_MINUTES:
             act = menu.addAction(f"{minutes} minutes")
             act.triggered.connect(lambda _=False, minutes=minutes: self.lend_wanted.emit(float(minutes)))
+        menu.addSeparator()
+        menu.addAction("Free it until the next request").triggered.connect(lambda _=False: self.park_wanted.emit())
         menu.popup(self.lend.mapToGlobal(self.lend.rect().bottomLeft()))
 
     def _copy(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 from standin import this
@@ -131,6 +132,12 @@ class LlamaServer:
         })  # fmt: skip
 
 
+def hold(share):
+    from standin.life import allocate  # which knows the faces
+
+    allocate(share)
+
+
 def send_metrics(connection, values):
     text = "".join(
         f"# HELP {key} A number.\n# TYPE {key.partition('{')[0]} gauge\n{key} {value}\n"
@@ -213,6 +220,44 @@ class Vllm(LlamaServer):
             ("GET", "/load"): lambda c, _: c.send_json({"server_load": this.state.busy}), ("POST", "/v1/chat/completions"): chat_completions,
             ("POST", "/v1/completions"): completions, ("POST", "/v1/embeddings"): embeddings, ("POST", "/tokenize"): tokenize,
         }  # fmt: skip
+        self.asleep = set()
+        if "--enable-sleep-mode" in sys.argv and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            self.routes |= {
+                ("POST", "/sleep"): self.sleep, ("POST", "/wake_up"): self.wake_up, ("POST", "/collective_rpc"): self.reload,
+                ("GET", "/is_sleeping"): lambda c, _: c.send_json({"is_sleeping": bool(self.asleep)}),
+                ("POST", "/v1/chat/completions"): self.awake_chat,
+            }  # fmt: skip
+
+    def sleep(self, connection, _):
+        level = int(dict(part.split("=") for part in connection.query.split("&") if part).get("level", 1))
+        journal("sleep", level=level)
+        self.asleep = {"weights", "kv_cache"}
+        self.weights_lost = level == 2
+        hold(knob("SLEEP_KEEPS"))
+        connection.send_json({"status": "sleeping", "level": level})
+
+    def wake_up(self, connection, _):
+        tags = {part.split("=")[1] for part in connection.query.split("&") if part} or set(self.asleep)
+        journal("wake_up", tags=sorted(tags))
+        if knob("WAKE_FAILS"):
+            return self.error_of(connection, "CUDA out of memory while waking")
+        self.asleep -= tags
+        hold(1.0 if not self.asleep else 0.6)
+        return connection.send_json({"status": "sleeping" if self.asleep else "awake", "tags": sorted(tags)})
+
+    def reload(self, connection, asked):
+        journal("collective_rpc", method_called=asked.get("method"))
+        self.weights_lost = self.weights_lost and asked.get("method") != "reload_weights"
+        connection.send_json({"results": [None]})
+
+    def awake_chat(self, connection, asked):
+        """An engine that sleeps or has lost its weights must not be asked: the real one hangs or talks nonsense."""
+        if self.asleep or getattr(self, "weights_lost", False):
+            return self.error_of(connection, "asked while asleep")
+        return chat_completions(connection, asked)
+
+    def error_of(self, connection, words):
+        return connection.error(500, words, "internal_server_error")
 
     def unknown_flag(self, flag):
         return f"usage: vllm serve [model_tag] [options]\nvllm: error: unrecognized arguments: {flag}\n"

@@ -55,6 +55,8 @@ KNOBS = {
     "PRINT_HALVES": ("", "prints the first half of this variable's value, and the rest once GO_ON exists"),
     "GO_ON": ("", "file to wait for"),
     "LEAK_DESCRIPTORS": (0, "opens so many descriptors with each request"),
+    "SLEEP_KEEPS": (0.1, "share of its memory that it holds while it sleeps"),
+    "WAKE_FAILS": (False, "answers 500 when it is to wake"),
     "VRAM": ("", "JSON object GPU uuid → bytes that it allocates while loading, in the simulated driver's folder"),
     "BALLOON_MIB": (0, "main memory that it takes while loading, at most 512"),
     "REFUSE_UNKNOWN_FLAGS": (False, "exits on a flag it does not know"),

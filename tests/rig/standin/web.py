@@ -71,7 +71,7 @@ class Connection(threading.Thread):
             self.id = f"{os.getpid()}-{this.state.requests}"
         for _ in range(knob("LEAK_DESCRIPTORS")):
             this.state.leaked.append(os.open("/dev/null", os.O_RDONLY))
-        path = target.split("?", 1)[0]
+        path, _, self.query = target.partition("?")
         try:
             asked = json.loads(body) if body else {}
         except ValueError:
