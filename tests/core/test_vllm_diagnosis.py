@@ -129,6 +129,10 @@ def test_a_crash_that_ends_with_zero_is_a_crash() -> None:
         "(EngineCore pid=2) ERROR 11-21 13:33:06 [core.py:1512] RuntimeError: cancelled\n"
     )
     assert why(worker, 0).summary == "A worker of the engine was ended by signal 9."
+    path = (
+        'zmq.error.ZMQError: ipc path "/a/long/folder/3911d98c-81f7" is longer than 107 characters (sizeof(sun_path)).'
+    )
+    assert "too long for the engine's sockets: /a/long/folder." in why(path).summary
     assert why("INFO:     Application shutdown complete.", 0).kind == "crashed", "not asked to stop means not well"
 
 

@@ -4,7 +4,9 @@ is there (I1, I7, I16): no process, no port, no descriptor, no thread, no file."
 import itertools
 import os
 import random
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +69,7 @@ def footprint(daemon: Daemon) -> Footprint:
         except OSError:
             continue  # closed while we looked
     kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl")
-    places = [home.folder / "state", home.folder / "temporary", home.runtime_home]
+    places = [home.folder / "state", Path(home.environment["TMPDIR"]), home.runtime_home]
     files = {file for place in places if place.exists() for file in place.rglob("*") if not file.name.endswith(kept)}
     files |= unheld_shared_files()
     return Footprint(Counter(map(kind_of, targets)), len(list((process / "task").iterdir())), frozenset(files))
@@ -109,19 +111,31 @@ def ask(daemon: Daemon, model: str, patient: bool) -> None:
             raise AssertionError(f"a request without an outcome (I6): {error}") from error
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A short path, because vLLM's sockets lie there."""
+    with tempfile.TemporaryDirectory(prefix="er-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(
     ("families", "switches"),
     [(("llama.cpp",), 8), (("llama.cpp", *BUILT), 30), (("vllm", "llama-server", "llama-cpp-python"), 20)],
     ids=["built in", "all engines", "with vLLM"],
 )
 def test_random_switches_leave_nothing_behind(
-    home: Home, daemon: Daemon, noise_model: Path, tmp_path: Path, families: tuple[str, ...], switches: int
+    home: Home,
+    daemon: Daemon,
+    noise_model: Path,
+    tmp_path: Path,
+    temporary: Path,
+    families: tuple[str, ...],
+    switches: int,
 ) -> None:
     folder = write_tiny_folder(tmp_path / "folder", width=128, layers=4)
     if "vllm" in families and not os.environ.get(VLLM):
         pytest.skip(f"no vLLM here: {VLLM} names the Python of one")
-    (home.folder / "temporary").mkdir()
-    home.environment["TMPDIR"] = str(home.folder / "temporary")
+    home.environment["TMPDIR"] = str(temporary)
     home.settings(supervision={"drain_seconds": 0.5, "stop_grace_seconds": 3, "seats": list(SEATS)})
     profiles: dict[str, list[str]] = {seat: [] for seat in SEATS}
     for family, seat, twin in itertools.product(families, SEATS, "ab"):

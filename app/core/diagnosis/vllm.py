@@ -423,6 +423,13 @@ _ENVIRONMENT: tuple[FailurePattern, ...] = (
         rank=9,
     ),
     FailurePattern(
+        kind="bad_argument",
+        pattern=r'ipc path "(?P<folder>/.*)/[^/"]+" is longer than (?P<most>\d+) characters',
+        summary="The path of the folder for temporary files is too long for the engine's sockets: {folder}.",
+        advice="Put TMPDIR=/tmp into the profile's environment.",
+        rank=9,
+    ),
+    FailurePattern(
         kind="disk_full",
         pattern=r"Disk quota exceeded|\[Errno 122\]",
         summary="The account's share of the disk is used up.",
