@@ -43,6 +43,8 @@ class DraftPlan(PageColumn):
 
     def _take_remedy(self, remedy: Remedy) -> None:
         self._take(dict(remedy.settings))
+        if remedy.gpus:
+            self._draft.set("gpus", list(remedy.gpus))
 
     def _later(self) -> None:
         if not self._frame.isActive():
@@ -59,6 +61,8 @@ class DraftPlan(PageColumn):
             return
         options = tuple(draft.rows())
         settings = draft.effective(card.profile.settings)
-        plan = pricing_of(self._store, card, options).plan(settings, solve)
+        written = draft.value("gpus")
+        gpus = tuple(str(each) for each in written) if isinstance(written, list) else ()
+        plan = pricing_of(self._store, card, options, gpus).plan(settings, solve)
         self.panel.show_model(card, options, self._store.gpus)
         self.panel.show_plan(plan, with_defaults(options, settings), solve)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from app.core.memory.elsewhere import NOTHING_NEEDED
 from app.core.memory.plan_types import MemoryPlan
 from app.core.memory.planner import plan
 from app.core.options import Option, Scalar
@@ -25,10 +26,13 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
     gpus: Gpus
     limits: dict[str, int | float]
     leaving_bytes: dict[str, int]
+    gpu_uuids: tuple[str, ...]  # empty = all
     our_run_ids: frozenset[str]
 
     def plan(self, settings: Mapping[str, Scalar], solve: bool = True) -> MemoryPlan:
         """Without `solve` it takes less than a millisecond, and tells neither remedies nor the longest context."""
+        if self.card.plan == NOTHING_NEEDED:
+            return NOTHING_NEEDED
         return plan(
             self.card.facts,
             with_defaults(self.options, settings),
@@ -40,14 +44,16 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
             threshold=float(self.limits.get("threshold", THRESHOLD)),
             leaving_bytes=self.leaving_bytes,
             our_run_ids=self.our_run_ids,
-            gpu_uuids=self.card.profile.gpus,
+            gpu_uuids=self.gpu_uuids,
             companions=self.card.companions,
             solve=solve,
         )
 
 
-def pricing_of(store: Store, card: ProfileCard, options: Sequence[Option]) -> Pricing:
-    """As things are now; what the profile's own seat holds counts as given back."""
+def pricing_of(
+    store: Store, card: ProfileCard, options: Sequence[Option], gpus_instead: tuple[str, ...] = ()
+) -> Pricing:
+    """As things are now; what the profile's own seat holds counts as given back. `gpus_instead` stand for its own cards."""
     gpus = store.gpus
     run = store.seat(card.profile.seat).run
     leaving = {}
@@ -66,6 +72,7 @@ def pricing_of(store: Store, card: ProfileCard, options: Sequence[Option]) -> Pr
         gpus=gpus,
         limits=limits,
         leaving_bytes=leaving,
+        gpu_uuids=gpus_instead or card.profile.gpus,
         our_run_ids=frozenset(p.run_id for gpu in gpus.gpus for p in gpu.processes or () if p.run_id),
     )
 
@@ -87,6 +94,7 @@ def accelerator_of(engines: Engines, card: ProfileCard, gpus: Gpus) -> str:
     )
     pinned = (one for one in installed if profile.installation and profile.installation in (one.id, one.path))
     chosen = next(pinned, next((one for one in installed if one.chosen), None))
-    if chosen is not None:
+    takes_what_is_there = profile.engine == "ollama"  # and does not say so beforehand
+    if chosen is not None and not (takes_what_is_there and gpus.gpus):
         return chosen.accelerator
     return "cuda" if gpus.gpus else "cpu"

@@ -44,6 +44,7 @@ class PlanView(QWidget):
         self._id = profile_id
         self._options: dict[str, tuple[Option, ...]] = {}
         self.changes: dict[str, Scalar] = {}
+        self.gpus: tuple[str, ...] = ()  # in place of the profile's own cards
         self.plan: MemoryPlan | None = None
         self._build()
         self._frame = QTimer(self, singleShot=True, interval=FRAME_MS)
@@ -125,11 +126,12 @@ class PlanView(QWidget):
         self._later()
 
     def reset(self) -> None:
-        self.changes = {}
+        self.changes, self.gpus = {}, ()
         self._show_buttons()
         self._later()
 
     def _take_remedy(self, remedy: Remedy) -> None:
+        self.gpus = remedy.gpus or self.gpus
         self.turn(dict(remedy.settings))
         self._reprice(solve=True)
 
@@ -144,7 +146,7 @@ class PlanView(QWidget):
         if card is None:
             return
         options = self._options.get(card.profile.engine, ())
-        self.plan = pricing_of(self._store, card, options).plan(self.settings, solve)
+        self.plan = pricing_of(self._store, card, options, self.gpus).plan(self.settings, solve)
         self.panel.show_model(card, options, self._store.gpus)
         self.panel.show_plan(self.plan, with_defaults(options, self.settings), solve)
         self._show_buttons()
@@ -194,12 +196,12 @@ class PlanView(QWidget):
 
     def _choose_way(self, place: int) -> None:
         self._id = str(self._ways.itemData(place))
-        self.changes = {}
+        self.changes, self.gpus = {}, ()
         self._show_state()
         self._reprice(solve=True)
 
     def _show_buttons(self) -> None:
-        card, connected, changed = self.card, self._store.connected, bool(self.changes)
+        card, connected, changed = self.card, self._store.connected, bool(self.changes or self.gpus)
         can = connected and card is not None and card.available and card.engine_available and card.problem is None
         here = card is not None and profile_in(self._store.seat(card.profile.seat).phase) == self._id
         refused = self.plan is not None and not self.plan.is_admitted
@@ -237,12 +239,13 @@ class PlanView(QWidget):
         self._send()
 
     def _send(self, override: bool = False) -> None:
-        self._link.send("/control/want", Want(profile=self._id, settings=dict(self.changes), override=override))
+        wish = Want(profile=self._id, settings=dict(self.changes), override=override, gpus=self.gpus)
+        self._link.send("/control/want", wish)
         self.closed.emit()  # the page below shows each stage of the load
 
     def save(self) -> None:
         """Writes the changes into the profile's file; of one that is not the person's own, into a copy of it."""
-        changes = dict(self.changes)
+        changes, gpus = dict(self.changes), self.gpus
 
         async def run() -> None:
             try:
@@ -250,6 +253,7 @@ class PlanView(QWidget):
                 text = before.text
                 for name, value in changes.items():
                     text = with_value(text, ("settings", name), value)
+                text = with_value(text, ("gpus",), list(gpus)) if gpus else text
                 based_on = before.text if before.own else None
                 wish = ProfileText(profile=self._id, text=text, based_on=based_on)
                 await self._link.post("/control/profiles", wish, ProfileText)
@@ -259,6 +263,7 @@ class PlanView(QWidget):
                 return
             if isValid(self):
                 self.changes = {name: value for name, value in self.changes.items() if changes.get(name) != value}
+                self.gpus = () if self.gpus == gpus else self.gpus
                 self.notice.say("Saved. The profile loads like this from now on.", "good")
                 self._show_buttons()
 
