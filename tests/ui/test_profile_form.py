@@ -214,7 +214,7 @@ def test_the_price_follows_the_settings(editor_of) -> None:  # type: ignore[no-u
     until(lambda: "Needs 63.0 GiB; 21.2 GiB may be used." in texts(editor(made)))
     wish = last(made, "/control/plan")
     assert isinstance(wish, control.Want)
-    assert wish.settings["context_tokens"] == 131072
+    assert tomllib.loads(wish.text)["settings"]["context_tokens"] == 131072, "the whole draft is priced, saved or not"
 
 
 def test_the_effective_command_is_shown_copied_and_its_unknown_flags_named(editor_of) -> None:  # type: ignore[no-untyped-def]

@@ -270,15 +270,20 @@ class ModelsPage(PageColumn):
             self._load(seat.previous or "", {})
 
     def _load(
-        self, profile_id: str, settings: dict[str, str | int | float | bool], override: bool = False, seat: str = ""
+        self,
+        profile_id: str,
+        settings: dict[str, str | int | float | bool],
+        override: bool = False,
+        seat: str = "",
+        gpus: tuple[str, ...] = (),
     ) -> None:
         """`seat` "" = the profile's own."""
         if not profile_id:
             return
-        self._link.send("/control/want", Want(profile=profile_id, seat=seat, settings=settings, override=override))
+        self._link.send("/control/want", Want(profile=profile_id, seat=seat, settings=settings, override=override, gpus=gpus))
 
     def _remedy(self, profile_id: str, remedy: Remedy) -> None:
-        self._load(profile_id, dict(remedy.settings))
+        self._load(profile_id, dict(remedy.settings), gpus=remedy.gpus)
 
     def _cancel(self, profile_id: str) -> None:
         card = self._store.card(profile_id)

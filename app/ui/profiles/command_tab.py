@@ -44,9 +44,6 @@ class CommandTab(QWidget):
         shown.column.addLayout(row(Label(theme, "Command line", "title"), None, self._copy))
         sentence = "What a launch executes. Keys are masked; 0 stands for the port, which is chosen at each launch."
         shown.column.addWidget(Label(theme, sentence, "small", "muted", wrap=True))
-        self._stale = Label(theme, "", "small", "warning", wrap=True)
-        self._stale.hide()
-        shown.column.addWidget(self._stale)
         self.field = QPlainTextEdit()
         self.field.setReadOnly(True)
         self.field.setFont(theme.font("mono"))
@@ -82,11 +79,6 @@ class CommandTab(QWidget):
         words = f"This engine’s own help does not know {unknown}. It may refuse to start." if unknown else ""
         self.notice.say(words, "warning")
         self._copy.setEnabled(True)
-
-    def show_stale(self, words: str) -> None:
-        """What of the draft is not in the command yet."""
-        self._stale.say(words)
-        self._stale.setVisible(bool(words))
 
     def say(self, words: str) -> None:
         """There is no command now, and why."""

@@ -23,7 +23,6 @@ from app.core.control import (
 from app.core.errors import EngineRoomError
 from app.core.memory.plan_types import MemoryPlan, Verdict
 from app.core.options import Preset
-from app.core.profiles import Profile
 from app.ui import wording
 from app.ui.link import Link
 from app.ui.profiles.draft import Draft
@@ -266,11 +265,10 @@ class ProfileEditor(QWidget):
             return
         command = "command" in self._pages and self._places.currentWidget() is self._pages["command"]
 
-        card = self._store.card(self._id)
-        settings = draft.effective(card.profile.settings if card is not None else {})
+        profile, text = draft.id, draft.text
 
         async def run() -> None:
-            wish = Want(profile=self._id, settings=settings)
+            wish = Want(profile=profile, text=text)
             try:
                 plan = await self._link.post("/control/plan", wish, MemoryPlan)
             except EngineRoomError:
@@ -280,7 +278,7 @@ class ProfileEditor(QWidget):
 
         async def run_command() -> None:
             try:
-                ask = CommandOf(profile=self._id, settings=settings)
+                ask = CommandOf(profile=profile, text=text)
                 view = await self._link.post("/control/command", ask, CommandView)
             except EngineRoomError as error:
                 if asked == self._asked and isValid(self):
@@ -291,7 +289,6 @@ class ProfileEditor(QWidget):
 
         self._link.tasks.start(run(), "price a profile")
         if command:
-            self.command.show_stale(_unsaved(draft, card.profile if card is not None else None))
             self.command.show_can_export(not draft.is_changed, "Save first: the file is made from the saved profile.")
             self._link.tasks.start(run_command(), "command of a profile")
 
@@ -387,18 +384,3 @@ class ProfileEditor(QWidget):
                 self.command.save(export)
 
         self._link.tasks.start(run(), "export")
-
-
-def _unsaved(draft: Draft, saved: Profile | None) -> str:
-    """What the service cannot know of a draft when it is asked for the command."""
-    new = draft.profile
-    if new is None or saved is None:
-        return ""
-    parts = (
-        ("extra arguments", new.extra_arguments != saved.extra_arguments),
-        ("environment", new.environment != saved.environment),
-        ("version of the engine", (new.engine, new.installation) != (saved.engine, saved.installation)),
-        ("model", new.model != saved.model and draft.is_changed),
-    )
-    names = [name for name, other in parts if other]
-    return f"Shown with the {' and the '.join(names)} as last saved." if names else ""
