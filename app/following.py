@@ -6,21 +6,28 @@ import sys
 
 from app.client import Client
 from app.core import control
-from app.core.errors import EngineFailed, NoSuchJob
+from app.core.errors import EngineFailed, HubError, NoSuchJob
 from app.core.snapshot import Job, Jobs
 from app.outcomes import Cancelled
 
 
-def follow(client: Client, job_id: str, quiet: bool) -> Job:
-    """The job when it is done. Raises EngineFailed with its error and where its log is, or Cancelled."""
+def follow(client: Client, job_id: str, quiet: bool, pausing: bool = False) -> Job:
+    """The job when it is done. Raises EngineFailed with its error and where its log is, or Cancelled.
+
+    `pausing`: Ctrl+C pauses it, so that the same command goes on with it.
+    """
     try:
         job = _wait(client, job_id, None if quiet else Line())
     except KeyboardInterrupt:
-        client.post("/control/jobs/cancel", control.JobOf(job=job_id), control.Accepted)
-        _wait(client, job_id, None)
-        raise Cancelled("Cancelled; nothing of it is left.") from None
-    if job.state == "cancelled":
-        raise Cancelled(f"{job.title} was cancelled; nothing of it is left.")
+        verb = "pause" if pausing else "cancel"
+        client.post(f"/control/jobs/{verb}", control.JobOf(job=job_id), control.Accepted)
+        ended = _wait(client, job_id, None)
+        said = "Paused: the same command goes on with it." if ended.state == "paused" else ended.detail
+        raise Cancelled(said) from None
+    if job.state in ("cancelled", "paused"):
+        raise Cancelled(f"{job.title}: {job.detail}")
+    if job.state == "failed" and pausing:
+        raise HubError(job.error, job.advice)
     if job.state == "failed":
         log = f"Its log: `engine-room engines log {job.id}`." if job.log_path else ""
         raise EngineFailed(job.error, job.advice, log)

@@ -31,6 +31,7 @@ from app.verbs_keys import keys
 from app.verbs_ollama import ollama
 from app.verbs_plan import add_plan
 from app.verbs_profiles import profiles
+from app.verbs_pull import add_hub
 from app.verbs_runs import add_runs
 from app.verbs_seats import Preset, add_seats, seat_lines, settings_of
 from app.verbs_service import service as service_verbs
@@ -50,6 +51,7 @@ app.add_typer(ollama)
 add_settings(app)
 add_runs(app)
 add_seats(app)
+add_hub(app)
 add_plan(app)
 app.add_typer(service_verbs)
 QUIT_SECONDS = 60.0
@@ -249,6 +251,7 @@ def _gone(pid: int, seconds: float) -> bool:
 
 PANELS = {
     "Models": ("ls", "models", "load", "switch", "unload", "stop", "restart", "park", "wake", "lend", "chat"),
+    "Getting models": ("search", "pull", "downloads", "rm"),
     "What happens": ("status", "logs", "doctor"),
     "Before and after": ("plan", "command", "settings", "runs", "manifest", "again", "export"),
     "Engine Room itself": ("serve", "quit", "version"),

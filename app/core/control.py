@@ -27,6 +27,17 @@ POST /control/engines/add     AddEngine → Accepted (a file or an environment a
 POST /control/engines/refresh Refresh → Engines, when everything was looked at
 POST /control/engines/canary  Canary    → JobStarted
 POST /control/jobs/cancel     JobOf     → Accepted
+POST /control/jobs/pause      JobOf     → Accepted (a download: what has come stays, also over the service's end)
+POST /control/jobs/resume     JobOf     → Accepted (paused, cancelled or failed: it goes on where it stopped)
+POST /control/hub/search      HubSearch → HubFound
+POST /control/hub/files       HubOf     → HubListing (what each form needs is read from headers; nothing is downloaded)
+POST /control/hub/pull        Pull      → JobStarted | 404 not_on_hub, 403 model_gated, 507 disk_full
+GET  /control/hub/downloads             → Downloads (what is in the hub's cache, and in its trash)
+POST /control/hub/updates     Refresh   → Downloads, with what the hub has newer
+POST /control/hub/delete      DeleteModel → Accepted, `profile` = its id in the trash | 409 while an engine reads it
+POST /control/hub/restore     TrashOf   → Accepted
+POST /control/hub/empty       TrashOf   → Accepted ("" = the whole trash)
+POST /control/hub/token       HubToken  → Accepted
 GET  /control/jobs/{id}/log             → text
 GET  /control/caches                    → Caches
 POST /control/caches/clear    CacheOf   → JobStarted
@@ -46,8 +57,11 @@ POST /control/shutdown  Shutdown        → Accepted, then the daemon unloads ev
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from app.core.hub import HubModel
 from app.core.options import Option, Preset, Scalar
 from app.core.profiles import Profile
 from app.core.snapshot import InstallationView, RunView
@@ -226,6 +240,47 @@ class KeyOf(msgspec.Struct, frozen=True, kw_only=True):
 
 class JobOf(msgspec.Struct, frozen=True, kw_only=True):
     job: str
+
+
+class HubSearch(msgspec.Struct, frozen=True, kw_only=True):
+    words: str
+    kind: str = ""  # gguf · safetensors · "" = both
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 30
+
+
+class HubFound(msgspec.Struct, frozen=True, kw_only=True):
+    models: tuple[HubModel, ...]
+
+
+class HubOf(msgspec.Struct, frozen=True, kw_only=True):
+    name: str  # "publisher/model"
+    verdicts: bool = True  # False answers sooner: names and sizes only
+
+
+class Pull(msgspec.Struct, frozen=True, kw_only=True):
+    """`file`: a file's path or a quantisation; "" = the recommended form, or a paused download of it."""
+
+    name: str
+    file: str = ""
+
+
+class DeleteModel(msgspec.Struct, frozen=True, kw_only=True):
+    """By its path, or by its name and file. `partial`: what unfinished downloads of it have left, for good."""
+
+    name: str = ""
+    file: str = ""
+    path: str = ""
+    partial: bool = False
+
+
+class TrashOf(msgspec.Struct, frozen=True, kw_only=True):
+    trash: str = ""
+
+
+class HubToken(msgspec.Struct, frozen=True, kw_only=True):
+    """Kept in the keyring; "" forgets it."""
+
+    token: str
 
 
 class Cache(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ EngineRoomError
 ├─ ModelError      UnknownProfile · UnknownRun · ModelMissing · ModelUnreadable · ModelChanged
 ├─ EngineError     EngineNotInstalled · DoesNotFit · EngineFailed · EngineBusy · NoSuchJob
 ├─ DaemonError     DaemonUnreachable · DaemonTooOld · AnotherDaemon · NoSystemd · BadRequest
+├─ HubError        HubUnreachable · NotOnHub · ModelGated · DownloadDamaged
 └─ StorageError    NotWritable · DiskFull · SocketPathTooLong
 
 Expected outcomes of a load are values (`Failure`); an exception means "this call cannot do its job".
@@ -177,6 +178,32 @@ class BadRequest(DaemonError):
     """A control call that does not have the documented form."""
 
     kind, exit_code, http_status = "bad_request", 2, 400
+
+
+class HubError(EngineRoomError):
+    """The hub of models did not give what was asked of it."""
+
+    kind, exit_code, http_status = "hub_error", 11, 502
+
+
+class HubUnreachable(HubError):
+    kind, http_status = "hub_unreachable", 503
+
+
+class NotOnHub(HubError):
+    kind, http_status = "not_on_hub", 404
+
+
+class ModelGated(HubError):
+    """Its publisher lets only those have it who agreed to its terms, or whom he let in."""
+
+    kind, http_status = "model_gated", 403
+
+
+class DownloadDamaged(HubError):
+    """What came is not what was published."""
+
+    kind = "download_damaged"
 
 
 class StorageError(EngineRoomError):

@@ -238,13 +238,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     title: str
-    state: str  # running · done · failed · cancelled
+    state: str  # running · paused · done · failed · cancelled
     progress: float | None = None  # 0..1
     detail: str = ""  # what it does now, for a person
     error: str = ""
     advice: str = ""
-    kind: str = ""  # install · remove · canary · clear
-    subject: str = ""  # what it is about: a family, an installation's id, a cache
+    kind: str = ""  # install · remove · canary · clear · pull
+    subject: str = ""  # what it is about: a family, an installation's id, a cache, a model of the hub
     bytes_done: int | None = None
     bytes_total: int | None = None
     steps_done: int | None = None  # of a build

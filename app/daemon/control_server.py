@@ -20,6 +20,7 @@ from app.core.paths import SOCKET_PATH_LIMIT
 from app.core.snapshot import Engines, Hello, History, RunView, slice_event, to_json
 from app.daemon.attached_work import AttachedWork
 from app.daemon.engine_work import EngineWork
+from app.daemon.hub import Hub
 from app.daemon.logpiece import readable_end, redacted_piece
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class Controls(Protocol):
     async def refresh_engines(self, wish: control.Refresh) -> Engines: ...
     @property
     def engine_work(self) -> EngineWork: ...
+    @property
+    def hub(self) -> Hub: ...
     @property
     def attached_work(self) -> AttachedWork: ...
     def history(self) -> History: ...
@@ -111,6 +114,17 @@ class ControlServer:
         app.router.add_post("/control/keys/remove", self._call(control.KeyOf, c.attached_work.remove_key))
         app.router.add_post("/control/ollama/pull", self._call(control.OllamaPull, c.attached_work.pull))
         app.router.add_get("/control/caches", self._ask(c.engine_work.caches))
+        app.router.add_post("/control/jobs/pause", self._call(control.JobOf, c.hub.pause))
+        app.router.add_post("/control/jobs/resume", self._call(control.JobOf, c.hub.resume))
+        app.router.add_post("/control/hub/search", self._call(control.HubSearch, c.hub.search))
+        app.router.add_post("/control/hub/files", self._call(control.HubOf, c.hub.files))
+        app.router.add_post("/control/hub/pull", self._call(control.Pull, c.hub.pull))
+        app.router.add_get("/control/hub/downloads", self._ask(c.hub.downloads))
+        app.router.add_post("/control/hub/updates", self._call(control.Refresh, c.hub.updates))
+        app.router.add_post("/control/hub/delete", self._call(control.DeleteModel, c.hub.delete))
+        app.router.add_post("/control/hub/restore", self._call(control.TrashOf, c.hub.restore))
+        app.router.add_post("/control/hub/empty", self._call(control.TrashOf, c.hub.empty))
+        app.router.add_post("/control/hub/token", self._call(control.HubToken, c.hub.keep_token))
         app.router.add_post("/control/caches/clear", self._call(control.CacheOf, c.engine_work.clear))
         app.router.add_get("/control/history", self._value(c.history))
         app.router.add_get("/control/runs/{id}", self._run)

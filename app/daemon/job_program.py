@@ -22,6 +22,7 @@ from app.daemon.docker_images import PullingImage
 from app.daemon.docker_images import pull as pull_image
 from app.daemon.engine_folders import remove
 from app.daemon.engine_sources import accelerators_here, source_for, sources, sources_file
+from app.daemon.hub_transfer import Pulling, pull
 from app.daemon.installer import DIE_AT, install
 from app.daemon.work import News, Work
 from app.engines.base import Launch
@@ -57,7 +58,7 @@ class PullingByOllama(msgspec.Struct, frozen=True, kw_only=True, tag="ollama_pul
     model: str
 
 
-Order = Installing | Removing | Clearing | Trying | PullingByOllama | PullingImage
+Order = Installing | Removing | Clearing | Trying | PullingByOllama | PullingImage | Pulling
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,6 +98,8 @@ def carry_out(order: Order, work: Work, log: Path) -> dict[str, object]:
             return {"freed_bytes": clear(order.title, Path(order.folder), work)}
         case PullingImage():
             return pull_image(order, work)
+        case Pulling():
+            return pull(order, work)
         case Trying():
             return dict(msgspec.to_builtins(canary(order.new, order.old, work)))
         case PullingByOllama():

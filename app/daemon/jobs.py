@@ -1,7 +1,8 @@
 """Owns the jobs: work that takes its time, each a program of its own under a keeper, followed, cancelled, never left over.
 
 A job's files lie in the state folder: `ID.order` (what to do, 0600, gone when it is over), `ID.told` (its JSON lines) and
-`ID.log` (all that its tools printed, kept when it failed). Its processes end with the daemon, as an engine's do.
+`ID.log` (all that its tools printed, kept when it failed). Its processes end with the daemon, as an engine's do. A download
+can be paused (`ID.paused` says so) and keeps its order then, also over the daemon's end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from msgspec.structs import replace
 
 from app.core.daemon_command import own_command
 from app.core.errors import EngineBusy, NoSuchJob, NotWritable
-from app.core.snapshot import Job, to_json
+from app.core.snapshot import Job, from_json, to_json
 from app.core.snapshot import Jobs as JobsSlice
 from app.daemon.engine_folders import clean
 from app.daemon.job_program import Order, Told
@@ -35,6 +36,7 @@ JOBS_KEPT = 20
 LOG_BYTES_SHOWN = 4 * 1024**2
 _INTERRUPTED = "The service ended while this was under way."
 _GOES_ON = "Start it again: what was downloaded and compiled is kept, and it goes on from there."
+RESUMABLE = ("pull",)  # kinds whose order stays good: they go on where they stopped
 
 
 class Jobs:
@@ -58,6 +60,8 @@ class Jobs:
         self._handles: dict[str, RunHandle] = {}
         self._busy: dict[str, frozenset[str]] = {}  # job → what nobody else may touch meanwhile
         self._cancelled: set[str] = set()
+        self._resting: set[str] = set()  # they are being ended to go on later
+        self._orders: dict[str, Order] = {}  # of those that can be resumed
 
     async def start(self) -> None:
         """Ends what an earlier daemon's jobs have left, removes what they left unfinished, and says which they were."""
@@ -68,17 +72,24 @@ class Jobs:
         for file in sorted(self._folder.glob("*.order"), key=lambda file: file.stat().st_mtime):
             job = self._interrupted(file.stem)
             self._jobs[job.id] = job
-            self._forget_files(job)
+            if (order := _order_in(file)) is not None and job.kind in RESUMABLE:
+                self._orders[job.id] = order
+                self._jobs[job.id] = replace(job, state="paused", error="", advice="", ended_at_unix=None, log_path="")
+                self._forget_files(job, "told", "log")
+            else:
+                self._forget_files(job)
         self._drop_old_logs()
         self._show()
 
     def _interrupted(self, job_id: str) -> Job:
         told = (self._folder / f"{job_id}.title").read_text("utf-8") if self._has(job_id, "title") else job_id
+        told, _, subject = told.partition("\n")
         kind = job_id.partition("-")[0]
         return Job(
             id=job_id,
             title=told,
             kind=kind,
+            subject=subject,
             state="failed",
             error=_INTERRUPTED,
             advice=_GOES_ON if kind == "install" else "Start it again.",
@@ -90,40 +101,74 @@ class Jobs:
         return (self._folder / f"{job_id}.{suffix}").exists()
 
     async def close(self) -> None:
-        """Ends every job and waits until its processes are gone and nothing of it is unfinished."""
+        """Ends every job and waits until its processes are gone; what can be resumed goes on at the next start."""
         for job_id in list(self._handles):
-            self.cancel(job_id)
+            if self._jobs[job_id].kind in RESUMABLE and job_id not in self._cancelled:
+                self._rest(job_id)
+            else:
+                self.cancel(job_id)
         await self._tasks.settle()
         await self._runs.close()
 
     # --- what a person asks
 
-    async def begin(self, kind: str, title: str, subject: str, order: Order, busy: frozenset[str]) -> str:
-        """Starts a job and returns its id. Raises EngineBusy when another one works on any of what is in `busy`."""
+    async def begin(
+        self,
+        kind: str,
+        title: str,
+        subject: str,
+        order: Order,
+        busy: frozenset[str],
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """Starts a job and returns its id. `environment` is laid over the service's own, and written down nowhere.
+
+        Raises EngineBusy when another one works on any of what is in `busy`.
+        """
+        job_id = f"{kind}-{secrets.token_hex(4)}"
+        job = Job(id=job_id, title=title, kind=kind, subject=subject, state="running", started_at_unix=time.time())
+        await self._launch(job, order, busy, environment or {})
+        return job_id
+
+    async def resume(self, job_id: str, busy: frozenset[str], environment: Mapping[str, str]) -> None:
+        """Goes on with a job that was paused, cancelled or failed, under its old id. One that runs goes on running."""
+        job = self._known(job_id)
+        if job_id in self._handles:
+            return
+        order = self._orders.get(job_id)
+        if order is None:
+            raise NoSuchJob(f"{job.title} cannot be gone on with.", "Start it again.")
+        fresh = replace(job, state="running", error="", advice="", ended_at_unix=None, log_path="", detail="Going on …")
+        self._forget_files(job, "order", "title", "told", "log", "paused")
+        await self._launch(fresh, order, busy, environment)
+
+    async def _launch(self, job: Job, order: Order, busy: frozenset[str], environment: Mapping[str, str]) -> None:
         for other, theirs in self._busy.items():
             if busy & theirs:
                 raise EngineBusy(
                     f"{self._jobs[other].title} is under way.", "Wait until it is over, or cancel it.", f"job {other}"
                 )
-        job_id = f"{kind}-{secrets.token_hex(4)}"
-        job = Job(id=job_id, title=title, kind=kind, subject=subject, state="running", started_at_unix=time.time())
-        self._jobs[job_id], self._busy[job_id] = job, busy
+        before = self._jobs.pop(job.id, None)
+        self._jobs[job.id], self._busy[job.id] = job, busy
         try:
             self._write_order(job, order)
-            handle = await self._runs.launch(self._spec(job))
+            handle = await self._runs.launch(self._spec(job, environment))
         except BaseException:
-            del self._jobs[job_id], self._busy[job_id]
+            del self._jobs[job.id], self._busy[job.id]
+            if before is not None:
+                self._jobs[job.id] = before
             self._forget_files(job)
             raise
-        self._handles[job_id] = handle
+        self._handles[job.id] = handle
+        if job.kind in RESUMABLE:
+            self._orders[job.id] = order
         self._show()
-        self._tasks.start(self._follow(job_id, handle), f"job {job_id}")
-        return job_id
+        self._tasks.start(self._follow(job.id, handle), f"job {job.id}")
 
     def _write_order(self, job: Job, order: Order) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for suffix, data in (("title", job.title.encode()), ("order", to_json(order))):
+            for suffix, data in (("title", f"{job.title}\n{job.subject}".encode()), ("order", to_json(order))):
                 descriptor = os.open(self._folder / f"{job.id}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
@@ -132,7 +177,7 @@ class Jobs:
                 f"{self._folder} cannot be written: {error.strerror}.", "Check its owner, permissions and room."
             ) from error
 
-    def _spec(self, job: Job) -> RunSpec:
+    def _spec(self, job: Job, environment: Mapping[str, str]) -> RunSpec:
         return RunSpec(
             id=job.id,
             profile_id="",
@@ -141,7 +186,7 @@ class Jobs:
             model_path="",
             port=0,
             argv=(sys.executable, "-m", "app.daemon.job_program", str(self._folder / f"{job.id}.order")),
-            environment=own_command(self._environment).environment,
+            environment={**own_command(self._environment).environment, **environment},
             cwd="/",
             log_path=str(self._folder / f"{job.id}.told"),
             grace_seconds=STOP_GRACE_SECONDS,
@@ -155,6 +200,33 @@ class Jobs:
             self._cancelled.add(job_id)
             self._change(job_id, detail="Cancelling …")
             handle.stop()
+        elif self._jobs[job_id].state == "paused":
+            self._forget_files(self._jobs[job_id], "order", "title", "paused")
+            self._change(
+                job_id, state="cancelled", detail=_left(self._jobs[job_id]), ended_at_unix=time.time(), **_NO_FIGURES
+            )
+
+    def pause(self, job_id: str) -> None:
+        """Ends the job's processes; its order stays, also over the daemon's end. Only of what can be gone on with."""
+        job = self._known(job_id)
+        if job.kind not in RESUMABLE:
+            raise NoSuchJob(f"{job.title} cannot be paused.", "Cancel it, or wait until it is over.")
+        if job_id in self._handles and job_id not in self._cancelled:
+            (self._folder / f"{job_id}.paused").touch(0o600)
+            self._change(job_id, detail="Pausing …")
+            self._rest(job_id)
+
+    def _rest(self, job_id: str) -> None:
+        self._resting.add(job_id)
+        self._handles[job_id].stop()
+
+    def cut_off(self) -> tuple[str, ...]:
+        """The jobs that ran when an earlier daemon ended, and were not paused by anybody."""
+        paused = [job_id for job_id, job in self._jobs.items() if job.state == "paused"]
+        return tuple(job_id for job_id in paused if not self._has(job_id, "paused"))
+
+    def subject_of(self, job_id: str) -> str:
+        return self._known(job_id).subject
 
     async def log_text(self, job_id: str) -> str:
         """The end of what the job's tools printed."""
@@ -203,9 +275,13 @@ class Jobs:
         self._end(job_id, outcome, told.other)
 
     def _heard(self, job_id: str, told: Told) -> None:
-        if told.news is None or job_id in self._cancelled:
+        if told.news is None:
             return
         news = told.news
+        if job_id in self._cancelled or job_id in self._resting:  # how far it came is still of interest
+            if news.bytes_done is not None:
+                self._change(job_id, progress=news.progress, bytes_done=news.bytes_done, bytes_total=news.bytes_total)
+            return
         self._change(
             job_id,
             detail=news.detail,
@@ -219,20 +295,14 @@ class Jobs:
         )
 
     def _end(self, job_id: str, outcome: Told | None, words: str) -> None:
-        figures = {
-            "bytes_done": None,
-            "bytes_total": None,
-            "steps_done": None,
-            "steps_total": None,
-            "eta_seconds": None,
-        }
+        figures = _NO_FIGURES
         log_path = str(self._folder / f"{job_id}.log") if self._has(job_id, "log") else ""
         if outcome is not None and outcome.done is not None:
             verdict = str(outcome.done.get("verdict", ""))
             detail = verdict or self._jobs[job_id].detail
             changes = {"state": "done", "progress": 1.0, "result": outcome.done, "detail": detail, "log_path": ""}
         elif job_id in self._cancelled:
-            changes = {"state": "cancelled", "detail": "Cancelled; nothing of it is left.", "log_path": ""}
+            changes = {"state": "cancelled", "detail": _left(self._jobs[job_id]), "log_path": ""}
         elif outcome is not None and outcome.failed is not None:
             report = outcome.failed
             error = " ".join(part for part in (report.summary, report.evidence) if part)
@@ -242,12 +312,24 @@ class Jobs:
             changes = {"state": "failed", "error": error, "advice": _GOES_ON, "log_path": log_path}
         self._handles.pop(job_id, None)
         self._busy.pop(job_id, None)
+        rested = (
+            job_id in self._resting and job_id not in self._cancelled and not (outcome and outcome.done is not None)
+        )
         self._cancelled.discard(job_id)
+        self._resting.discard(job_id)
+        if rested:
+            self._forget_files(self._jobs[job_id], "told", "log")
+            self._change(job_id, state="paused", detail="Paused.", eta_seconds=None)
+            return
+        if changes["state"] == "done":
+            self._orders.pop(job_id, None)
         job = replace(self._jobs[job_id], **figures, **changes, ended_at_unix=time.time())
         self._jobs[job_id] = job
         self._forget_files(job)
-        for old in [each for each in self._jobs if each not in self._handles][:-JOBS_KEPT]:
+        over = [key for key, each in self._jobs.items() if key not in self._handles and each.state != "paused"]
+        for old in over[:-JOBS_KEPT]:
             del self._jobs[old]
+            self._orders.pop(old, None)
         self._drop_old_logs()
         self._show()
         self._settled()
@@ -259,15 +341,37 @@ class Jobs:
     def _show(self) -> None:
         self._publish(JobsSlice(jobs=tuple(reversed(self._jobs.values()))))
 
-    def _forget_files(self, job: Job) -> None:
-        suffixes = ["order", "title", "told", *([] if job.log_path else ["log"])]
-        for suffix in suffixes:
+    def _forget_files(self, job: Job, *only: str) -> None:
+        suffixes = ["order", "title", "told", "paused", *([] if job.log_path else ["log"])]
+        for suffix in only or suffixes:
             (self._folder / f"{job.id}.{suffix}").unlink(missing_ok=True)
 
     def _drop_old_logs(self) -> None:
         logs = sorted(self._folder.glob("*.log"), key=lambda file: file.stat().st_mtime)
         for file in [file for file in logs if file.stem not in self._jobs][:-JOBS_KEPT]:
             file.unlink(missing_ok=True)
+
+
+_NO_FIGURES: dict[str, float | None] = {
+    "bytes_done": None,
+    "bytes_total": None,
+    "steps_done": None,
+    "steps_total": None,
+    "eta_seconds": None,
+}
+
+
+def _left(job: Job) -> str:
+    if job.kind in RESUMABLE and job.bytes_done:
+        return f"Cancelled; {job.bytes_done / 1e9:.2f} GB of it stay, so that another try goes on there."
+    return "Cancelled; nothing of it is left."
+
+
+def _order_in(file: Path) -> Order | None:
+    try:
+        return from_json(Order, file.read_bytes())  # type: ignore[arg-type]
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 class _Told:

@@ -11,22 +11,23 @@ from difflib import get_close_matches
 
 import msgspec
 
+from app.core.catalog.facts import Companion, ModelFacts
 from app.core.errors import EngineNotInstalled, SettingInvalid, UnknownProfile, UnknownRun
 from app.core.memory import plan
 from app.core.memory.elsewhere import NOTHING_NEEDED
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar, problem_with
 from app.core.paths import Paths
-from app.core.profiles import Profile, merged, with_defaults
+from app.core.profiles import Profile, merged, profile_from_model, with_defaults
 from app.core.settings import MemorySettings, Settings
 from app.core.snapshot import Gpus, ProfileCard
 from app.core.snapshot import Library as LibrarySlice
 from app.daemon import installations
 from app.daemon.companions import companions_of
-from app.daemon.shelf import Shelf
+from app.daemon.shelf import ENGINE_OF_FOLDERS, Shelf
 from app.daemon.tasks import Tasks
 from app.engines.base import Installation
-from app.engines.registry import FAMILIES, computes_on, is_elsewhere
+from app.engines.registry import DEFAULT_FAMILY, FAMILIES, computes_on, is_elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,14 @@ class Library:
         self._look.set()
         self._price.set()
 
+    def look_soon(self) -> None:
+        """Files have come or gone."""
+        self._look.set()
+
+    def price_of(self, facts: ModelFacts, companions: tuple[Companion, ...]) -> MemoryPlan | None:
+        """What loading a model that is not here yet would need now; None while memory is not known."""
+        return plan_of_stranger(facts, companions, self._settings, self._gpus, self._installation_of)
+
     async def rescan(self) -> bool:
         """Looks now; whether anything had changed. Plans of unchanged cards stay; new cards are priced a little later."""
         async with self._scans:
@@ -227,6 +236,7 @@ def plan_of(
     limits: MemorySettings,
     installation: Installation | None,
     leaving_bytes: Mapping[str, int] | None = None,
+    companions: tuple[Companion, ...] | None = None,
 ) -> MemoryPlan:
     """What loading the card's profile would need now. Without an installed engine: as the one for this machine would."""
     profile = card.profile
@@ -244,8 +254,25 @@ def plan_of(
         leaving_bytes=held_by_engines(gpus) if leaving_bytes is None else leaving_bytes,
         our_run_ids={process.run_id for gpu in gpus.gpus for process in gpu.processes or () if process.run_id},
         gpu_uuids=profile.gpus,
-        companions=companions_of(profile),
+        companions=companions_of(profile) if companions is None else companions,
     )
+
+
+def plan_of_stranger(
+    facts: ModelFacts,
+    companions: tuple[Companion, ...],
+    settings: Settings,
+    gpus: Gpus | None,
+    installation_of: Callable[[Profile], Installation | None],
+) -> MemoryPlan | None:
+    """The plan of a model as it would be listed once it is here."""
+    if gpus is None:
+        return None
+    limit = settings.memory.context_limit_tokens
+    engine = ENGINE_OF_FOLDERS if facts.format == "safetensors" else DEFAULT_FAMILY
+    profile = profile_from_model(facts.path, facts, profile_id="new", engine=engine, context_limit_tokens=limit)
+    card = ProfileCard(profile=profile, facts=facts, model_path=str(facts.path), available=True, engine_available=True)
+    return plan_of(card, gpus, settings.memory, installation_of(profile), companions=companions)
 
 
 def held_by_engines(gpus: Gpus, only: str | None = None) -> dict[str, int]:

@@ -51,6 +51,7 @@ from app.daemon.flag_check import unknown_to, warning_for, warning_of
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
+from app.daemon.hub import Hub
 from app.daemon.installer import accelerators_here
 from app.daemon.instance import InstanceLock
 from app.daemon.jobs import Jobs
@@ -164,11 +165,19 @@ class Service:
             paths.engines,
             environment,
             lambda jobs: self._board.publish("jobs", jobs),
-            settled=self._engines.look_again,
+            settled=self._job_over,
         )
         self.attached_work = AttachedWork(self.keys, self._jobs, self._engines.find)
         self.engine_work = EngineWork(
             self._jobs, paths, environment, finder=self._engines, shelf=self._library, board=self._board
+        )
+        self.hub = Hub(
+            self._jobs,
+            environment,
+            self.keys,
+            self._board,
+            self._library.price_of,
+            self._library.look_soon,
         )
         self._server = ControlServer(paths.socket, self)
 
@@ -203,6 +212,7 @@ class Service:
         self._tasks.start(self._cap_logs(), "log cap")
         if self._exit_when_idle:
             self._tasks.start(self._leave_when_idle(), "leave when idle")
+        await self.hub.start()
         await self._manifests.recall_wanted()
         await self._seats.restore()
         self._started = True
@@ -235,6 +245,7 @@ class Service:
             self._server,
             self._library,
             self._jobs,
+            self.hub,
             self._engines,
             self._sampler,
             self._custody,
@@ -256,6 +267,10 @@ class Service:
 
     def leave(self) -> None:
         self._leave.set()
+
+    def _job_over(self) -> None:
+        self._engines.look_again()
+        self._library.look_soon()  # a download may have brought a model
 
     # --- publishing ---
 

@@ -15,6 +15,7 @@ from app.ui.widgets.text import Label
 
 PAGES = (
     ("models", "Models"),
+    ("download", "Download"),
     ("chat", "Chat"),
     ("logs", "Logs"),
     ("monitor", "Monitor"),
