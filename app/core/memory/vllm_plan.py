@@ -108,7 +108,12 @@ class VllmPlan:
         if load.on_cpu or not rooms:
             return Reads(cards=(0,) * len(rooms), host=each[0] + cache, weights_bytes=each[0])
         shown = [size + cache for size in each[: len(rooms)]]
-        return Reads(cards=(*shown, *[0] * (len(rooms) - len(shown))), host=0, weights_bytes=sum(each[: len(rooms)]))
+        return Reads(
+            cards=(*shown, *[0] * (len(rooms) - len(shown))),
+            host=0,
+            weights_bytes=sum(each[: len(rooms)]),
+            at_once=load.pipeline_parallel == 1,
+        )
 
     def _refusal(self, found: Solved, rooms: Sequence[Room]) -> str:
         """Why the engine would not start with what it was told, in numbers; "" where it would."""
