@@ -34,6 +34,14 @@ GEMMA = {
     "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 32, "rope_local_base_freq": 10000.0,
     "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 2,
 }  # fmt: skip
+HYBRID = {
+    **SHAPE, "architectures": ["Qwen3NextForCausalLM"], "model_type": "qwen3_next", "num_hidden_layers": 8,
+    "full_attention_interval": 4, "layer_types": (["linear_attention"] * 3 + ["full_attention"]) * 2,
+    "linear_num_key_heads": 4, "linear_num_value_heads": 8, "linear_key_head_dim": 32, "linear_value_head_dim": 32,
+    "linear_conv_kernel_dim": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 128,
+    "shared_expert_intermediate_size": 128, "decoder_sparse_step": 1, "norm_topk_prob": True, "mlp_only_layers": [],
+    "partial_rotary_factor": 0.5, "tie_word_embeddings": False,
+}  # fmt: skip
 START = """
 from vllm import LLM
 
@@ -68,7 +76,7 @@ def printed(folder: Path, config: dict[str, Any], *, length: int, pool: int) -> 
             pass
 
 
-@pytest.mark.parametrize(("config", "length"), [(LLAMA, 3_000), (GEMMA, 8_000)], ids=["llama", "windows"])
+@pytest.mark.parametrize(("config", "length"), [(LLAMA, 3_000), (GEMMA, 8_000), (HYBRID, 2_000)], ids=["llama", "windows", "hybrid"])
 def test_the_engine_prints_the_tokens_that_we_say(tmp_path: Path, config: dict[str, Any], length: int) -> None:
     pool = 64 * MIB
     log = printed(tmp_path / "m", config, length=length, pool=pool)

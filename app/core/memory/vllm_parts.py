@@ -53,6 +53,7 @@ def weights(facts: ModelFacts, load: VllmLoad) -> tuple[Size, ...]:
     bounds = stage_bounds(layers, stages) if layers else [(0, 0)] * stages
     stage_of = [n for n, (start, end) in enumerate(bounds) for _ in range(start, end)]
     towers = 0.0
+    most_heads = max(facts.kv_heads, default=0)
     for group in facts.tensors:
         size = _loaded_bytes(group, facts, load)
         match group.role:
@@ -70,7 +71,7 @@ def weights(facts: ModelFacts, load: VllmLoad) -> tuple[Size, ...]:
                 sums[0] += size / load.tensor_parallel
             case _:
                 stage = stage_of[group.layer] if group.layer is not None and group.layer < len(stage_of) else stages - 1
-                sums[stage] += size * _share(group, facts, load)
+                sums[stage] += size * _share(group, most_heads, load)
     if not facts.tensors:
         sums = [facts.weights_bytes / load.ranks] * stages
     rotation = (facts.rotation_numbers or 0) * load.number_bytes
@@ -92,12 +93,11 @@ def weights(facts: ModelFacts, load: VllmLoad) -> tuple[Size, ...]:
     return tuple(found)
 
 
-def _share(group: TensorFacts, facts: ModelFacts, load: VllmLoad) -> float:
+def _share(group: TensorFacts, most_heads: int, load: VllmLoad) -> float:
     if group.role == "whole":
         return 1.0
     if group.role == "key_value":
-        heads = max((each for each in facts.kv_heads), default=0)
-        return max(1 / load.tensor_parallel, 1 / heads if heads else 0.0)
+        return max(1 / load.tensor_parallel, 1 / most_heads if most_heads else 0.0)
     return 1 / load.tensor_parallel
 
 

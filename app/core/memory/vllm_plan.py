@@ -11,7 +11,16 @@ from app.core.memory.plan_types import Part
 from app.core.memory.vllm_cache import longest_context
 from app.core.memory.vllm_load import GIB, MIB, NEWEST, Version
 from app.core.memory.vllm_remedies import ROWS
-from app.core.memory.vllm_solve import CONTEXT_BYTES, LOADED_PER_WEIGHT, Card, Rank, Solved, solve, trade_off
+from app.core.memory.vllm_solve import (
+    CONTEXT_BYTES,
+    LOADED_PER_WEIGHT,
+    Card,
+    Rank,
+    Solved,
+    WeightsByLoad,
+    solve,
+    trade_off,
+)
 from app.core.memory.words import gib
 from app.core.options import Scalar
 
@@ -55,8 +64,19 @@ class VllmPlan:
         self.host_usable_bytes = host_usable_bytes
         self.version = version
         self.context_max = facts.context_max
+        self._weights: WeightsByLoad = {}
+        self._solved: dict[tuple[object, ...], Solved] = {}
 
     def solved(self, settings: Mapping[str, Scalar], rooms: Sequence[Room]) -> Solved:
+        """Remembered: the rows of remedies ask for the same load again and again."""
+        where = tuple((room.card.uuid, room.available_bytes, room.is_named) for room in rooms)
+        key = (*where, *sorted(settings.items()))
+        found = self._solved.get(key)
+        if found is None:
+            found = self._solved[key] = self._solve(settings, rooms)
+        return found
+
+    def _solve(self, settings: Mapping[str, Scalar], rooms: Sequence[Room]) -> Solved:
         cards = [
             Card(total_bytes=room.card.total_bytes, usable_bytes=room.available_bytes, name=room.card.name)
             for room in rooms
@@ -69,6 +89,7 @@ class VllmPlan:
             host_usable_bytes=self.host_usable_bytes,
             version=self.version,
             named=any(room.is_named for room in rooms),
+            known=self._weights,
         )
 
     def placed(self, settings: Mapping[str, Scalar], rooms: Sequence[Room]) -> Placed:

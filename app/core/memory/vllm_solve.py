@@ -19,6 +19,9 @@ from app.core.memory.vllm_parts import GRAPHS_COUNTED, Size, activation, graphs,
 from app.core.memory.words import gib
 from app.core.options import Scalar
 
+Stages = tuple[Size, ...]  # the weights of one rank of each pipeline stage
+WeightsByLoad = dict[tuple[object, ...], Stages]
+
 LEAST_OF_A_CARD = 0.05
 # What CUDA itself takes on a card before vLLM looks at it: low, likely, high. It is not part of the engine's share.
 CONTEXT_BYTES = (250 * MIB, 450 * MIB, 600 * MIB)
@@ -111,9 +114,11 @@ def solve(
     host_usable_bytes: int | None = None,
     version: Version = NEWEST,
     named: bool = False,
+    known: WeightsByLoad | None = None,
 ) -> Solved:
     """The load as the engine will be told it. `cards`: those that may be used, in order; `named`: the profile names them, so
-    all of them share the model. Raises nothing; a card less than there are ranks is the caller's to refuse."""
+    all of them share the model; `known`: weights of loads that were asked about before. Raises nothing; a card less than there
+    are ranks is the caller's to refuse."""
     first = cards[0] if cards else None
     load = load_of(
         facts,
@@ -125,15 +130,16 @@ def solve(
         cards=len(cards) if named else 1,
     )
     used = cards[: load.ranks]
+    stages = _weights(facts, load, {} if known is None else known)
     chosen: dict[str, Scalar] = {}
     if not load.on_cpu and load.utilisation is None and (share := share_of(used)) is not None:
         chosen["gpu_memory_utilisation"] = share
         load = msgspec.structs.replace(load, utilisation=share)
-    found = _priced(facts, load, used, host_usable_bytes, chosen)
+    found = _priced(facts, load, used, host_usable_bytes, chosen, stages)
     if _starts_surely(found):
         return found
     for choose in (_fewer_sequences, _shorter_context):
-        better = choose(facts, settings, found, used, host_usable_bytes)
+        better = choose(facts, settings, found, used, host_usable_bytes, stages)
         if better is not None:
             found = better
             if _starts_surely(found):
@@ -141,12 +147,27 @@ def solve(
     return found
 
 
+def _weights(facts: ModelFacts, load: VllmLoad, known: WeightsByLoad) -> Stages:
+    """They depend on a few fields of a load only, and are most of a plan's work."""
+    key = (load.tensor_parallel, load.pipeline_parallel, load.number_bytes, load.quantisation)
+    key += (load.lora_rank, load.loras, load.offload_bytes, load.version)
+    found = known.get(key)
+    if found is None:
+        found = known[key] = weights(facts, load)
+    return found
+
+
 def _priced(
-    facts: ModelFacts, load: VllmLoad, cards: Sequence[Card], host: int | None, chosen: dict[str, Scalar]
+    facts: ModelFacts,
+    load: VllmLoad,
+    cards: Sequence[Card],
+    host: int | None,
+    chosen: dict[str, Scalar],
+    stages: Stages,
 ) -> Solved:
     layout = layout_of(facts, load)
     request = request_bytes(layout, load) if layout is not None else 0
-    ranks = ranks_of(facts, load, cards)
+    ranks = ranks_of(facts, load, cards, stages)
     if load.on_cpu:
         kv = load.kv_cache_bytes or host_kv_bytes(facts, request, host)
         return Solved(
@@ -161,9 +182,8 @@ def _priced(
     return Solved(load=load, ranks=ranks, layout=layout, request_bytes=request, pool_bytes=pool, settings=chosen)
 
 
-def ranks_of(facts: ModelFacts, load: VllmLoad, cards: Sequence[Card]) -> tuple[Rank, ...]:
+def ranks_of(facts: ModelFacts, load: VllmLoad, cards: Sequence[Card], stages: Stages) -> tuple[Rank, ...]:
     """Rank by rank: the ranks of a stage lie side by side."""
-    stages = weights(facts, load)
     step, beside, recorded = activation(facts, load), libraries(load), graphs(facts, load)
     share = load.utilisation
     found = []
@@ -201,7 +221,12 @@ def _starts_surely(found: Solved) -> bool:
 
 
 def _fewer_sequences(
-    facts: ModelFacts, settings: Mapping[str, Scalar], found: Solved, cards: Sequence[Card], host: int | None
+    facts: ModelFacts,
+    settings: Mapping[str, Scalar],
+    found: Solved,
+    cards: Sequence[Card],
+    host: int | None,
+    stages: Stages,
 ) -> Solved | None:
     """Half as many answers at once, as often as it helps: the sampler's memory grows with them."""
     if "max_sequences" in settings or found.load.on_cpu or found.load.kv_cache_bytes is not None:
@@ -211,7 +236,7 @@ def _fewer_sequences(
     while sequences > LEAST_SEQUENCES:
         sequences //= 2
         load = msgspec.structs.replace(found.load, sequences=sequences)
-        tried = _priced(facts, load, cards, host, {**found.settings, "max_sequences": sequences})
+        tried = _priced(facts, load, cards, host, {**found.settings, "max_sequences": sequences}, stages)
         before = (best or found).pool_bytes
         if tried.pool_bytes is None or before is None or tried.pool_bytes[0] <= before[0]:
             break
@@ -222,7 +247,12 @@ def _fewer_sequences(
 
 
 def _shorter_context(
-    facts: ModelFacts, settings: Mapping[str, Scalar], found: Solved, cards: Sequence[Card], host: int | None
+    facts: ModelFacts,
+    settings: Mapping[str, Scalar],
+    found: Solved,
+    cards: Sequence[Card],
+    host: int | None,
+    stages: Stages,
 ) -> Solved | None:
     """The longest context of which one request surely fits; none below a thousand tokens is chosen by itself."""
     if "context_tokens" in settings or found.layout is None or found.pool_bytes is None or found.load.on_cpu:
@@ -235,7 +265,7 @@ def _shorter_context(
     else:
         return None
     load = msgspec.structs.replace(found.load, context_tokens=longest)
-    return _priced(facts, load, cards, host, {**found.settings, "context_tokens": longest})
+    return _priced(facts, load, cards, host, {**found.settings, "context_tokens": longest}, stages)
 
 
 def host_kv_bytes(facts: ModelFacts, one: int, usable_bytes: int | None) -> int:

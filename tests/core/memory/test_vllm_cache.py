@@ -110,6 +110,15 @@ def test_the_running_cpu_build_printed_the_same() -> None:
     assert layout is not None
     pool = pool_of(layout, on_cpu, 64 * MIB)
     assert (pool.tokens, round(pool.requests, 2)) == (51_125, 17.04)
+    hybrid = small(
+        model_type="qwen3_next", num_hidden_layers=8, full_attention_interval=4, linear_num_key_heads=4,
+        linear_num_value_heads=8, linear_key_head_dim=32, linear_value_head_dim=32, linear_conv_kernel_dim=4,
+    )  # fmt: skip
+    on_cpu = load(context_tokens=2000, batch_tokens=512, accelerator="cpu")
+    layout = layout_of(hybrid, on_cpu)
+    assert layout is not None
+    pool = pool_of(layout, on_cpu, 64 * MIB)
+    assert (pool.tokens, round(pool.requests, 2)) == (93_090, 46.55)
 
 
 def test_one_request_more_than_the_pool_is_refused_and_the_longest_one_is_found() -> None:
