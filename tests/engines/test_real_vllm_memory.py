@@ -76,7 +76,9 @@ def printed(folder: Path, config: dict[str, Any], *, length: int, pool: int) -> 
             pass
 
 
-@pytest.mark.parametrize(("config", "length"), [(LLAMA, 3_000), (GEMMA, 8_000), (HYBRID, 2_000)], ids=["llama", "windows", "hybrid"])
+@pytest.mark.parametrize(
+    ("config", "length"), [(LLAMA, 3_000), (GEMMA, 8_000), (HYBRID, 2_000)], ids=["llama", "windows", "hybrid"]
+)
 def test_the_engine_prints_the_tokens_that_we_say(tmp_path: Path, config: dict[str, Any], length: int) -> None:
     pool = 64 * MIB
     log = printed(tmp_path / "m", config, length=length, pool=pool)
