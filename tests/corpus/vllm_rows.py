@@ -1,7 +1,7 @@
 """Scores the vLLM formulas against measured starts: `score(rows)` for `tests.corpus.memory`.
 
-A row's inputs are the columns of INPUTS; every other one is dropped before anything is planned. Facts come from columns of
-the row where it has some, else from the model's name (`vllm_models`). What a row does not say gets the engine's default;
+A row's inputs are the columns of INPUTS; every other one is dropped before anything is planned. Facts come
+from the model's name (`vllm_models`), because these rows have no columns for them. What a row does not say gets the engine's default;
 such rows are counted apart from those that say all.
 """
 
