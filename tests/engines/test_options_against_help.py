@@ -126,7 +126,7 @@ def values_to_try(option: Option, file: Path) -> list[Scalar]:
         case OptionKind.CHOICE:
             return list(option.choices)
         case OptionKind.PATH:
-            return [str(file)]
+            return [str(file.parent if option.folder else file)]
         case OptionKind.TEXT:
             return list(TEXTS.get(option.name, ("text",)))
     least = option.minimum if option.minimum is not None else 0

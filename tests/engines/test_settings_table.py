@@ -92,7 +92,14 @@ def test_every_row_can_be_shown(family: str) -> None:
             assert problem_with(option, option.default) is None, option.name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+WITHOUT_PRESETS = ("ollama", "remote")  # whose sequences and batches are not ours to choose
+
+
+def test_who_has_no_presets_is_known() -> None:
+    assert {family for family in FAMILIES if not FAMILIES[family].presets} == set(WITHOUT_PRESETS)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in WITHOUT_PRESETS])
 def test_presets_are_valid_differ_and_say_why(family: str) -> None:
     presets = FAMILIES[family].presets
     assert {preset.name for preset in presets} >= {"low-latency", "high-throughput"}
