@@ -67,6 +67,8 @@ class Keeper:
         self._group_told = False  # whether the leader's group, and
         self._rest_told = False  # what is left after the leader's end, have had their TERM
         self._told_survivors = False
+        self._shared: set[bytes] = set()  # files in /dev/shm that the killed had mapped
+        self._noted: set[int] = set()
 
     # -- life
 
@@ -265,6 +267,7 @@ class Keeper:
                 if not (self._group_told and process.group == self._leader.pid):  # a second TERM means haste to some
                     procfs.signal_process(process.pid, process.start_ticks, signal.SIGTERM)
         if now >= self._kill_at:
+            self._note_shared(alive)
             cleaners = {process.pid for process in alive if procfs.is_cleaner(process.pid)}
             if not cleaners or now >= self._kill_at + procfs.CLEANER_SECONDS:
                 cleaners = set()
@@ -345,8 +348,22 @@ class Keeper:
                 pass
         except ChildProcessError:
             pass
+        procfs.remove_unshared(self._shared)
         self._forget_record()
         _tell({"gone": True})
+
+    def _note_shared(self, alive: list[procfs.Process]) -> None:
+        """What they have in /dev/shm just before they are killed: a cleaner knows only what it was told in time.
+
+        They are stopped first, so that nothing is added in between.
+        """
+        new = [process for process in alive if process.pid not in self._noted]
+        for process in new:
+            if not procfs.is_cleaner(process.pid):
+                procfs.signal_process(process.pid, process.start_ticks, signal.SIGSTOP)
+        for process in new:
+            self._noted.add(process.pid)
+            self._shared |= procfs.shared_files_of(process.pid)
 
     def _reap(self) -> None:
         """Notices the leader's end; adopted children that have ended are reaped while the run lives."""

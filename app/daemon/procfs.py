@@ -101,6 +101,30 @@ def is_cleaner(pid: int) -> bool:
     return b"multiprocessing.resource_tracker" in (read_file(f"/proc/{pid}/cmdline") or b"")
 
 
+def shared_files_of(pid: int) -> set[bytes]:
+    """The files in /dev/shm that the process has mapped: named shared memory and semaphores."""
+    found = set()
+    for line in (read_file(f"/proc/{pid}/maps") or b"").splitlines():
+        start = line.find(b" /dev/shm/")
+        if start > 0 and not line.endswith(b" (deleted)"):
+            found.add(line[start + 1 :])
+    return found
+
+
+def remove_unshared(files: set[bytes]) -> None:
+    """Removes those of the files that no living process has mapped: whoever else uses one keeps it."""
+    if not files:
+        return
+    for entry in os.listdir("/proc"):  # noqa: PTH208
+        if entry.isdigit():
+            files = files - shared_files_of(int(entry))
+    for file in files:
+        try:
+            os.unlink(file)  # noqa: PTH108
+        except OSError:
+            continue  # its own cleaner was quicker
+
+
 def is_ours(pid: int) -> bool:
     """Whether /proc shows the process as this account's (one that hides its memory from us shows as root's)."""
     try:

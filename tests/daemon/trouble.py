@@ -72,6 +72,15 @@ kept = shared_memory.SharedMemory(create=True, size=65536)
 os.write(1, b"shares %s\\n" % kept.name.encode())
 if os.fork() == 0: deaf(); stay()
 deaf(); stay()""",
+    "shares_untold": """
+import mmap
+path = "/dev/shm/sem.mp-test-%d" % os.getpid()
+descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+os.truncate(descriptor, 1 << 16)
+shared = mmap.mmap(descriptor, 1 << 16)
+os.write(1, b"shares %s\\n" % os.path.basename(path).encode())
+if os.fork() == 0: deaf(); stay()
+deaf(); stay()""",
     "forks_at_term": """
 def more(*_):
     if os.fork() == 0: os.setsid(); deaf(); stay()
@@ -99,6 +108,7 @@ EXPECTED = {
     "escapes_everything": 2,
     "crashes_with_workers": 2,
     "shares_memory": 2,
+    "shares_untold": 2,
 }
 
 
