@@ -111,6 +111,8 @@ class Presenter(QObject):
         page = self.window.open_page(key)
         if isinstance(what, phases.Evidence) and page is not None and hasattr(page, "show_run"):
             page.show_run(what.run_id, what.log_offset)
+        elif key == "download" and isinstance(what, str) and hasattr(page, "look_for"):
+            page.look_for(what)
         elif key == "chat" and isinstance(what, str) and hasattr(page, "chat_with"):
             page.chat_with(what)
 

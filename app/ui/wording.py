@@ -266,6 +266,8 @@ def spare_bytes(plan: MemoryPlan) -> int | None:
 
 def verdict(card: ProfileCard) -> Words:
     """The pill of a profile's card."""
+    if not card.available and card.profile.source == "shipped":
+        return Words("Not on this machine", "muted")
     if not card.available:
         return Words("Model file missing", "danger")
     if not card.engine_available:

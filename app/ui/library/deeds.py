@@ -20,6 +20,7 @@ class Deed(enum.Enum):
     WAIT = ("Please wait", "", "")
     LOAD_ANYWAY = ("Load anyway …", "", "warning")
     GET_ENGINE = ("Get the engine", "", "download")
+    DOWNLOAD = ("Download", "", "download")
     NOTHING = ("Load", "", "")
 
 
@@ -57,6 +58,8 @@ def deed_of(card: ProfileCard, seat: SeatView, connected: bool) -> Deed:
         return Deed.WAIT
     if card.available and not card.engine_available:
         return Deed.GET_ENGINE
+    if not card.available and card.profile.source == "shipped":
+        return Deed.DOWNLOAD
     if not card.available or not card.engine_available or card.problem is not None:
         return Deed.NOTHING
     if card.plan is not None and not card.plan.is_admitted:
@@ -80,6 +83,8 @@ def need_words(card: ProfileCard, seat: SeatView) -> str:
         stage = wording.stage_title(seat.phase.stage)
         eta = seat.phase.eta_seconds
         return f"{stage} · about {wording.duration(eta)} left" if eta else stage
+    if not card.available and card.profile.source == "shipped" and card.profile.description:
+        return card.profile.description
     if card.problem is not None:
         return f"{card.problem.summary} {card.problem.advice}".strip()
     if not card.available:

@@ -72,7 +72,9 @@ class ModelTile(Card):
         cards, several = entry.cards, len(entry.cards) > 1
         self._title.say(entry.title)
         self.setAccessibleName(entry.title)
-        self._facts.say(_facts_line(entry))
+        facts = _facts_line(entry)
+        self._facts.say(facts)
+        self._facts.setVisible(bool(facts))
         self._place.say(_place_line(entry))
         for button, verb, icon in ((self._plan, "Plan the memory of", "settings"), (self._more, "More for", "more")):
             button.setVisible(len(cards) == 1)

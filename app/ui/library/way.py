@@ -130,7 +130,7 @@ class WholeWay(QWidget):
         loading = profile_in(seat.phase) == self._id and wording.is_loading(seat)
         progress = seat.phase.progress if isinstance(seat.phase, phases.Loading) else None
         self._progress.setVisible(loading)
-        self._bar.setVisible(not loading)
+        self._bar.setVisible(not loading and card.plan is not None and bool(card.plan.devices))
         if loading:
             self._progress.setAccessibleName(f"Progress of loading {self._id}")
             self._progress.setValue(round(1000 * (progress or 0)))

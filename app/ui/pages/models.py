@@ -64,7 +64,8 @@ class ModelsPage(PageColumn):
         self._wishes = Wishes(self)
         self._wishes.hide()
         self.field = TileField(self, self._new_tile, self._fill, self.filters.last_stop)
-        self._elsewhere_head = Button(theme, "", "quiet", "chevron-right", "Suggested models")
+        self._elsewhere_head = Button(theme, "", "link", "chevron-right", "Suggested models")
+        self._elsewhere_head.setProperty("tone", "muted")
         self._elsewhere_head.setCheckable(True)
         self.elsewhere = TileField(self, self._new_tile, self._fill, self._elsewhere_head)
         self.empty = _Empty(theme)
@@ -239,7 +240,7 @@ class ModelsPage(PageColumn):
         head = self._elsewhere_head
         head.setVisible(bool(entries))
         words = f"{len(entries)} more that Engine Room knows, not on this machine"
-        head.shape(words, "quiet", "chevron-down" if open_ else "chevron-right", words)
+        head.shape(words, "link", "chevron-down" if open_ else "chevron-right", words)
         self.elsewhere.setVisible(open_ and bool(entries))
         self.elsewhere.show_entries(entries if open_ else ())
 
@@ -261,6 +262,9 @@ class ModelsPage(PageColumn):
                 self.page_wanted.emit("engines", None)
             case Deed.LOAD_ANYWAY:
                 self._ask_override(profile_id)
+            case Deed.DOWNLOAD:
+                card = self._store.card(profile_id)
+                self.page_wanted.emit("download", card.profile.model if card is not None else "")
 
     def _again(self) -> None:
         seat = self._store.seat()
@@ -280,7 +284,9 @@ class ModelsPage(PageColumn):
         """`seat` "" = the profile's own."""
         if not profile_id:
             return
-        self._link.send("/control/want", Want(profile=profile_id, seat=seat, settings=settings, override=override, gpus=gpus))
+        self._link.send(
+            "/control/want", Want(profile=profile_id, seat=seat, settings=settings, override=override, gpus=gpus)
+        )
 
     def _remedy(self, profile_id: str, remedy: Remedy) -> None:
         self._load(profile_id, dict(remedy.settings), gpus=remedy.gpus)

@@ -95,7 +95,7 @@ class ElidedButton(Button):
     def paintEvent(self, event: QPaintEvent) -> None:
         option = QStyleOptionButton()
         self.initStyleOption(option)
-        room = self.width() - 2 * Space.medium - (self.iconSize().width() if self._icon_name else 0)
+        room = self.width() - 2 * Space.large - Space.hair - (self.iconSize().width() if self._icon_name else 0)
         option.text = QFontMetrics(self.font()).elidedText(self.text(), Qt.TextElideMode.ElideRight, room)  # type: ignore[attr-defined]
         tip = self.text() if option.text != self.text() else ""  # type: ignore[attr-defined]
         if tip != self.toolTip():

@@ -87,6 +87,8 @@ def test_models_that_are_not_here_stay_out_of_the_way_until_asked_for(stage_of: 
     until(lambda: page.elsewhere.built == 2)
     page.search.setText("mixtral")
     until(lambda: page.elsewhere.tile_of("mixtral-8x7b") is not None)
+    assert "Not on this machine" in texts(made.window)
+    assert named(made.window, "Download mixtral-8x7b").isEnabled()
 
 
 def test_a_broken_off_download_says_so_and_offers_nothing(stage_of: StageOf) -> None:
