@@ -29,7 +29,10 @@ Detach = Annotated[bool, typer.Option("--detach", help="Do not wait until it is 
 @spoken
 def install(
     engine: Annotated[
-        str, typer.Argument(metavar="ENGINE[==VERSION]", help="llama.cpp, llama-server, llama-cpp-python or vllm.")
+        str,
+        typer.Argument(
+            metavar="ENGINE[==VERSION]", help="llama.cpp, llama-server, llama-cpp-python, vllm or vllm-docker."
+        ),
     ],
     accelerator: Annotated[
         str, typer.Option(help="cpu, cuda, rocm or vulkan; the best that is here when left out.")

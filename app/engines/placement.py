@@ -81,19 +81,20 @@ def whole_cards(gpus: Gpus) -> tuple[str, ...]:
 
 
 def check_known(where: str, wanted: Collection[str], gpus: Gpus) -> None:
-    """Raises SettingInvalid for a card of the profile that the driver does not show, or one that is divided."""
+    """Raises SettingInvalid for a card of the profile that the driver does not show, or one that is divided (of which the
+    driver may show the slices alone)."""
     here = {card.uuid: card for card in gpus.gpus}
     divided = {card.mig_parent for card in gpus.gpus if card.mig_parent}
     for uuid in wanted:
-        if here and uuid not in here:
-            there = "; ".join(f"{card.uuid} ({card.name})" for card in here.values())
-            raise SettingInvalid(f"{where}: gpus: there is no card {uuid} on this machine.", f"There are: {there}.")
         if uuid in divided:
             slices = ", ".join(card.uuid for card in gpus.gpus if card.mig_parent == uuid)
             raise SettingInvalid(
                 f"{where}: gpus: the card {uuid} is divided into slices (MIG) and cannot be used as a whole.",
                 f"Name one of its slices: {slices}.",
             )
+        if here and uuid not in here:
+            there = "; ".join(f"{card.uuid} ({card.name})" for card in here.values())
+            raise SettingInvalid(f"{where}: gpus: there is no card {uuid} on this machine.", f"There are: {there}.")
 
 
 # --- what really happened ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import tomli_w
 
-from app.core import lifecycle
+from app.core import control, lifecycle
 from app.core.errors import EngineNotInstalled
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.custody import alive, end_all_of, keepers_of
@@ -224,3 +224,31 @@ def test_without_docker_a_clear_sentence_and_nothing_is_stopped(
     assert words[0] in refused.value.summary
     assert words[1] in refused.value.advice + refused.value.summary
     assert docker.created() == []
+
+
+def test_an_image_is_fetched_by_a_job_and_used_without_a_pin(
+    docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    image = "vllm/vllm-openai-cpu:v0.33.0"
+    docker.images()
+    docker.registry(image)
+    profile(docker, fake_engine)
+    file = docker.home.paths.profiles / "tiny.toml"
+    file.write_text(file.read_text().replace(f'installation = "{IMAGE}"\n', ""))
+    daemon.start()
+    with pytest.raises(EngineNotInstalled, match="vLLM in Docker is not installed"):
+        daemon.want("tiny")
+    wish = control.Install(family="vllm-docker", version="0.33.0", accelerator="cpu")
+    daemon.post("/control/engines/install", wish)
+    jobs = daemon.wait_slice("jobs", lambda jobs: jobs.jobs and jobs.jobs[0].state != "running")
+    job = jobs.jobs[0]
+    assert (job.state, job.progress, job.title) == ("done", 1.0, f"Fetching {image}"), job
+    daemon.post("/control/engines/refresh", control.Refresh())
+    view = daemon.load("tiny")
+    assert view.run is not None
+    assert image in view.run.argv
+    daemon.unload()
+    daemon.wait_idle()
+    daemon.post("/control/engines/install", control.Install(family="vllm-docker", version="me/nothing:v1"))
+    jobs = daemon.wait_slice("jobs", lambda jobs: len(jobs.jobs) > 1 and jobs.jobs[0].state != "running")
+    assert (jobs.jobs[0].state, "no image me/nothing" in jobs.jobs[0].error) == ("failed", True), jobs.jobs[0]

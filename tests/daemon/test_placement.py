@@ -106,7 +106,9 @@ def test_two_cards_of_eight_in_the_profiles_order(vllm: FakeEngine, daemon: Daem
 def test_what_cannot_be_spread_is_refused_before_anything_is_stopped(
     vllm: FakeEngine, driver: SimulatedDriver, home: Home, daemon: Daemon
 ) -> None:
+    driver.gpus([card(0), card(1), card(2), card(3), card(7, mig_on=True, mig=[mig_slice(0, 7), mig_slice(1, 7)])])
     profile(vllm, "one", (card_uuid(0),), {})
+    profile(vllm, "whole", (card_uuid(7),), {})
     profile(vllm, "three", (), {"tensor_parallel": 3})
     profile(vllm, "nine", (), {"tensor_parallel": 2, "pipeline_parallel": 8})
     profile(vllm, "absent", ("GPU-not-here",), {})
@@ -137,10 +139,6 @@ def test_what_cannot_be_spread_is_refused_before_anything_is_stopped(
     assert run is not None
     assert run.environment["RAY_ADDRESS"] == f"127.0.0.1:{gateway_port}"
     assert "--distributed-executor-backend" in run.argv
-    driver.gpus([card(0, mig_on=True, mig=[mig_slice(0), mig_slice(1)])])
-    daemon.wait_slice("gpus", lambda gpus: any(gpu.mig_parent for gpu in gpus.gpus))
-    profile(vllm, "whole", (card_uuid(0),), {})
-    daemon.wait_slice("library", lambda library: any(c.profile.id == "whole" for c in library.profiles))
     with pytest.raises(SettingInvalid, match="divided into slices"):
         daemon.want("whole")
     assert isinstance(daemon.seat().phase, lifecycle.Ready), "what was loaded answers on"

@@ -14,6 +14,7 @@ import pytest
 from app.core.diagnosis.docker import DOCKER
 from app.core.options import Scalar
 from app.daemon.docker_images import Layers, failed, wanted
+from app.daemon.exporting import export
 from app.daemon.preparing import engine_environment
 from app.engines.base import Installation, Launch, Stage
 from app.engines.registry import FAMILIES
@@ -229,3 +230,42 @@ def test_the_real_client_understands_it(tmp_path: Path) -> None:
     bound = {(m["Type"], m["Source"], m["Target"], m.get("ReadOnly", False)) for m in host["Mounts"]}
     assert ("bind", "/models/a, b", "/models/a, b", True) in bound
     assert ("volume", "engine-room-vllm-cache", "/root/.cache", False) in bound
+
+
+# --- exports ------------------------------------------------------------------------------------------------------------
+
+
+def test_compose_of_both_forms_of_vllm() -> None:
+    plain = launch(
+        "vllm", {"context_tokens": 4096, "tensor_parallel": 2, "lora": "/loras/poet"}, executable="/env/bin/python",
+        model_path="/models/qwen", accelerator="cuda", gpu_uuids=CARDS,
+        installation=Installation(family="vllm", executable="/env/bin/python", accelerator="cuda", version="0.32.0"),
+    )  # fmt: skip
+    for each in (plain, made({"tensor_parallel": 2, "lora": "/loras/poet"})):
+        text = export(each, "compose", 8001).text
+        assert f'image: "{IMAGE}"' in text
+        for words in (
+            '- "vllm"',
+            '- "serve"',
+            'ipc: "host"',
+            '- "GPU-0"',
+            '- "GPU-1"',
+            '"127.0.0.1:${ENGINE_PORT:-8001}:8001"',
+        ):
+            assert words in text
+        assert 'source: "/models/qwen"\n        target: "/models/qwen"' in text
+        assert 'source: "/loras/poet"' in text
+        assert "/env/bin" not in text
+
+
+def test_scripts_of_a_container_are_not_ours_to_end_and_keep_their_port() -> None:
+    script = export(made(), "shell", 8001).text
+    assert '"127.0.0.1:${ENGINE_PORT:-8001}:8000"' in script
+    assert "io.engine-room.owner=exported" in script
+    assert '"127.0.0.1:${ENGINE_PORT}:8000"' in export(made(), "systemd", 8001).text
+
+
+def test_an_exported_engine_finds_its_own_programs() -> None:
+    plain = launch("vllm", executable="/my env/bin/python", model_path="/models/qwen")
+    assert "export PATH='/my env/bin':\"$PATH\"" in export(plain, "shell", 8001).text
+    assert 'Environment="PATH=/my env/bin:/usr/local/sbin:/usr/local/bin:' in export(plain, "systemd", 8001).text
