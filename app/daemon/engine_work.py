@@ -144,6 +144,10 @@ class EngineWork:
             )
         if new.problem:
             raise EngineNotInstalled(f"{new.id} cannot be used: {new.problem}")
+        if FAMILIES[new.family].traits.model_by_name:
+            raise BadRequest(
+                f"{new.id} has its models by name, so it cannot be tried on a file.", "Load a profile of it."
+            )
         if new.client:
             raise BadRequest("An image cannot be tried against another engine.", "Load a profile that pins it instead.")
         for seat in self._seats().seats:

@@ -37,6 +37,11 @@ def export(launch: Launch, kind: str, port: int) -> Export:
     """Raises BadRequest for another kind or port, SettingInvalid for what cannot be written down."""
     if not 1 <= port <= 65_535:
         raise BadRequest(f"{port} is no port.", "Choose one from 1 to 65535.")
+    if kind == "compose" and FAMILIES[launch.profile.engine].traits.model_by_name:
+        raise BadRequest(
+            f"{launch.profile.engine} has its models in a store of its own, which no compose file of ours can name.",
+            "A shell script or a systemd unit can be written.",
+        )
     match kind:
         case "shell":
             return shell_script(launchable(launch, port))
