@@ -66,7 +66,7 @@ def test_a_notice_stays_until_dismissed_and_does_not_come_back(stage_of: StageOf
 
 def test_pages_are_reached_by_keyboard(stage_of: StageOf, qapp: QApplication) -> None:
     made = stage_of("no_gpu")
-    for key, page in (("4", "monitor"), ("5", "engines"), ("6", "settings"), ("1", "models")):
+    for key, page in (("5", "monitor"), ("6", "engines"), ("7", "settings"), ("1", "models")):
         QTest.keyClick(made.window, getattr(Qt.Key, f"Key_{key}"), Qt.KeyboardModifier.ControlModifier)
         qapp.processEvents()
         assert made.window.page_key == page

@@ -69,6 +69,11 @@ class DownloadPage(PageColumn):
         self._wire()
         self._show()
 
+    def look_for(self, name: str) -> None:
+        """Searches for a model as a profile names it: `publisher/model`, for a GGUF with `:quantisation` behind it."""
+        self.search.setText(name.partition(":")[0])
+        self.search.setFocus()
+
     def _arrange(self) -> None:
         head = QVBoxLayout()
         head.setSpacing(3)

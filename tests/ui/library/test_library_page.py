@@ -167,3 +167,15 @@ def test_every_card_has_names_and_fits_into_the_smallest_window(stage_of: StageO
     assert unnamed(made.window) == []
     assert wider_than(made.window, 960) == []
     assert isinstance(page.field, TileField)
+
+
+def test_a_suggestion_leads_to_its_search_on_the_download_page(stage_of: StageOf) -> None:
+    made, page = put_up(stage_of, models.world())
+    hub = msgspec.structs.replace(models.SHIPPED[0].profile, model="Qwen/Qwen2.5-VL-7B-Instruct")
+    asked = msgspec.structs.replace(models.SHIPPED[0], profile=hub)
+    made.store.put("library", msgspec.structs.replace(models.MODELS, profiles=(worlds.DEMO, asked), models=()))
+    click(made.window, "1 more that Engine Room knows, not on this machine")
+    click(made.window, "Download qwen2.5-vl-7b")
+    assert made.window.page_key == "download"
+    assert named(made.window, "Search the hub").text() == "Qwen/Qwen2.5-VL-7B-Instruct"  # type: ignore[attr-defined]
+    assert page.elsewhere.built == 1
