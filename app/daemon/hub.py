@@ -133,9 +133,7 @@ class Hub:
     async def pull(self, wish: control.Pull) -> control.JobStarted:
         """Raises NotOnHub for a file that is not there, DiskFull before a byte comes, EngineBusy while it is under way."""
         _refuse_bad_name(wish.name)
-        unfinished = next(
-            (j for j in self._unfinished() if self._jobs.subject_of(j) == wish.name and not wish.file), ""
-        )
+        unfinished = next((job.id for job in self._unfinished() if job.subject == wish.name and not wish.file), "")
         if unfinished:
             await self.resume(control.JobOf(job=unfinished))
             return control.JobStarted(job=unfinished)
@@ -151,11 +149,16 @@ class Hub:
             )
         order = Pulling(name=listing.name, commit=listing.commit, files=form.files, cache=str(self.cache))
         title = f"{listing.name.rpartition('/')[2]} {form.title}" if form.name else listing.name.rpartition("/")[2]
+        if paused := next(
+            (job.id for job in self._unfinished() if (job.subject, job.title) == (listing.name, title)), ""
+        ):
+            await self.resume(control.JobOf(job=paused))
+            return control.JobStarted(job=paused)
         job = await self._jobs.begin("pull", title, listing.name, order, _busy(listing.name), self._for_children())
         return control.JobStarted(job=job)
 
-    def _unfinished(self) -> list[str]:
-        return [job.id for job in self._pulls() if job.state == "paused"]
+    def _unfinished(self) -> list[Job]:
+        return [job for job in self._pulls() if job.state == "paused"]
 
     def _pulls(self) -> list[Job]:
         jobs = self._board.get("jobs")

@@ -98,7 +98,7 @@ def test_paused_resumed_killed_and_gone_on_with(
     daemon.restart()
     assert pulled(daemon, lambda _: True).state == "paused", "what a person paused stays paused"
     trouble.hold_after = 500_000  # of the rest
-    daemon.post("/control/jobs/resume", control.JobOf(job=job.id))
+    assert job.id in commands.ok("pull", NAME, FILE, "--detach").out, "the same command goes on with the same job"
     eventually(lambda: part_bytes(home) == 1_500_000)
 
     daemon.kill()
