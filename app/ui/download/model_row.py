@@ -82,17 +82,19 @@ class ModelRow(Card):
         self._shape_fold(True)
         self._body.addWidget(Line())
         if listing.outdated:
-            self._body.addLayout(self._update_line(listing, busy, connected))
+            self._body.addWidget(self._update_line(listing, busy, connected))
         self._body.addWidget(_Forms(self._theme, self, listing, reading, busy, connected))
         foot = ElidedLabel(self._theme, words.listing_line(listing), "small", "faint")
         self._body.addWidget(foot)
 
-    def _update_line(self, listing: HubListing, busy: bool, connected: bool):  # type: ignore[no-untyped-def]
+    def _update_line(self, listing: HubListing, busy: bool, connected: bool) -> QWidget:
         update = Button(self._theme, "Update", "soft", "refresh", f"Update {listing.name}")
         update.setEnabled(connected and not busy)
         update.clicked.connect(lambda: self.update_wanted.emit(listing.name))
         text = "A newer revision than the one on this disk was published."
-        return row(Label(self._theme, text, "small", "accent"), None, update)
+        holder = QWidget()  # whole, so that it goes whole when the forms are shown anew
+        holder.setLayout(row(Label(self._theme, text, "small", "accent"), None, update))
+        return holder
 
     def _show(self, key: object) -> None:
         self._shown = key
@@ -135,7 +137,8 @@ class _Forms(QWidget):
             name.addWidget(Pill(theme, "Best that fits", "accent", dot=False))
         if told := words.contents(form):
             name.addWidget(ElidedLabel(theme, told, "small", "faint"), 1)
-        name.addStretch(1)
+        else:
+            name.addStretch(1)
         grid.addLayout(name, line, 0)
         grid.addWidget(Label(theme, wording.size(form.bytes), "number"), line, 1, Qt.AlignmentFlag.AlignRight | middle)
         need = words.need(form)
