@@ -20,7 +20,7 @@ class Model:
         self.architecture = architecture
         self.random = random.Random(f"{architecture} {seed}")
         self.scale = 8 if large else 1
-        self.metadata: dict[str, object] = {"general.architecture": architecture, "general.name": architecture}
+        self.metadata: dict[str, object] = {"general.architecture": architecture, "general.name": "generated"}
         self.tensors: dict[str, tuple[Shape, int]] = {}
         self.type = self.random.choice((F16, Q8_0, Q4_K)) if not large else Q4_K
         self.layers = self.random.choice((4, 6, 8)) * (4 if large else 1)
@@ -47,7 +47,7 @@ class Model:
                 "rope.dimension_count": self.head,
             }
         )
-        self.metadata["tokenizer.ggml.model"] = "no_vocab"
+        self.tokeniser()
         self.tensors["token_embd.weight"] = (self.width, self.vocabulary), Q6_K if self.type == Q4_K else self.type
         self.vector("output_norm.weight")
 
@@ -66,6 +66,20 @@ class Model:
         self.heads = self.width // self.head
         self.kv_heads = self.heads // 2
         self.say({"attention.head_count": self.heads, "attention.head_count_kv": self.kv_heads})
+
+    def tokeniser(self) -> None:
+        """The smallest one that a server accepts: bytes, and names for the rest."""
+        rest = self.vocabulary - 259
+        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *(f"t{n}" for n in range(rest))]
+        self.metadata |= {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.scores": [0.0] * self.vocabulary,
+            "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * rest],
+            "tokenizer.ggml.bos_token_id": 1,
+            "tokenizer.ggml.eos_token_id": 2,
+            "tokenizer.chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}",
+        }
 
     def shifting_norm(self) -> None:
         del self.metadata[f"{self.architecture}.attention.layer_norm_rms_epsilon"]

@@ -75,5 +75,6 @@ def staging_buffer(facts: ModelFacts, load: Load, layers: Sequence[Layer] = ()) 
     if any(facts.windowed_layers):
         masks += window
     share = 1 if load.unified else max(1, load.slots)
-    copies = 2 if shape.glu else 1  # builds since mid-2025 also keep room for embeddings given instead of tokens
+    # Builds since mid-2025 also keep room for embeddings given instead of tokens, those since late 2026 for both mixed.
+    copies = (2 if shape.glu else 1) + (3 if shape.mixed_inputs else 0)
     return total + copies * embedded + masks // share * tokens * width

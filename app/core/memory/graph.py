@@ -85,6 +85,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     positions: int = 1  # position numbers per token (images have more)
     late_outputs: str = ""  # "layer", "norm": all tokens go through the whole last layer, or its norm too
     glu: bool = True  # gate and up are multiplied into a tensor of its own (builds since mid-2025)
+    mixed_inputs: bool = False  # room for tokens and embeddings in one micro-batch (builds since late 2026)
     wide_mask: bool = False  # the mask arrives as f32 and is converted on the device (builds until 2026)
 
 
@@ -139,6 +140,7 @@ class _Writer:
         self.row = shape.tokens * F32
         self.count = shape.tokens
         self.hidden = shape.width * self.row
+        self.mixes = span.embeds and shape.mixed_inputs
         attentions = [layer.attention for layer in span.layers if layer.attention is not None]
         sizes: list[int] = []
 
@@ -149,6 +151,7 @@ class _Writer:
         self.tokens = given(shape.tokens * I32) if span.embeds else given(self.hidden)
         if span.embeds and shape.glu:  # a place for embeddings that are given instead of tokens; kept for the whole run
             graph.readers[given(self.hidden)] += 1
+        self.mixed = [given(size) for size in (self.count * I32, self.hidden, self.count * I64)] if self.mixes else []
         self.positions = given(shape.tokens * I32 * shape.positions) if attentions else -1
         self.masks: dict[bool, int] = {}
         self.writes: dict[bool, tuple[int, int]] = {}
@@ -167,7 +170,16 @@ class _Writer:
                 self.masks[windowed] = graph.node(graph.sizes[mask] // 2, mask)
 
     def embedding(self) -> int:
-        return self.graph.node(self.hidden, self.tokens) if self.span.embeds else self.tokens
+        if not self.span.embeds:
+            return self.tokens
+        hidden = self.graph.node(self.hidden, self.tokens)
+        if self.mixed:  # written down beside it, though not computed: embeddings put among tokens; their copy is kept
+            tokens, given, slots = self.mixed
+            looked_up = self.graph.node(self.hidden, tokens)
+            copied = self.graph.node(self.hidden, given)
+            self.graph.node(0, looked_up, slots, copied)
+            self.graph.readers[copied] += 1
+        return hidden
 
     def layer(self, hidden: int, layer: Layer, *, is_last: bool) -> int:
         graph = self.graph

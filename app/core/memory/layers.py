@@ -31,6 +31,7 @@ def shape_of(facts: ModelFacts, load: Load) -> Shape:
         positions=4 if facts.architecture in _IMAGE_POSITIONS else 1,
         late_outputs=_LATE_OUTPUTS.get(facts.architecture, ""),
         glu=load.glu,
+        mixed_inputs=load.mixed_inputs,
         wide_mask=load.wide_mask,
     )
 

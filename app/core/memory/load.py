@@ -30,9 +30,11 @@ SLOTS_BY_DEFAULT = {"llama.cpp": 4, "llama-server": 4, "llama-cpp-python": 1, "o
 
 
 # Builds of llama.cpp that changed the graph: since mid-2025 gate and up are multiplied into a tensor of its own; since 2026
-# a server makes room for few logits and the attention mask arrives as f16.
+# a server makes room for few logits and the attention mask arrives as f16; since late 2026 tokens and given embeddings may be
+# mixed. The first is llama.cpp's history, the others were read off graphs and buffers of builds on either side.
 GLU_SINCE_BUILD = 5_780
 FEW_OUTPUTS_SINCE_BUILD = 8_000
+MIXED_INPUTS_SINCE_BUILD = 11_500
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +49,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     cell_step: int = CELL_STEP
     state_copies: int = 1  # of each sequence's fixed state: one more for each token guessed ahead
     glu: bool = True
+    mixed_inputs: bool = True
     wide_mask: bool = False
     gpu_layers: int
     cpu_expert_layers: int = 0
@@ -103,6 +106,7 @@ def load_of(
         cell_step=OLD_CELL_STEP if build is not None and build < GLU_SINCE_BUILD and not flash else CELL_STEP,
         state_copies=1 + drafted if settings.get("speculation") in HEADS_AHEAD else 1,
         glu=build is None or build >= GLU_SINCE_BUILD,
+        mixed_inputs=build is None or build >= MIXED_INPUTS_SINCE_BUILD,
         wide_mask=build is not None and build < FEW_OUTPUTS_SINCE_BUILD,
         gpu_layers=min(number("gpu_layers", units), units) if on_gpu else 0,
         cpu_expert_layers=number("cpu_expert_layers", 0),
