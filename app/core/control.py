@@ -39,6 +39,10 @@ POST /control/hub/restore     TrashOf   → Accepted
 POST /control/hub/empty       TrashOf   → Accepted ("" = the whole trash)
 POST /control/hub/token       HubToken  → Accepted
 GET  /control/jobs/{id}/log             → text
+GET  /control/keys                      → Keys (names only)
+POST /control/keys            GivenKey  → Accepted
+POST /control/keys/remove     KeyOf     → Accepted
+POST /control/ollama/pull     OllamaPull → JobStarted | 424 engine_not_installed
 GET  /control/caches                    → Caches
 POST /control/caches/clear    CacheOf   → JobStarted
 POST /control/export          ExportOf  → Export
