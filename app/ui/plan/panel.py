@@ -306,7 +306,8 @@ def expected_words(plan: MemoryPlan) -> list[str]:
             f"About {wording.tokens_per_second(speed.likely)} tokens per second "
             f"({wording.tokens_per_second(speed.low)} to {wording.tokens_per_second(speed.high)}): {speed.source}."
         )
-    for advice in plan.advice:
+    first = {advice.use: advice for advice in reversed(plan.advice)}  # the recommendation of each use
+    for advice in reversed(first.values()):
         engine = wording.engine(advice.engine) if advice.engine else "no engine"
         found.append(f"For {advice.use}: {engine}. {advice.reason}")
     return [*found, *plan.notes]

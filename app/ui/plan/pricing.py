@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from app.core.memory.advice import LLAMA, VLLM, advice_for
 from app.core.memory.elsewhere import NOTHING_NEEDED
-from app.core.memory.plan_types import MemoryPlan
+from app.core.memory.plan_types import MemoryPlan, Verdict
 from app.core.memory.planner import plan
 from app.core.options import Option, Scalar
 from app.core.profiles import with_defaults
@@ -31,10 +32,11 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
 
     def plan(self, settings: Mapping[str, Scalar], solve: bool = True) -> MemoryPlan:
         """Without `solve` it takes less than a millisecond, and tells neither remedies nor the longest context."""
+        facts = self.card.facts
         if self.card.plan == NOTHING_NEEDED:
             return NOTHING_NEEDED
-        return plan(
-            self.card.facts,
+        found = plan(
+            facts,
             with_defaults(self.options, settings),
             family=self.card.profile.engine,
             accelerator=self.accelerator,
@@ -47,6 +49,12 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
             gpu_uuids=self.gpu_uuids,
             companions=self.card.companions,
             solve=solve,
+        )
+        if facts is None or found.verdict is Verdict.UNKNOWN:
+            return found
+        engine = LLAMA if facts.format == "gguf" else VLLM
+        return msgspec.structs.replace(
+            found, advice=advice_for(facts, {engine: found}, {}, has_card=bool(self.gpus.gpus))
         )
 
 

@@ -94,6 +94,15 @@ def test_the_bars_tell_every_part_with_its_figure_and_source(plan_of) -> None:  
         raise AssertionError("the arrow keys never reached the weights")
 
 
+def test_speed_and_the_engine_for_each_use_are_told_with_reasons(plan_of) -> None:  # type: ignore[no-untyped-def]
+    """M10."""
+    made, _ = plan_of()
+    said = texts(made.window)
+    assert re.search(r"About \d+\.\d tokens per second \(\d+", said)
+    assert "For one chat: llama.cpp. It is a GGUF file" in said
+    assert "For many users: llama.cpp." in said
+
+
 def test_the_pieces_of_a_bar_add_up_to_what_is_held_and_needed() -> None:
     plan = models.QWEN.plan
     assert plan is not None
@@ -108,7 +117,7 @@ def test_the_window_prices_as_the_service_does(plan_of) -> None:  # type: ignore
     assert view.plan is not None
     assert models.QWEN.plan is not None
     mine = pricing_of(view._store, models.QWEN, ()).plan(models.QWEN.profile.settings)
-    assert mine == models.QWEN.plan
+    assert msgspec.structs.replace(mine, advice=()) == models.QWEN.plan
 
 
 def test_a_longer_context_is_priced_at_once_and_the_longest_that_fits_is_marked(plan_of) -> None:  # type: ignore[no-untyped-def]
