@@ -13,12 +13,11 @@ from msgspec.structs import replace
 
 from app.core import seat as step
 from app.core.diagnosis import diagnose
-from app.core.errors import BadRequest, EngineNotInstalled, EngineRoomError, ModelMissing
+from app.core.errors import EngineNotInstalled, EngineRoomError, ModelMissing
 from app.core.ledger import HOST, Ledger, without
 from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled, Waking
 from app.core.load_time import LoadTimes, alike
 from app.core.memory.plan_types import MemoryPlan
-from app.core.parking import PROMPTS_KEPT, level_for, no_room_to_wake
 from app.core.profile_set import fallbacks_of
 from app.core.release import expected_from, holders, released
 from app.core.seat import Budgets, SeatState, Wanted
@@ -34,7 +33,7 @@ from app.daemon.gpu import GpuSampler
 from app.daemon.keys import Keys
 from app.daemon.library import Library
 from app.daemon.logtail import last_lines
-from app.daemon.parking import NotDone, put_to_sleep, sleep_calls, wake
+from app.daemon.parking import Sleeper
 from app.daemon.preflight import preflight
 from app.daemon.preparing import Preparation, Prepared, failure_of, first_view
 from app.daemon.runbook import RunBook
@@ -83,6 +82,7 @@ class Effects:
         self._budgets = budgets
         self._tell = tell
         self._tasks = Tasks()
+        self.sleeper = Sleeper(seat, parts, state, budgets, tell, self._held_beside)
         self._attaching = Attaching(seat, parts, tell, self._tasks, lambda: budgets().stop_grace_seconds)
 
     # --- prices ---
@@ -172,10 +172,10 @@ class Effects:
             case step.CutStreams(run_id):
                 self._tasks.start(self._parts.gateway.cut(run_id), f"cut {run_id}")
             case step.ParkEngine(run_id, level):
-                self._tasks.start(self._park(run_id, level), f"put {run_id} to sleep")
+                self._tasks.start(self.sleeper.park(run_id, level), f"put {run_id} to sleep")
             case step.WakeEngine(run_id):
-                wake = self._tasks.start(self._wake(run_id), f"wake {run_id}")
-                self._parts.book.prepared[run_id].load_watch.append(wake)
+                waking = self._tasks.start(self.sleeper.wake(run_id), f"wake {run_id}")
+                self._parts.book.prepared[run_id].load_watch.append(waking)
             case step.Stop(run_id):
                 self._tasks.start(self._end(run_id, gently=True), f"stop {run_id}")
             case step.Kill(run_id):
@@ -353,73 +353,6 @@ class Effects:
         self._tell(step.Released(run_id))
 
     # --- sleep ---
-
-    def park_level(self, asked: int | None) -> int:
-        """How deep the present model would sleep, 0 = it is unloaded; raises BadRequest or DoesNotFit."""
-        prepared = self._parts.book.prepared.get(getattr(self._state().phase, "run_id", ""))
-        if prepared is None:
-            return 0
-        if sleep_calls(prepared) is None:
-            if asked:
-                raise BadRequest(
-                    f"{prepared.profile.title} cannot sleep: its engine has no sleep, or was loaded without `sleep_mode`.",
-                    "Without a level it is unloaded, and the next request loads it again.",
-                )
-            return PROMPTS_KEPT if kept_prompts.folder_of(prepared) is not None else 0
-        weights = prepared.card.facts.weights_bytes if prepared.card.facts is not None else 0
-        headroom = self._parts.settings().memory.host_headroom_bytes
-        return level_for(asked, weights, self._parts.sampler.latest.host, headroom)
-
-    def idle_parking(self) -> int:
-        """The level at which the present model sleeps when it is idle; 0 = it is unloaded."""
-        if not isinstance(self._state().phase, Ready):
-            return 0
-        level = self.park_level(None)
-        return level if level == PROMPTS_KEPT or self._parts.settings().supervision.park_when_idle else 0
-
-    async def _park(self, run_id: str, level: int) -> None:
-        prepared, budget = self._parts.book.prepared[run_id], self._budgets().park_seconds
-        if level == PROMPTS_KEPT:
-            await kept_prompts.keep(prepared, budget)
-            self._tell(step.ParkFailed(run_id, ""))
-            return
-        try:
-            freed = await put_to_sleep(run_id, prepared, level, self._parts.sampler, self._parts.clock, budget)
-        except NotDone as error:
-            self._tell(step.ParkFailed(run_id, str(error)))
-            return
-        except Exception:  # whatever went wrong, the seat must hear of it (I7)
-            log.exception("%s could not be put to sleep", run_id)
-            self._tell(step.ParkFailed(run_id, "It could not be put to sleep and was unloaded."))
-            return
-        self._tell(step.Parked(run_id, freed))
-
-    async def _wake(self, run_id: str) -> None:
-        """Only into memory that is free now (I4); what cannot be woken is loaded anew, by the rules of a load."""
-        prepared, began, ledger = self._parts.book.prepared[run_id], self._parts.clock(), self._parts.ledger
-        held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
-        held = {run: {**held.get(run, {}), **held_by(run, gpus)} for run in ledger.runs_beside(self._seat)}
-        free = without(gpus, ledger.outstanding(self._seat, gpus, held))
-        headroom = self._parts.settings().memory.headroom_bytes
-        why = no_room_to_wake(prepared.awake_bytes, held_by(run_id, gpus), free, headroom)
-        if why:
-            self._tell(step.WakeFailed(run_id, f"{why} It is loaded again as soon as it fits."))
-            return
-        ledger.promise(self._seat, run_id, prepared.awake_bytes)
-        try:
-            await wake(prepared, self._budgets().wake_seconds)
-        except NotDone as error:
-            self._tell(step.WakeFailed(run_id, str(error)))
-            return
-
-        def told(event: step.Event) -> None:
-            if isinstance(event, step.Answered):
-                prepared.wake_seconds = round(self._parts.clock() - began, 3)
-                self._tell(event)
-            elif isinstance(event, step.LoadFailed):
-                self._tell(step.WakeFailed(run_id, event.failure.summary))
-
-        await watch_ready(run_id, prepared, told)
 
     def woke(self, run_id: str) -> None:
         prepared = self._parts.book.prepared[run_id]

@@ -124,7 +124,7 @@ class Supervisor:
         """Puts the model to sleep, or unloads it where its engine cannot sleep; a request brings it back. Returns the level,
         0 = unloaded. Raises UnknownProfile when nothing is ready, DoesNotFit or BadRequest for a level that cannot be."""
         self._refuse_when_stopping()
-        level = self._effects.park_level(level)
+        level = self._effects.sleeper.park_level(level)
         self._raise(await self._ask(step.Park(level)))
         return level
 
@@ -242,7 +242,9 @@ class Supervisor:
     def _budgets_now(self) -> Budgets:
         effects = self._effects
         return replace(
-            self._budgets, idle_unload_seconds=effects.idle_unload_seconds(), idle_parking=effects.idle_parking()
+            self._budgets,
+            idle_unload_seconds=effects.idle_unload_seconds(),
+            idle_parking=effects.sleeper.idle_parking(),
         )
 
     def _moved(self, before: SeatState, event: step.Event) -> None:
