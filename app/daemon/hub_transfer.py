@@ -297,9 +297,7 @@ class _Fetcher:
 
     def _say(self, detail: str, done: int, eta_seconds: float | None = None) -> None:
         share = done / max(1, self._total)
-        self._work.say(
-            detail, progress=share, bytes_done=done, bytes_total=self._total, eta_seconds=eta_seconds
-        )
+        self._work.say(detail, progress=share, bytes_done=done, bytes_total=self._total, eta_seconds=eta_seconds)
 
     def _tell(self, file: HubFile, done: int, came: int, folder: Path) -> None:
         self._came += came

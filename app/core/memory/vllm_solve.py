@@ -149,8 +149,10 @@ def solve(
 
 def _weights(facts: ModelFacts, load: VllmLoad, known: WeightsByLoad) -> Stages:
     """They depend on a few fields of a load only, and are most of a plan's work."""
-    key = (load.tensor_parallel, load.pipeline_parallel, load.number_bytes, load.quantisation)
-    key += (load.lora_rank, load.loras, load.offload_bytes, load.version)
+    key = (
+        *(load.tensor_parallel, load.pipeline_parallel, load.number_bytes, load.quantisation),
+        *(load.lora_rank, load.loras, load.offload_bytes, load.version),
+    )
     found = known.get(key)
     if found is None:
         found = known[key] = weights(facts, load)
