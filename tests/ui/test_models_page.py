@@ -7,6 +7,7 @@ import pytest
 
 from app.core import lifecycle as phases
 from app.core.control import Unload, Want
+from app.core.memory.plan_types import Remedy
 from app.core.snapshot import Seats, SeatView
 from app.ui.store import Connection
 from tests.ui import worlds
@@ -82,6 +83,15 @@ def test_a_failure_says_cause_advice_evidence_and_cure(stage_of: StageOf) -> Non
         ("/control/want", Want(profile="qwen3-32b", settings={"context": 16384})),
         ("/control/want", Want(profile="qwen3-32b")),
     ]
+
+
+def test_another_card_as_a_cure_goes_along_with_the_click(stage_of: StageOf) -> None:
+    made = stage_of("failing")
+    cure = Remedy(title="Use the second card", settings={}, gpus=("GPU-b",), kind="card")
+    failure = msgspec.structs.replace(worlds.FAILURE, remedies=(cure,))
+    made.store.put("seats", worlds.seat(phases.Failed(failure=failure)), worlds.NOW)
+    click(made.window, "Remedy: Use the second card")
+    assert made.link.sent == [("/control/want", Want(profile="qwen3-32b", gpus=("GPU-b",)))]
 
 
 def test_the_evidence_leads_to_its_line_in_the_log(stage_of: StageOf) -> None:

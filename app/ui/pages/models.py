@@ -114,7 +114,9 @@ class ModelsPage(PageColumn):
         wishes.seat_wanted.connect(lambda name, seat: self._load(name, {}, seat=seat))
         wishes.comfort_wanted.connect(self._set_comfort)
         wishes.pointed.connect(self._point)
-        self.failure_panel.retry_wanted.connect(self._load)
+        self.failure_panel.retry_wanted.connect(
+            lambda profile_id, settings, gpus: self._load(profile_id, settings, gpus=gpus)
+        )
         self.failure_panel.override_wanted.connect(self._ask_override)
         self.failure_panel.log_wanted.connect(lambda evidence: self.page_wanted.emit("logs", evidence))
         self.failure_panel.dismissed.connect(self._dismiss_failure)

@@ -155,7 +155,7 @@ class LoadPanel(Card):
 class FailurePanel(Card):
     """Why the wanted model is not there: sentence, advice, the line that proves it, and what would help."""
 
-    retry_wanted = Signal(str, object)  # profile id, settings to merge in
+    retry_wanted = Signal(str, object, object)  # profile id, settings to merge in, cards in place of the profile's
     override_wanted = Signal(str)
     log_wanted = Signal(object)  # Evidence
     dismissed = Signal()
@@ -234,11 +234,11 @@ class FailurePanel(Card):
 
     def _cure(self, remedy: Remedy) -> None:
         if self._failure is not None:
-            self.retry_wanted.emit(self._failure.profile_id, dict(remedy.settings))
+            self.retry_wanted.emit(self._failure.profile_id, dict(remedy.settings), remedy.gpus)
 
     def _try_again(self) -> None:
         if self._failure is not None:
-            self.retry_wanted.emit(self._failure.profile_id, {})
+            self.retry_wanted.emit(self._failure.profile_id, {}, ())
 
     def _show_log(self) -> None:
         if self._failure is not None and self._failure.evidence is not None:
