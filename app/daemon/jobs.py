@@ -133,14 +133,14 @@ class Jobs:
     async def resume(self, job_id: str, busy: frozenset[str], environment: Mapping[str, str]) -> None:
         """Goes on with a job that was paused, cancelled or failed, under its old id. One that runs goes on running."""
         job = self._known(job_id)
-        if job_id in self._handles:
+        if job_id in self._busy:
             return
         order = self._orders.get(job_id)
         if order is None:
             raise NoSuchJob(f"{job.title} cannot be gone on with.", "Start it again.")
         fresh = replace(job, state="running", error="", advice="", ended_at_unix=None, log_path="", detail="Going on …")
-        self._forget_files(job, "order", "title", "told", "log", "paused")
         await self._launch(fresh, order, busy, environment)
+        self._forget_files(job, "paused")
 
     async def _launch(self, job: Job, order: Order, busy: frozenset[str], environment: Mapping[str, str]) -> None:
         for other, theirs in self._busy.items():
@@ -152,12 +152,14 @@ class Jobs:
         self._jobs[job.id], self._busy[job.id] = job, busy
         try:
             self._write_order(job, order)
+            self._forget_files(job, "told", "log")
             handle = await self._runs.launch(self._spec(job, environment))
         except BaseException:
             del self._jobs[job.id], self._busy[job.id]
             if before is not None:
                 self._jobs[job.id] = before
-            self._forget_files(job)
+            if before is None or before.state != "paused":  # what can be gone on with keeps its order
+                self._forget_files(job)
             raise
         self._handles[job.id] = handle
         if job.kind in RESUMABLE:
@@ -169,9 +171,12 @@ class Jobs:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for suffix, data in (("title", f"{job.title}\n{job.subject}".encode()), ("order", to_json(order))):
-                descriptor = os.open(self._folder / f"{job.id}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                place = self._folder / f"{job.id}.{suffix}"
+                fresh = place.with_name(f"{place.name}.new")
+                descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
+                fresh.replace(place)
         except OSError as error:
             raise NotWritable(
                 f"{self._folder} cannot be written: {error.strerror}.", "Check its owner, permissions and room."
