@@ -67,8 +67,7 @@ class Keeper:
         self._group_told = False  # whether the leader's group, and
         self._rest_told = False  # what is left after the leader's end, have had their TERM
         self._told_survivors = False
-        self._shared: set[bytes] = set()  # files in /dev/shm that the killed had mapped
-        self._noted: set[int] = set()
+        self._shared = procfs.SharedFiles()  # of those that are killed
 
     # -- life
 
@@ -178,7 +177,7 @@ class Keeper:
         return True
 
     def _fail(self, step: str, number: int) -> None:
-        self._forget_record()
+        self._forget_files()
         _tell({"failed": {"step": step, "errno": number}})
 
     def _write_record(self, leader: procfs.Process) -> None:
@@ -190,7 +189,12 @@ class Keeper:
         record["started_at_unix"] = time.time()
         birth.write_record(str(self._spec["record_path"]), record)
 
-    def _forget_record(self) -> None:
+    def _forget_files(self) -> None:
+        """The run's temporary files, then its record."""
+        if temporary := self._spec.get("temporary"):
+            import shutil  # only now: it would double the memory of every keeper
+
+            shutil.rmtree(str(temporary), ignore_errors=True)
         try:
             os.unlink(str(self._spec["record_path"]))  # noqa: PTH108
         except OSError:
@@ -267,7 +271,7 @@ class Keeper:
                 if not (self._group_told and process.group == self._leader.pid):  # a second TERM means haste to some
                     procfs.signal_process(process.pid, process.start_ticks, signal.SIGTERM)
         if now >= self._kill_at:
-            self._note_shared(alive)
+            self._shared.note(alive)
             cleaners = {process.pid for process in alive if procfs.is_cleaner(process.pid)}
             if not cleaners or now >= self._kill_at + procfs.CLEANER_SECONDS:
                 cleaners = set()
@@ -348,22 +352,9 @@ class Keeper:
                 pass
         except ChildProcessError:
             pass
-        procfs.remove_unshared(self._shared)
-        self._forget_record()
+        self._shared.remove()
+        self._forget_files()
         _tell({"gone": True})
-
-    def _note_shared(self, alive: list[procfs.Process]) -> None:
-        """What they have in /dev/shm just before they are killed: a cleaner knows only what it was told in time.
-
-        They are stopped first, so that nothing is added in between.
-        """
-        new = [process for process in alive if process.pid not in self._noted]
-        for process in new:
-            if not procfs.is_cleaner(process.pid):
-                procfs.signal_process(process.pid, process.start_ticks, signal.SIGSTOP)
-        for process in new:
-            self._noted.add(process.pid)
-            self._shared |= procfs.shared_files_of(process.pid)
 
     def _reap(self) -> None:
         """Notices the leader's end; adopted children that have ended are reaped while the run lives."""

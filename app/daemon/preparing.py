@@ -25,7 +25,7 @@ from app.core.release import Expected
 from app.core.seat import Wanted
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, ProfileCard, RunView
-from app.daemon import docker, processes
+from app.daemon import docker, processes, temporary
 from app.daemon.attachment import Hold
 from app.daemon.companions import companions_of
 from app.daemon.library import Library
@@ -193,6 +193,7 @@ class Preparation:
             secrets=(*prepared.command.secrets, api_key),
             container=prepared.command.container,
             end_argv=prepared.command.container.end_argv if prepared.command.container else (),
+            own_temporary=temporary.VARIABLE not in prepared.command.environment | prepared.profile.environment,
         )
 
 

@@ -25,6 +25,7 @@ from app.daemon.procfs import (
     OWNER_MARK,
     RUN_MARK,
     Process,
+    SharedFiles,
     all_pids,
     all_processes,
     below,
@@ -348,20 +349,25 @@ def _listening_inodes(table: str, port: int) -> list[str]:
 def end_processes(
     find: Callable[[], list[ProcessView]], grace_seconds: float, kill_seconds: float
 ) -> tuple[ProcessView, ...]:
-    """TERM, grace, KILL (a cleaner last), look again until nobody is left; blocks (call it in a thread). Returns who
-    would not go.
+    """TERM, grace, KILL (a cleaner last), look again until nobody is left and what they shared is gone too; blocks (call
+    it in a thread). Returns who would not go.
 
     For processes that have no keeper any more; every signal is verified.
     """
     begun = time.monotonic()
     told: set[ProcessIdentity] = set()
+    shared = SharedFiles()
     while True:
         living = find()
         if not living:
+            shared.remove()
             return ()
         waited = time.monotonic() - begun
         if waited >= grace_seconds + kill_seconds:
             return tuple(living)
+        if waited >= grace_seconds:
+            seen = ((read_process(each.pid), each) for each in living)
+            shared.note([process for process, each in seen if process and process.start_ticks == each.start_ticks])
         for known in (each.identity for each in living):
             if waited >= grace_seconds:
                 if waited >= grace_seconds + CLEANER_SECONDS or not is_cleaner(known.pid):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 
 RUN_MARK = "ENGINE_ROOM_RUN"  # =<run id>, in the environment of every process of a run
 FOLDER_MARK = "ENGINE_ROOM_FOLDER"  # =<folder of the run's record>: another home's runs are not ours to end
@@ -111,20 +112,6 @@ def shared_files_of(pid: int) -> set[bytes]:
     return found
 
 
-def remove_unshared(files: set[bytes]) -> None:
-    """Removes those of the files that no living process has mapped: whoever else uses one keeps it."""
-    if not files:
-        return
-    for entry in os.listdir("/proc"):  # noqa: PTH208
-        if entry.isdigit():
-            files = files - shared_files_of(int(entry))
-    for file in files:
-        try:
-            os.unlink(file)  # noqa: PTH108
-        except OSError:
-            continue  # its own cleaner was quicker
-
-
 def is_ours(pid: int) -> bool:
     """Whether /proc shows the process as this account's (one that hides its memory from us shows as root's)."""
     try:
@@ -162,6 +149,35 @@ def signal_process(pid: int, start_ticks: int, number: int) -> bool:
         if handle >= 0:
             os.close(handle)
     return True
+
+
+class SharedFiles:
+    """What the killed processes of one run had in /dev/shm: a cleaner knows only what it was told in time."""
+
+    def __init__(self) -> None:
+        self._files: set[bytes] = set()
+        self._noted: set[int] = set()
+
+    def note(self, processes: list[Process]) -> None:
+        """To be called just before these are killed; they are stopped first, so that nothing is added in between."""
+        new = [process for process in processes if process.pid not in self._noted]
+        for process in new:
+            if not is_cleaner(process.pid):
+                signal_process(process.pid, process.start_ticks, signal.SIGSTOP)
+        for process in new:
+            self._noted.add(process.pid)
+            self._files |= shared_files_of(process.pid)
+
+    def remove(self) -> None:
+        """Removes those that no living process has mapped: whoever else uses one keeps it."""
+        files, self._files = self._files, set()
+        for pid in all_pids() if files else ():
+            files = files - shared_files_of(pid)
+        for file in files:
+            try:
+                os.unlink(file)  # noqa: PTH108
+            except OSError:
+                continue  # its own cleaner was quicker
 
 
 def _pidfd_open(pid: int) -> int:

@@ -23,7 +23,7 @@ import msgspec
 from app.core.errors import EngineFailed
 from app.core.redaction import masked_arguments
 from app.core.values import from_values
-from app.daemon import docker, docker_custody, leftovers, processes, procfs
+from app.daemon import docker, docker_custody, leftovers, processes, procfs, temporary
 from app.daemon.docker_custody import ContainerCustody
 from app.daemon.leftovers import Leftover
 from app.daemon.processes import ProcessIdentity, ProcessView, RunTrace
@@ -74,6 +74,7 @@ class RunHandle:
         self.leader: ProcessIdentity | None = None
         self.keepers: tuple[ProcessIdentity, ...] = ()
         self.custody = ContainerCustody(spec) if spec.container is not None else None
+        self.temporary: Path | None = None  # the run's own folder for temporary files
         self._program = program
         self._kill_seconds = kill_seconds
         self._overdue_seconds = overdue
@@ -254,6 +255,8 @@ class RunHandle:
             self._tell_end(survivors)
             await asyncio.sleep(2)
             survivors = await asyncio.to_thread(processes.end_processes, find, 0.0, 0.5)
+        if self.temporary is not None:
+            await asyncio.to_thread(temporary.remove, self.temporary)
         self._over()
 
 
@@ -294,10 +297,17 @@ class Runs:
             raise ValueError(f"{spec.id!r} cannot be the name of a new run")
         self._make_folders(spec)
         self._mark_container(spec)
-        program = self._start_keeper(spec)
+        own = self._make_temporary(spec)
+        try:
+            program = self._start_keeper(spec)
+        except EngineFailed:
+            if own is not None:
+                temporary.remove(own)
+            raise
         handle = RunHandle(spec, program, self._kill_seconds, self._overdue_seconds)
+        handle.temporary = own
         self.handles[spec.id] = handle
-        line = json.dumps(self._keeper_spec(spec)).encode() + b"\n"
+        line = json.dumps(self._keeper_spec(spec, own)).encode() + b"\n"
         self._attending[handle] = self._tasks.start(self._attend(handle, line), name=f"run {spec.id}")
         try:
             await asyncio.shield(handle._born)
@@ -332,6 +342,15 @@ class Runs:
             except OSError as error:
                 raise storage_error(f"The folder {folder} cannot be made", error.errno or 0) from error
 
+    def _make_temporary(self, spec: RunSpec) -> Path | None:
+        if not spec.own_temporary:
+            return None
+        try:
+            return temporary.make(self._folder, spec.id, spec.environment)
+        except OSError as error:
+            what = f"The folder {error.filename} for temporary files cannot be made"
+            raise storage_error(what, error.errno or 0) from error
+
     def _start_keeper(self, spec: RunSpec) -> subprocess.Popen[bytes]:
         """A plain Popen on our pipes: asyncio's transport would kill the guard when it is closed or forgotten."""
         marks = {
@@ -360,10 +379,12 @@ class Runs:
     def _owner_mark(self) -> str:
         return f"{self._owner.pid}:{self._owner.start_ticks}"
 
-    def _keeper_spec(self, spec: RunSpec) -> dict[str, object]:
+    def _keeper_spec(self, spec: RunSpec, own_temporary: Path | None) -> dict[str, object]:
         environment = {name: value for name, value in spec.environment.items() if name != procfs.KEEPER_MARK}
         environment |= {procfs.RUN_MARK: spec.id, procfs.OWNER_MARK: self._owner_mark}
         environment |= {procfs.FOLDER_MARK: str(self._folder)}
+        if own_temporary is not None:
+            environment[temporary.VARIABLE] = str(own_temporary)
         record = {
             "run_id": spec.id,
             "profile_id": spec.profile_id,
@@ -386,6 +407,7 @@ class Runs:
             "grace_seconds": spec.grace_seconds,
             "kill_seconds": self._kill_seconds,
             "end_argv": spec.end_argv,
+            "temporary": "" if own_temporary is None else str(own_temporary),
             "record_path": str(self._folder / f"{spec.id}.json"),
             "record": record,
         }
@@ -394,6 +416,8 @@ class Runs:
         """Ends what earlier daemons left behind; to be called once, before the first launch."""
         skip = frozenset(self.handles)
         ended = await asyncio.to_thread(leftovers.end_leftovers, self._folder, self._kill_seconds, skip)
+        living = {each.run_id for each in ended if each.outcome in ("left_alone", "survived")} | skip
+        await asyncio.to_thread(temporary.remove_left, self._folder, os.environ, living)
         return (*ended, *await asyncio.to_thread(docker_custody.end_leftovers, self._folder, os.environ, skip))
 
     def pids_of_runs(self) -> dict[int, str]:

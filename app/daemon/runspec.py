@@ -30,6 +30,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()  # run when grace is over or the leader has gone, for what is not below us (a container)
     container: Container | None = None  # what the run starts elsewhere; it is over only when that is gone too
     secrets: tuple[str, ...] = ()  # values masked in the record
+    own_temporary: bool = False  # TMPDIR is a folder made for this run, and gone with it
 
 
 def refusal(spec: RunSpec, step: str, number: int) -> EngineRoomError:

@@ -30,7 +30,7 @@ from tests.daemon.trouble import (
     within,
 )
 
-STAYING = [name for name in PROGRAMS if name not in ("wrapper", "crashes_with_workers")]
+STAYING = [name for name in PROGRAMS if name not in ("wrapper", "crashes_with_workers", "leaves_files")]
 
 
 @pytest.fixture

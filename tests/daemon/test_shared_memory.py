@@ -69,12 +69,13 @@ async def test_an_engine_whose_head_is_killed_leaves_none(folder: Path) -> None:
     await within(20, runs.close())
 
 
+@pytest.mark.parametrize("program", ["shares_memory", "shares_untold"])
 @pytest.mark.parametrize("keepers", [0, 1, 2], ids=["the daemon", "with the inner keeper", "with both keepers"])
-async def test_a_killed_daemon_leaves_none(folder: Path, keepers: int) -> None:
-    spec = spec_for("shares_memory", folder)
+async def test_a_killed_daemon_leaves_none(folder: Path, keepers: int, program: str) -> None:
+    spec = spec_for(program, folder)
     daemon = OtherDaemon(folder, spec)
     try:
-        ready = await all_ready(spec, "shares_memory")
+        ready = await all_ready(spec, program)
         file = shared_by(Path(spec.log_path))
         owner = processes.identity(daemon.process.pid)
         assert owner is not None

@@ -81,6 +81,16 @@ shared = mmap.mmap(descriptor, 1 << 16)
 os.write(1, b"shares %s\\n" % os.path.basename(path).encode())
 if os.fork() == 0: deaf(); stay()
 deaf(); stay()""",
+    "leaves_files": """
+import socket
+place = os.environ["TMPDIR"]
+os.makedirs(place + "/below/that")
+open(place + "/below/that/file", "w").close()
+os.symlink("/etc", place + "/link")
+left = socket.socket(socket.AF_UNIX)
+left.bind(place + "/01234567-89ab-cdef-0123-456789abcdef")
+if os.fork() == 0: deaf(); stay()
+deaf(); stay()""",
     "forks_at_term": """
 def more(*_):
     if os.fork() == 0: os.setsid(); deaf(); stay()
@@ -109,6 +119,7 @@ EXPECTED = {
     "crashes_with_workers": 2,
     "shares_memory": 2,
     "shares_untold": 2,
+    "leaves_files": 2,
 }
 
 

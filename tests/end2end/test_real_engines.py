@@ -41,8 +41,9 @@ def ready(real_engine: RealEngine, daemon: Daemon) -> Daemon:
 
 
 def files_of(home: Home) -> set[Path]:
-    """All files that a run could leave behind: records, sockets, temporary files; not its log and not the databases."""
-    kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl", ".toml")
+    """All files that a run could leave behind: records, sockets, temporary files; not its log, and not what the service
+    keeps for itself."""
+    kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl", ".toml", "images.json")
     found = {file for top in (home.folder / "state", home.runtime_home) for file in top.rglob("*")}
     found |= unheld_shared_files()
     return {file for file in found if not file.name.endswith(kept)}
@@ -139,14 +140,14 @@ def test_a_stop_in_the_middle_of_an_answer_is_told_to_who_listens(
     nothing_left(home, {run.port}, before)
 
 
-def lines_of_next_run(home: Home, known: set[Path], seconds: float = 60.0) -> Iterator[str]:
+def lines_of_next_run(home: Home, known: set[Path], seconds: float = 60.0, every: float = 0.0005) -> Iterator[str]:
     """The lines of the run that begins now, each as soon as the engine has written it; ends with an empty line."""
     (log,) = eventually(lambda: set(home.paths.runs.glob("*.log")) - known, 20, "a new run's log", every=0.001)
     with log.open("rb") as file:
         rest = b""
         while True:
             try:
-                piece = eventually(file.read, seconds, "a line", every=0.0005)
+                piece = eventually(file.read, seconds, "a line", every=every)
             except AssertionError:
                 return
             *lines, rest = (rest + piece).split(b"\n")

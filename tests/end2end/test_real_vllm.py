@@ -66,6 +66,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture(autouse=True)
+def temporary(home: Home) -> None:
+    """Among the files of the home that are looked at afterwards."""
+    folder = home.runtime_home / "tmp"
+    folder.mkdir()
+    home.environment["TMPDIR"] = str(folder)
+
+
 @pytest.fixture
 def ready(request: pytest.FixtureRequest, home: Home, folder: Path, daemon: Daemon) -> Daemon:
     """The daemon with the profile `tiny`, not loaded yet; it drains soon (or as long as the parameter says) and stops soon."""
@@ -273,7 +281,7 @@ def stops_on(ready: Daemon, home: Home, name: str, phase: str) -> None:
     for _ in range(TIMES):
         known = set(home.paths.runs.glob("*.log"))
         ready.want(name)
-        for line in lines_of_next_run(home, known, LOAD_SECONDS):
+        for line in lines_of_next_run(home, known, LOAD_SECONDS, every=0.01):
             stage = stage_of(line.rpartition("\r")[2])
             if stage is not None and stage.name == phase:
                 run = ready.seat().run

@@ -2,10 +2,17 @@
 
 import os
 import signal
+import threading
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.daemon.procfs import all_processes, below
 from tests.rig.home import Home
+
+SHARED = Path("/dev/shm")
+LOOK_SECONDS = 1.0  # an engine that has memory to share lives longer
 
 
 @dataclass(frozen=True)
@@ -63,18 +70,56 @@ def processes_of(home: Home, runs_only: bool = False) -> list[Process]:
 
 
 def unheld_shared_files() -> set[Path]:
-    """Files in shared memory that no living process has open or mapped: the dead left them, of whatever home."""
+    """Files in shared memory that the dead left: no living process has them open or mapped, and none that is not below
+    this test ever had (other tests run beside it). The first call begins to look at what the others have."""
+    _others.start()
+    there = set(SHARED.iterdir())  # before the holders: what is made in between is not there yet
+    return there - _others.files - _held_by(_all_pids())
+
+
+def _all_pids() -> set[int]:
+    return {int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()}
+
+
+def _held_by(pids: Iterable[int]) -> set[Path]:
     held = set()
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        lines = _read(int(process.name), "maps").splitlines()
+    for pid in pids:
+        lines = _read(pid, "maps").splitlines()
         held |= {Path(os.fsdecode(line[line.index(b"/dev/shm/") :])) for line in lines if b"/dev/shm/" in line}
         try:
-            held |= {entry.readlink() for entry in (process / "fd").iterdir()}
+            held |= {entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()}
         except OSError:
             continue  # it ended, or a descriptor did
-    return {file for file in Path("/dev/shm").iterdir() if file not in held}
+    return {file for file in held if file.parent == SHARED}
+
+
+class _Others(threading.Thread):
+    """Notes which files in shared memory are held by processes that are not below this one, and never were."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.files: set[Path] = set()
+        self._below: dict[int, int] = {}  # pid → start ticks of all that were ever seen below us
+
+    def start(self) -> None:
+        if not self.is_alive():
+            self._look()
+            super().start()
+
+    def run(self) -> None:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            self._look()
+
+    def _look(self) -> None:
+        everybody = all_processes()
+        known = {pid for pid, ticks in self._below.items() if pid in everybody and everybody[pid].start_ticks == ticks}
+        ours = known | below(known | {os.getpid()}, everybody)
+        self._below = {pid: everybody[pid].start_ticks for pid in ours}
+        self.files |= _held_by(everybody.keys() - ours - {os.getpid()})
+
+
+_others = _Others()
 
 
 def keepers_of(home: Home) -> list[Process]:
