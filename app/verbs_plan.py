@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from app.client import Client
 from app.core import control
+from app.core.errors import BadRequest
 from app.core.memory.advice import MANY_USERS
 from app.core.memory.plan_types import DevicePlan, EngineAdvice, MemoryPlan, Remedy, Speed, Verdict
-from app.core.memory.words import size
+from app.core.memory.words import learnt_words, size, source_words
 from app.core.profiles import slug
 from app.core.snapshot import Library, ModelGroup, ModelVariant, ProfileCard
 from app.speaking import Json, show, spoken
@@ -49,16 +50,28 @@ def add_plan(app: typer.Typer) -> None:
 
 @spoken
 def plan(
-    model: Annotated[str, typer.Argument(metavar="MODEL|PROFILE", help="A profile, or a model's file or folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL|PROFILE", help="A profile, or a model's file or folder.")] = "",
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting over the profile's.")
     ] = None,
     preset: Preset = "",
     engine: Annotated[str, typer.Option("--engine", help="For a file or folder: the engine to plan for.")] = "",
     seat: Annotated[str, typer.Option("--seat", help="The seat to load it on.")] = "",
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget what earlier launches taught; the formulas count again.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a model would need and whether it fits now, what would help, and how fast it would be; nothing is started."""
+    if forget:
+        with Client(real_paths()) as client:
+            client.ensure()
+            done = client.post("/control/memory/forget", control.ForgetMemory(), control.Accepted)
+            if not model:
+                show(done, done.note, as_json)
+                return
+    elif not model:
+        raise BadRequest("No model was named.", "Name a profile, or a model's file or folder.")
     wish = control.Want(profile=model, settings=settings_of(setting), preset=preset, seat=seat)
     with Client(real_paths()) as client:
         client.ensure()
@@ -130,8 +143,10 @@ def _device_lines(device: DevicePlan) -> Iterator[str]:
         f"{device.name}  {size(device.low_bytes)} to {size(device.high_bytes)}, likely {size(device.likely_bytes)}"
         f" ({'—' if device.free_bytes is None else size(device.free_bytes)} free{room})"
     )
+    if device.launches:
+        yield f"  {learnt_words(device)}"
     for part in device.parts:
-        yield f"  {part.name:<17} {size(part.bytes):>9}  {part.source}"
+        yield f"  {part.name:<17} {size(part.bytes):>9}  {source_words(part)}"
 
 
 def speed_words(speed: Speed) -> str:

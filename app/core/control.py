@@ -10,6 +10,7 @@ POST /control/want      Want            → Accepted | 409 does_not_fit, 404 no_
 POST /control/unload    Unload          → Accepted   (also cancels a load)
 POST /control/restart   Unload          → Accepted
 POST /control/plan      Want            → MemoryPlan with expected speed and advice (nothing is started)
+POST /control/memory/forget ForgetMemory → Accepted (plans are the formulas' own again)
 POST /control/command   CommandOf       → CommandView (nothing is started)
 GET  /control/history                   → History
 GET  /control/runs/{id}                 → RunView
@@ -190,6 +191,10 @@ class AddEngine(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     forget: bool = False
+
+
+class ForgetMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """Forget what launches and dry runs have taught about memory."""
 
 
 class Refresh(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from app.core.catalog.facts import Companion, ModelFacts
 from app.core.lifecycle import AttachedState, Failure, Idle, Phase
+from app.core.memory.learning import Knowledge
 from app.core.memory.plan_types import MemoryPlan
 from app.core.profiles import Profile
 from app.core.values import from_json as from_json
@@ -344,6 +345,7 @@ SLICES: dict[str, type[msgspec.Struct]] = {
     "jobs": Jobs,
     "engines": Engines,
     "service": Service,
+    "learnt": Knowledge,
 }
 
 

@@ -7,6 +7,7 @@ with us, and sees only an environment of plain names.
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import msgspec
 ANSWER_BYTES = 1024**2  # a real help has 60 KB
 ANSWER_SECONDS = 20.0  # a Python engine imports for seconds on a busy machine, a driver with many cards wakes up slowly
 _LOOK_SECONDS = 0.1
+_LOOKED_AT_BYTES = 131_072  # of what was said, for `until`: more than comes at once
 
 # What an engine needs to start; nothing that could hold a secret or change what it says.
 _PASSED = frozenset(
@@ -33,10 +35,12 @@ _PASSED = frozenset(
 
 # The child asks the kernel to end it when the thread that waits for it ends, then becomes the engine.
 _START = (
-    "import ctypes, os, sys\n"
+    "import ctypes, os, resource, sys\n"
+    "limit = int(sys.argv[2])\n"
+    "if limit: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))\n"
     "ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
     "if os.getppid() != int(sys.argv[1]): os._exit(125)\n"
-    "try: os.execv(sys.argv[2], sys.argv[2:])\n"
+    "try: os.execv(sys.argv[3], sys.argv[3:])\n"
     "except OSError as error: print(f'it cannot be executed: {error.strerror}', flush=True); os._exit(127)\n"
 )
 
@@ -60,17 +64,24 @@ def ask(
     seconds: float = ANSWER_SECONDS,
     limit_bytes: int = ANSWER_BYTES,
     stop: threading.Event | None = None,
+    until: re.Pattern[bytes] | None = None,
+    added: Mapping[str, str] | None = None,
+    memory_bytes: int = 0,
 ) -> Answer:
     """Runs a program to its end, or to the deadline, or to the bound; then nothing of its session is left.
 
+    `until`: it is ended as soon as it has said this. `added` reaches it as it is. `memory_bytes` bounds what it may allocate
+    for itself (0 = nothing does).
+
     Raises Stopped when `stop` is set meanwhile.
     """
-    wrapped = [sys.executable, "-I", "-S", "-c", _START, str(os.getpid()), *argv]
+    wrapped = [sys.executable, "-I", "-S", "-c", _START, str(os.getpid()), str(memory_bytes), *argv]
     process = subprocess.Popen(
         wrapped,
         env={name: value for name, value in environment.items() if name in _PASSED}
         | {"GGML_NO_BACKTRACE": "1", "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
-        | {name: value for name, value in environment.items() if name == "LLAMA_CPP_LIB_PATH"},
+        | {name: value for name, value in environment.items() if name == "LLAMA_CPP_LIB_PATH"}
+        | dict(added or {}),
         cwd=tempfile.gettempdir(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -93,6 +104,8 @@ def ask(
                 listened.unregister(output)  # it may close its output before it ends
             elif ended in ready and output not in ready:
                 break  # whoever still holds the pipe is not the program that was asked
+            if until is not None and until.search(said, max(0, len(said) - _LOOKED_AT_BYTES)):
+                break
             if len(said) > limit_bytes:
                 why = f"it printed more than {limit_bytes // 1024} KiB"
             elif time.monotonic() > deadline:

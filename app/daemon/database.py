@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from app.core.control import Manifest
 from app.core.errors import NotWritable
 from app.core.load_time import LoadTimes
@@ -29,7 +31,13 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     """
 CREATE TABLE IF NOT EXISTS manifests (run_id TEXT PRIMARY KEY, value BLOB NOT NULL);
 """,
+    """
+CREATE TABLE IF NOT EXISTS memory (
+    kind TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, id)
+);
+""",
 )
+MEMORY_KEPT = 300  # rows of each kind about memory
 
 
 class Database:
@@ -179,6 +187,36 @@ class Database:
             return tuple(found)
 
         return await self._do(work)
+
+    async def keep_memory(self, kind: str, name: str, at_unix: float, value: msgspec.Struct) -> None:
+        """What was learnt about memory ("launch", "opinion"); the oldest of its kind beyond the bound go."""
+
+        def work() -> None:
+            self._execute("INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)", (kind, name, at_unix, to_json(value)))
+            self._execute(
+                "DELETE FROM memory WHERE kind = ?1 AND id NOT IN"
+                " (SELECT id FROM memory WHERE kind = ?1 ORDER BY at DESC LIMIT ?2)",
+                (kind, MEMORY_KEPT),
+            )
+
+        await self._write(f"memory {kind} {name}", work)
+
+    async def memory(self, kind: str, form: type[T]) -> tuple[T, ...]:
+        """Newest first. A row that is damaged or of another version is left out."""
+
+        def work() -> tuple[T, ...]:
+            found = []
+            for (blob,) in self._execute("SELECT value FROM memory WHERE kind = ? ORDER BY at DESC", (kind,)):
+                try:
+                    found.append(from_json(form, blob))  # type: ignore[arg-type]
+                except (ValueError, TypeError):
+                    continue
+            return tuple(found)
+
+        return await self._do(work)
+
+    async def forget_memory(self) -> None:
+        await self._write("forget memory", lambda: self._execute("DELETE FROM memory"))
 
     async def remember(self, name: str, value: str | None) -> None:
         def work() -> None:

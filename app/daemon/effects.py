@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ from app.daemon.preparing import Preparation, Prepared, failure_of, first_view
 from app.daemon.runbook import RunBook
 from app.daemon.runs import RunExit, RunHandle
 from app.daemon.runs import Runs as Custody
+from app.daemon.second_opinion import SecondOpinion
 from app.daemon.tasks import Tasks
 from app.daemon.watching import held_by, measure, mentions, misplaced, watch_flow, watch_load, watch_ready
 
@@ -63,6 +65,7 @@ class Parts(NamedTuple):
     ledger: Ledger
     keys: Keys
     clock: Callable[[], float]
+    opinion: SecondOpinion
 
 
 class Effects:
@@ -95,7 +98,7 @@ class Effects:
         found = []
         for each in (first, *others):
             try:
-                prepared = self._prepare(each, gpus, held, self._leaving_bytes(gpus))
+                prepared = await self._prepare_well(each, gpus, held, self._leaving_bytes(gpus))
                 await preflight(prepared, self._parts.preparation)
                 found.append(step.Choice(wanted=each, plan=prepared.plan))
             except EngineRoomError as error:
@@ -132,6 +135,21 @@ class Effects:
         plan = self._parts.preparation.plan(card, profile, installation, free, leaving_bytes, ours)
         prepared = Prepared(card, profile, installation, plan)
         prepared.before = gpus
+        return prepared
+
+    async def _prepare_well(self, wanted: Wanted, gpus: Gpus, held: Held, leaving_bytes: Mapping[str, int]) -> Prepared:
+        """Before the formulas refuse, the engine itself is asked, as long as that takes a moment; what they admit goes on."""
+        prepared = self._prepare(wanted, gpus, held, leaving_bytes)
+        if not prepared.plan.is_admitted:
+            launch_of = partial(
+                self._parts.preparation.launch,
+                *(prepared.card, prepared.profile, prepared.installation),
+                run_id="dry run",
+                port=0,
+                gpus=gpus,
+            )
+            if await self._parts.opinion.heard(launch_of, prepared.plan, gpus):
+                prepared = self._prepare(wanted, gpus, held, leaving_bytes)
         return prepared
 
     async def _held_beside(self) -> Held:
@@ -191,7 +209,7 @@ class Effects:
         earlier = await self._load_times(wanted.profile_id)
         try:
             held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
-            prepared = self._prepare(wanted, gpus, held, {})
+            prepared = await self._prepare_well(wanted, gpus, held, {})
             await preflight(prepared, self._parts.preparation)
         except EngineRoomError as error:
             self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))

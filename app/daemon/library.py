@@ -15,6 +15,7 @@ from app.core.catalog.facts import Companion, ModelFacts
 from app.core.errors import EngineNotInstalled, SettingInvalid, UnknownProfile, UnknownRun
 from app.core.memory import plan
 from app.core.memory.elsewhere import NOTHING_NEEDED
+from app.core.memory.learning import NOTHING_KNOWN, Knowledge
 from app.core.memory.plan_types import MemoryPlan
 from app.core.options import Scalar, problem_with
 from app.core.paths import Paths
@@ -27,7 +28,7 @@ from app.daemon.companions import companions_of
 from app.daemon.shelf import ENGINE_OF_FOLDERS, Shelf
 from app.daemon.tasks import Tasks
 from app.engines.base import Installation
-from app.engines.registry import DEFAULT_FAMILY, FAMILIES, computes_on, is_elsewhere
+from app.engines.registry import DEFAULT_FAMILY, FAMILIES, computes_on, engine_of, is_elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,14 @@ class Library:
         find_engine: FindEngine | None = None,
         shelf: Shelf | None = None,
         poll_seconds: float = POLL_SECONDS,
+        knowledge: Callable[[], Knowledge] = Knowledge,
     ) -> None:
         self._publish = publish
         self._find_engine = find_engine or (lambda profile: installations.need(profile, paths, os.environ))
         self._settings = settings
         self._shelf = shelf or Shelf(paths, self._find_engine)
         self._poll_seconds = poll_seconds
+        self.knowledge = knowledge
         self._cards: dict[str, ProfileCard] = {}
         self._profiles: dict[str, Profile] = {}
         self._gpus: Gpus | None = None
@@ -133,6 +136,10 @@ class Library:
         """Files have come or gone."""
         self._look.set()
 
+    def price_anew(self) -> None:
+        """What is known of memory has changed."""
+        self._price.set()
+
     def price_of(self, facts: ModelFacts, companions: tuple[Companion, ...]) -> MemoryPlan | None:
         """What loading a model that is not here yet would need now; None while memory is not known."""
         return plan_of_stranger(facts, companions, self._settings, self._gpus, self._installation_of)
@@ -204,7 +211,14 @@ class Library:
         leaving = self._leaving
         if leaving is None and self._runs_of_seats is not None:
             leaving = held_by_engines(self._gpus, only=self._runs_of_seats.get(card.profile.seat, ""))
-        now = plan_of(card, self._gpus, self._settings.memory, self._installation_of(card.profile), leaving)
+        now = plan_of(
+            card,
+            self._gpus,
+            self._settings.memory,
+            self._installation_of(card.profile),
+            leaving,
+            knowledge=self.knowledge(),
+        )
         if card.plan is not None and not _differs(card.plan, now):
             return card
         return msgspec.structs.replace(card, plan=now)
@@ -237,6 +251,7 @@ def plan_of(
     installation: Installation | None,
     leaving_bytes: Mapping[str, int] | None = None,
     companions: tuple[Companion, ...] | None = None,
+    knowledge: Knowledge = NOTHING_KNOWN,
 ) -> MemoryPlan:
     """What loading the card's profile would need now. Without an installed engine: as the one for this machine would."""
     profile = card.profile
@@ -255,6 +270,8 @@ def plan_of(
         our_run_ids={process.run_id for gpu in gpus.gpus for process in gpu.processes or () if process.run_id},
         gpu_uuids=profile.gpus,
         companions=companions_of(profile) if companions is None else companions,
+        engine=engine_of(installation),
+        knowledge=knowledge,
     )
 
 
@@ -305,6 +322,8 @@ def _moved(before: Mapping[str, int], now: Mapping[str, int]) -> bool:
 def _differs(before: MemoryPlan, now: MemoryPlan) -> bool:
     """Whether a person would see it: another verdict, sentence or remedy, or clearly more or less room."""
     if (before.verdict, before.summary, before.remedies) != (now.verdict, now.summary, now.remedies):
+        return True
+    if [device.parts for device in before.devices] != [device.parts for device in now.devices]:
         return True
     rooms = [{device.device: device.available_bytes for device in each.devices} for each in (before, now)]
     if rooms[0].keys() != rooms[1].keys():

@@ -33,7 +33,7 @@ from app.daemon.runs import RunHandle, RunSpec
 from app.daemon.setting_files import with_setting_files
 from app.engines.base import Command, EngineFamily, Installation, Launch
 from app.engines.placement import whole_cards
-from app.engines.registry import FAMILIES, computes_on, is_elsewhere
+from app.engines.registry import FAMILIES, computes_on, engine_of, is_elsewhere
 
 
 class Prepared:
@@ -131,6 +131,8 @@ class Preparation:
             our_run_ids=our_run_ids,
             gpu_uuids=profile.gpus,
             companions=companions_of(profile),
+            engine=engine_of(installation),
+            knowledge=self._library.knowledge(),
         )
 
     def launch(

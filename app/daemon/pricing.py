@@ -29,6 +29,7 @@ from app.daemon.flag_check import KnownFlags, unknown_to
 from app.daemon.library import Library
 from app.daemon.memory_speed import MemorySpeed
 from app.daemon.seats import Seats
+from app.daemon.second_opinion import SecondOpinion
 from app.engines.registry import FAMILIES
 
 GGUF_ENGINES = (LLAMA, "llama-server", "llama-cpp-python")
@@ -47,6 +48,7 @@ class Pricing:
         memory_speed: MemorySpeed,
         *,
         known_flags: KnownFlags,
+        opinion: SecondOpinion,
         limits: Callable[[], MemorySettings],
     ) -> None:
         self._library = library
@@ -55,6 +57,7 @@ class Pricing:
         self._drafts = drafts
         self._memory_speed = memory_speed
         self._known_flags = known_flags
+        self._opinion = opinion
         self._limits = limits
 
     async def plan(self, wish: control.Want) -> MemoryPlan:
@@ -62,7 +65,11 @@ class Pricing:
         await self._memory_speed.known()
         card = await self._card(wish)
         with self._as_wanted(card, wish) as wanted:
-            plan = await self._seats.of(wish.seat or card.profile.seat).price(wanted)
+            seat, gpus = self._seats.of(wish.seat or card.profile.seat), self._board.get("gpus")
+            assert isinstance(gpus, Gpus)
+            plan = await seat.price(wanted)
+            if await self._opinion.heard(lambda: self._seats.launch_of(wanted), plan, gpus):
+                plan = await seat.price(wanted)
         measured = None if wish.text or wish.settings or wish.gpus else self._measured(card.profile.id)
         plan = replace(plan, speed=measured or plan.speed)
         return replace(plan, advice=self._advice(card, plan, wanted))

@@ -32,6 +32,7 @@ from app.daemon.preparing import FindEngine, Preparation
 from app.daemon.routing import lent_sentence
 from app.daemon.runbook import RunBook
 from app.daemon.runs import Runs as Custody
+from app.daemon.second_opinion import SecondOpinion
 from app.daemon.supervisor import Supervisor
 from app.daemon.tasks import Tasks
 from app.engines.base import Command, Launch
@@ -61,6 +62,7 @@ class Seats:
         runs_folder: Path,
         keys: Keys,
         clock: Callable[[], float],
+        opinion: SecondOpinion,
         lost: Callable[[], None],
     ) -> None:
         """`lost` is called when the owner of a seat has ended, which it must not."""
@@ -81,6 +83,7 @@ class Seats:
             ledger=Ledger(),
             keys=keys,
             clock=clock,
+            opinion=opinion,
         )
         began = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
         self._seats = {

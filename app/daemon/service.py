@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from app import PRODUCT_NAME, __version__
 from app.core import control
 from app.core.errors import EngineRoomError, NotWritable, UnknownRun
+from app.core.memory.learning import Knowledge
 from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
 from app.core.redaction import shown_profile
@@ -56,15 +57,18 @@ from app.daemon.installer import accelerators_here
 from app.daemon.instance import InstanceLock
 from app.daemon.jobs import Jobs
 from app.daemon.keys import Keys
+from app.daemon.learning import Learning
 from app.daemon.library import Library
 from app.daemon.manifests import Manifests, recall_key
 from app.daemon.memory_speed import MemorySpeed
 from app.daemon.notifying import tell_systemd
+from app.daemon.preparing import Prepared
 from app.daemon.pricing import Pricing, preset_settings
 from app.daemon.profile_desk import ProfileDesk
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
 from app.daemon.seats import Seats
+from app.daemon.second_opinion import SecondOpinion
 from app.daemon.settings_file import SettingsFile
 from app.daemon.tasks import Tasks
 from app.engines.registry import FAMILIES, options_view
@@ -109,6 +113,7 @@ class Service:
         self._board = Board()
         self._history = HistoryRing(clock)
         self._database = Database(paths.database, settings.logs.runs_kept, self._storage_trouble)
+        self._learning = Learning(self._database, self._learnt)
         self._custody = Runs(paths.runs, kill_seconds=settings.supervision.kill_seconds)
         self._sampler = GpuSampler(self._sampled, self._pids_of_runs, clock, resident_bytes=processes.resident_bytes)
         self.keys = Keys(paths.data / "keys.json")
@@ -126,7 +131,9 @@ class Service:
             settings,
             self._listed,
             find_engine=self._engines.need,
+            knowledge=lambda: self._learning.knowledge,
         )
+        self._opinion = SecondOpinion(self._learning, self._engines.known_flags)
         self._board.follow("engines", lambda _: self._show_library(self._library.current))  # what they know has changed
         self._desk = ProfileDesk(paths, FAMILIES, self._library.card, self._library.rescan)
         self._seats = Seats(
@@ -143,6 +150,7 @@ class Service:
             runs_folder=paths.runs,
             keys=self.keys,
             clock=clock,
+            opinion=self._opinion,
             lost=self.leave,  # without a seat's owner the service is no use: it starts again
         )
         self._pricing = Pricing(
@@ -152,6 +160,7 @@ class Service:
             paths.profiles,
             MemorySpeed(self._database, self._sampler),
             known_flags=self._engines.known_flags,
+            opinion=self._opinion,
             limits=lambda: self._settings.memory,
         )
         self._manifests = Manifests(
@@ -159,7 +168,7 @@ class Service:
             self._library,
             find_engine=self._engines.need,
         )
-        self._seats.book.on_kept = self._manifests.note
+        self._seats.book.on_kept = self._kept
         self._jobs = Jobs(
             paths.state / "jobs",
             paths.engines,
@@ -195,6 +204,7 @@ class Service:
     async def _start(self) -> None:
         self._make_folders()
         await self._database.open()
+        await self._learning.start()
         await self._server.start()  # first, so that a window sees what happens
         self._tasks.start(self._server.keep(), "keep the control socket")
         for leftover in await self._custody.end_leftovers():
@@ -250,6 +260,8 @@ class Service:
             self._sampler,
             self._custody,
             self._manifests,
+            self._opinion,
+            self._learning,
             self._database,
         ]
         if self._supervising:  # a start that failed has no engine, and must not forget what was wanted
@@ -281,6 +293,14 @@ class Service:
         self._board.publish("gpus", gpus)
         self._seats.note(gpus)
         self._library.reprice(gpus, runs_of_seats=self._seats.runs_of_seats())
+
+    def _kept(self, run: RunView, prepared: Prepared) -> None:
+        self._manifests.note(run, prepared)
+        self._learning.note(run, prepared)
+
+    def _learnt(self, knowledge: Knowledge) -> None:
+        self._board.publish("learnt", knowledge)
+        self._library.price_anew()
 
     def _traffic(self, traffic: Traffic) -> None:
         self._board.publish("traffic", traffic)
@@ -396,6 +416,10 @@ class Service:
 
     async def plan(self, wish: control.Want) -> MemoryPlan:
         return await self._pricing.plan(wish)
+
+    async def forget_memory(self, _: control.ForgetMemory) -> control.Accepted:
+        count = await self._learning.forget()
+        return control.Accepted(note=f"What {count} launches had taught about memory is forgotten; the formulas count.")
 
     async def command(self, wish: control.CommandOf) -> control.CommandView:
         return await self._pricing.command(wish)

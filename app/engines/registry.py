@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from app.core.control import OptionsView
+from app.core.memory.learning import engine_name
 from app.engines.base import EngineFamily, Installation
 from app.engines.llama_cpp import LlamaCpp
 from app.engines.llama_cpp_python import LlamaCppPython
@@ -35,6 +36,11 @@ def options_view(families: Mapping[str, EngineFamily] = FAMILIES) -> OptionsView
 def is_elsewhere(installation: Installation) -> bool:
     """Whether the engine's model takes another machine's memory. An address of this one is an Ollama beside us."""
     return installation.family == Remote.id or (installation.is_address and not is_loopback(installation.executable))
+
+
+def engine_of(installation: Installation | None) -> str:
+    """The engine build whose memory habits are learnt; "" = not known which."""
+    return "" if installation is None else engine_name(installation.family, installation.build, installation.version)
 
 
 def computes_on(installation: Installation, has_cards: bool) -> str:

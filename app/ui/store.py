@@ -9,6 +9,7 @@ import msgspec
 from PySide6.QtCore import QObject, Signal
 
 from app.core.lifecycle import Failed, Idle, Phase
+from app.core.memory.learning import Knowledge
 from app.core.snapshot import Engines, Gpus, Jobs, Library, ProfileCard, Runs, Seats, SeatView, Service, Traffic
 
 
@@ -31,6 +32,7 @@ class Store(QObject):
     jobs_changed = Signal()
     engines_changed = Signal()
     service_changed = Signal()
+    learnt_changed = Signal()
     connection_changed = Signal()
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class Store(QObject):
         self.jobs = Jobs()
         self.engines = Engines()
         self.service = Service()
+        self.learnt = Knowledge()
         self.connection = Connection.CONNECTING
         self.connection_message = ""
         self.known: frozenset[str] = frozenset()  # slices that have arrived at least once

@@ -73,6 +73,7 @@ def card_plan(need: Need, card: GpuSample, ledger: Ledger) -> DevicePlan:
         others_bytes=max(0, _used(card) - max(sum(known), credit)),
         headroom_bytes=ledger.limits.headroom_bytes,
         available_bytes=room_of(card, ledger),
+        launches=need.launches,
     )
 
 
@@ -94,6 +95,7 @@ def host_plan(need: Need, host: HostSample | None, ledger: Ledger) -> DevicePlan
         others_bytes=others,
         headroom_bytes=headroom,
         available_bytes=host.available_bytes + credit - headroom if host else None,
+        launches=need.launches,
     )
 
 

@@ -37,6 +37,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     low_bytes: int
     high_bytes: int
+    launches: int = 0  # measured launches that this rests on
 
     @property
     def likely_bytes(self) -> int:

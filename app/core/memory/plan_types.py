@@ -20,6 +20,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # "weights" | "kv_cache" | "compute" | "context" | "graphs" | "allowance"
     bytes: int
     source: str
+    formula_bytes: int | None = None  # what the formula said, where `bytes` is a dry run's or a measurement's
+    formula: str = ""  # and the source of that
 
 
 class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,7 @@ class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
     others_bytes: int = 0  # held by processes that are not ours
     headroom_bytes: int = 0
     available_bytes: int | None = None  # what admission compares the high bound with
+    launches: int = 0  # measured launches that likely value and band rest on; 0 = formulas and the engine's dry run
 
     @property
     def likely_bytes(self) -> int:
@@ -104,6 +107,7 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()  # sentences: what was solved and what it trades
     speed: Speed | None = None
     advice: tuple[EngineAdvice, ...] = ()
+    subject: str = ""  # names this load among all: file, engine build, devices, settings that weigh something
 
     @property
     def is_admitted(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from app.core.catalog.facts import Companion, ModelFacts
 from app.core.memory.admission import HOST, Ledger, Limits, card_plan, host_plan, room_of, verdict_of
 from app.core.memory.case import Change, Evaluated, Family, Placed, Room
 from app.core.memory.closing import closings_of, holders_of
+from app.core.memory.learning import NOTHING_KNOWN, Knowledge, corrected, model_key, subject_of
 from app.core.memory.llama_plan import LlamaPlan
 from app.core.memory.load import FLASH_BY_DEFAULT
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Speed, Verdict
@@ -38,13 +39,15 @@ def plan(
     companions: Sequence[Companion] = (),
     engine_build: int | None = None,
     solve: bool = True,
+    engine: str = "",
+    knowledge: Knowledge = NOTHING_KNOWN,
 ) -> MemoryPlan:
     """The plan of loading `facts` with `settings` (the engine's defaults merged in) now.
 
     `accelerator` is what the engine was built for ("cpu", "cuda", …). `leaving_bytes` credits, per device (uuid or "host"),
     what the model about to leave holds. `gpu_uuids` limits the cards, in the order in which the engine sees them. `companions`
     are loaded beside the model. `engine_build` is llama.cpp's number, where it changed the graph (None: a current one). `solve`: also look for remedies and the longest context, which are many prices in place of
-    one. Never raises: what cannot be known is UNKNOWN.
+    one. `knowledge` is what launches and dry runs have taught of `engine` (family and build; "" = not known which). Never raises: what cannot be known is UNKNOWN.
     """
     host_usable = None if gpus.host is None else gpus.host.available_bytes + (leaving_bytes or {}).get(HOST, 0)
     branch = _branch(
@@ -63,6 +66,21 @@ def plan(
         ours=our_run_ids,
     )
     case = _Case(branch, settings, gpus, gpu_uuids, ledger)
+    if facts is not None and engine:
+        case.know(
+            knowledge,
+            engine,
+            lambda settings, rooms: subject_of(
+                facts,
+                settings,
+                family=family,
+                engine=engine,
+                accelerator=accelerator,
+                rooms=rooms,
+                companions=companions,
+            ),
+            knowledge.is_about(model_key(facts, engine)),
+        )
     if accelerator != "cpu" and not case.rooms and gpus.driver.value != "absent" and settings.get("gpu_layers") != 0:
         why = gpus.message or "the driver has not answered yet."
         return MemoryPlan(
@@ -85,6 +103,7 @@ def plan(
         closings=closings,
         notes=found.placed.notes,
         speed=speed_of(branch.reads(settings, case.rooms), [room.card for room in case.rooms], gpus.host),
+        subject=case.subject,
     )
 
 
@@ -141,6 +160,22 @@ class _Case:
         self._ledger = ledger
         self.rooms = self._rooms(wanted)
         self._known: dict[tuple[object, ...], Evaluated] = {}
+        self._knowledge, self._engine, self._named = NOTHING_KNOWN, "", False
+        self._subject_of: Callable[[Mapping[str, Scalar], Sequence[Room]], str] = lambda _settings, _rooms: ""
+
+    def know(
+        self,
+        knowledge: Knowledge,
+        engine: str,
+        subject_of: Callable[[Mapping[str, Scalar], Sequence[Room]], str],
+        named: bool,
+    ) -> None:
+        """`named`: there is something about this model, so that each trial's subject is worth working out."""
+        self._knowledge, self._engine, self._subject_of, self._named = knowledge, engine, subject_of, named
+
+    @property
+    def subject(self) -> str:
+        return self._subject_of(self._settings, self.rooms)
 
     @property
     def all_rooms(self) -> Sequence[Room]:
@@ -161,7 +196,11 @@ class _Case:
 
     def _evaluate(self, change: Change) -> Evaluated:
         rooms = self.rooms_with(change)
-        placed = self.family.placed(self.settings_with(change), rooms)
+        settings = self.settings_with(change)
+        placed = self.family.placed(settings, rooms)
+        if self._named or self._knowledge.offsets:
+            subject = self._subject_of(settings, rooms) if self._named else ""
+            placed = corrected(placed, [room.card.uuid for room in rooms], self._knowledge, subject, self._engine)
         devices = self._devices(placed, rooms)
         verdict = verdict_of(devices, self._ledger.limits)
         if placed.refusal and verdict is not Verdict.UNKNOWN:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.core.memory.plan_types import Closing, DevicePlan, Holder, Verdict
+from app.core.memory.plan_types import Closing, DevicePlan, Holder, Part, Verdict
 
 _GIB = 1024**3
 HOLDER_WORTH_NAMING_BYTES = 64 * 1024**2
 MOST_NAMED = 3
+WORTH_TELLING_BYTES = 1024**2 // 10  # a formula that is no further off is the same
 
 
 def gib(count: int) -> str:
@@ -20,6 +21,27 @@ def gib(count: int) -> str:
 def size(count: int) -> str:
     """Bytes in the unit that shows something: GiB with one decimal, MiB below one GiB."""
     return gib(count) if abs(count) >= _GIB else f"{count / 1024**2:,.0f} MiB"
+
+
+def source_words(part: Part) -> str:
+    """Where a part's figure comes from, and what the formula says where that is another."""
+    said = part.formula_bytes
+    if said is None or abs(said - part.bytes) < WORTH_TELLING_BYTES:
+        return part.source
+    return f"{part.source}; the formula says {exact_size(said)}"
+
+
+def exact_size(count: int) -> str:
+    return gib(count) if count >= 10 * _GIB else f"{count / 1024**2:,.1f} MiB"
+
+
+def learnt_words(device: DevicePlan) -> str:
+    """ "18.2 ± 0.4 GiB, from 3 launches" """
+    band = max(device.high_bytes - device.likely_bytes, device.likely_bytes - device.low_bytes)
+    launches = f"from {device.launches} launch{'es' if device.launches > 1 else ''}"
+    if device.likely_bytes >= _GIB:
+        return f"{device.likely_bytes / _GIB:.1f} ± {band / _GIB:.1f} GiB, {launches}"
+    return f"{device.likely_bytes / 1024**2:,.0f} ± {band / 1024**2:,.0f} MiB, {launches}"
 
 
 def summary_of(

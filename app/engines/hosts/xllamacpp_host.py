@@ -130,6 +130,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--override-tensor", "-ot", default="")
     parser.add_argument("--tensor-split", "-ts")
     parser.add_argument("--rope-scale", type=float)
+    parser.add_argument("--fit", choices=("on", "off"), default="off")
     parser.add_argument("--prio", type=int, choices=tuple(PRIORITIES))
     parser.add_argument("--lora", action="append", default=[])
     parser.add_argument("--lora-scaled", action="append", default=[], metavar="FILE:SCALE")
@@ -165,7 +166,8 @@ def parameters(xllamacpp: Any, options: argparse.Namespace, api_key: str) -> Any
     params.kv_unified = True  # one pool for all slots: each may use the whole context
     params.cpuparams.n_threads = options.threads
     params.cpuparams_batch.n_threads = options.threads_batch or options.threads
-    params.fit_params = False  # what fits was decided before; a second opinion would load the file twice
+    # What fits was decided before. "on" is for whoever wants to hear what the load would take: it is computed first.
+    params.fit_params = options.fit == "on"
     params.endpoint_metrics = True
     params.offline = True
     params.ui = False

@@ -36,6 +36,7 @@ class DraftPlan(PageColumn):
         draft.changed.connect(self._later)
         store.gpus_changed.connect(self._later)
         store.library_changed.connect(self._later)
+        store.learnt_changed.connect(self._later)
         self._reprice(solve=True)
 
     def _take(self, changes: dict[str, Scalar]) -> None:

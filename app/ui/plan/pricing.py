@@ -8,6 +8,7 @@ import msgspec
 
 from app.core.memory.advice import LLAMA, VLLM, advice_for
 from app.core.memory.elsewhere import NOTHING_NEEDED
+from app.core.memory.learning import NOTHING_KNOWN, Knowledge, engine_name
 from app.core.memory.plan_types import MemoryPlan, Verdict
 from app.core.memory.planner import plan
 from app.core.options import Option, Scalar
@@ -29,6 +30,8 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
     leaving_bytes: dict[str, int]
     gpu_uuids: tuple[str, ...]  # empty = all
     our_run_ids: frozenset[str]
+    engine: str = ""  # the build that would be launched
+    knowledge: Knowledge = NOTHING_KNOWN
 
     def plan(self, settings: Mapping[str, Scalar], solve: bool = True) -> MemoryPlan:
         """Without `solve` it takes less than a millisecond, and tells neither remedies nor the longest context."""
@@ -49,6 +52,8 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
             gpu_uuids=self.gpu_uuids,
             companions=self.card.companions,
             solve=solve,
+            engine=self.engine,
+            knowledge=self.knowledge,
         )
         if facts is None or found.verdict is Verdict.UNKNOWN:
             return found
@@ -81,6 +86,8 @@ def pricing_of(
         limits=limits,
         leaving_bytes=leaving,
         gpu_uuids=gpus_instead or card.profile.gpus,
+        engine=engine_here(store.engines, card),
+        knowledge=store.learnt,
         our_run_ids=frozenset(p.run_id for gpu in gpus.gpus for p in gpu.processes or () if p.run_id),
     )
 
@@ -96,13 +103,23 @@ def held_by(run_id: str, gpus: Gpus) -> dict[str, int]:
 
 def accelerator_of(engines: Engines, card: ProfileCard, gpus: Gpus) -> str:
     """What the engine that would be launched was built for; without one, what suits this machine."""
+    chosen = _chosen(engines, card)
+    takes_what_is_there = card.profile.engine == "ollama"  # and does not say so beforehand
+    if chosen is not None and not (takes_what_is_there and gpus.gpus):
+        return chosen.accelerator
+    return "cuda" if gpus.gpus else "cpu"
+
+
+def engine_here(engines: Engines, card: ProfileCard) -> str:
+    """The engine build that would be launched, as what is learnt names it."""
+    chosen = _chosen(engines, card)
+    return engine_name(chosen.family, chosen.build, chosen.version) if chosen is not None else ""
+
+
+def _chosen(engines: Engines, card: ProfileCard) -> InstallationView | None:
     profile = card.profile
     installed: tuple[InstallationView, ...] = next(
         (family.installations for family in engines.families if family.family == profile.engine), ()
     )
     pinned = (one for one in installed if profile.installation and profile.installation in (one.id, one.path))
-    chosen = next(pinned, next((one for one in installed if one.chosen), None))
-    takes_what_is_there = profile.engine == "ollama"  # and does not say so beforehand
-    if chosen is not None and not (takes_what_is_there and gpus.gpus):
-        return chosen.accelerator
-    return "cuda" if gpus.gpus else "cpu"
+    return next(pinned, next((one for one in installed if one.chosen), None))
