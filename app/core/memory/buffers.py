@@ -36,8 +36,11 @@ def card_buffers(
     """One buffer per card; cards without a layer have none. The first card also computes what lies in main memory, for
     which it is sent the weights, one matrix after the other, and the cache."""
     shape = shape_of(facts, load)
-    helps = load.offload_products and shape.tokens >= OFFLOAD_BATCH_TOKENS
-    uploads = [(place.cache_on_host, place.other_on_host, place.expert_on_host) for place in places]
+    large = shape.tokens >= OFFLOAD_BATCH_TOKENS
+    uploads = [
+        (place.cache_on_host, place.other_on_host, place.expert_on_host) if load.offload_products else (0, 0, 0)
+        for place in places
+    ]
     layers = layers_of(facts, load, uploads)
     pipelined = cards > 1 and load.gpu_layers > len(places) and not any(map(any, uploads)) and not load.overrides
     found = []
@@ -45,7 +48,7 @@ def card_buffers(
         own = [
             layer
             for layer, place in zip(layers, places, strict=False)
-            if place.card == card or (card == 0 and place.card is None and helps)
+            if place.card == card or (card == 0 and place.card is None and large)
         ]
         if not own and card != output_card:
             found.append(0)

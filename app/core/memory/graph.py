@@ -32,6 +32,8 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True):
     latent_rank: int = 0  # MLA: what is cached of a token, without its position's part
     latent_query: int = 0
     rope_length: int = 0  # MLA: the part of a head that carries the position
+    expanded: bool = False  # MLA: keys and values of all cells are unpacked again
+    piece_bytes: int = 0  # for as many heads at once as stay below; 0: for all heads
 
 
 class Recurrent(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,14 @@ def telling(layers: Sequence[Layer]) -> tuple[Layer, ...]:
         seen[pair] = count + 1
         before = id(layer)
     return (*found, *layers[-1:])
+
+
+def pieces(size: int, own: Attention) -> int:
+    """Bytes of an attention tensor of which only so many heads are held at once."""
+    parts = 1
+    while own.piece_bytes and size // parts > own.piece_bytes and own.heads % (2 * parts) == 0:
+        parts *= 2
+    return size // parts
 
 
 class _Writer:
@@ -246,6 +256,8 @@ class _Writer:
         """What attention finds, and the query's product, of which half may be a gate."""
         graph, row, upload = self.graph, self.row, layer.mixer_upload
         if own.latent_rank:
+            if own.expanded:
+                return self.expanded(normed, own, layer)
             query, key, value = self.latent(normed, own, upload)
             full = query
         elif own.fused:
@@ -292,7 +304,7 @@ class _Writer:
         if self.shape.flash:
             out = graph.node(own.heads * length * row, query, mask, *extra)
         else:
-            scores = graph.node(own.heads * own.cells * row, query, *extra)
+            scores = graph.node(pieces(own.heads * own.cells * row, own), query, *extra)
             weights = graph.same(graph.sizes[scores], scores, mask)
             values = (graph.node(own.cells * length * F16),) if own.latent_rank else ()
             out = graph.node(own.heads * length * row, weights, *values)
@@ -316,6 +328,23 @@ class _Writer:
         place = graph.node(own.rope_length * row, pressed, self.positions)
         key = graph.node((own.latent_rank + own.rope_length) * row, content, place)
         return query, key, key
+
+    def expanded(self, normed: int, own: Attention, layer: Layer) -> tuple[int, int]:
+        """MLA of which keys and values are unpacked for all cells, some heads after the other, then seen by one kernel."""
+        graph, row = self.graph, self.row
+        low = graph.same(own.latent_query * row, self.weighted(own.latent_query * row, layer.mixer_upload, normed))
+        query = self.weighted(own.heads * own.key_length * row, layer.mixer_upload, low if own.latent_query else normed)
+        turned = graph.node(own.heads * own.rope_length * row, query, self.positions)
+        query = graph.node(own.heads * own.key_length * row, query, turned)
+        pressed = self.weighted((own.latent_rank + own.rope_length) * row, layer.mixer_upload, normed)
+        place = graph.node(own.rope_length * row, pressed, self.positions)
+        graph.node(0, pressed, place, *self.writes[own.windowed])
+        lengths = own.key_length - own.rope_length + own.value_length
+        unpacked = graph.node(pieces(own.heads * lengths * own.cells * F32, own))
+        key = graph.node(own.heads * own.key_length * own.cells * F16, unpacked)
+        value = graph.node(own.heads * own.value_length * own.cells * F16, unpacked)
+        out = graph.node(own.heads * own.value_length * row, query, key, value, self.masks[own.windowed])
+        return out, query
 
     def feed_forward(self, normed: int, layer: Layer) -> int:
         own = layer.feed_forward

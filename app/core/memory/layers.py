@@ -115,6 +115,8 @@ def _attention(facts: ModelFacts, load: Load, kv_heads: int, windowed: bool) -> 
         latent_rank=graph.latent_rank if latent else 0,
         latent_query=graph.latent_query if latent else 0,
         rope_length=graph.rope_length if latent else 0,
+        expanded=latent and load.expanded_latents and load.flash_attention,
+        piece_bytes=load.attention_piece_bytes,
     )
 
 

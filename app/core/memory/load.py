@@ -35,6 +35,7 @@ SLOTS_BY_DEFAULT = {"llama.cpp": 4, "llama-server": 4, "llama-cpp-python": 1, "o
 GLU_SINCE_BUILD = 5_780
 FEW_OUTPUTS_SINCE_BUILD = 8_000
 MIXED_INPUTS_SINCE_BUILD = 11_500
+OUTPUT_FIRST_SINCE_BUILD = 7_460  # of the layers that go to the cards the output is the first, before it was the last
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +62,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     tensor_split: tuple[float, ...] = ()
     overrides: tuple[tuple[str, str], ...] = ()  # pattern of tensor names → device, the first that matches counts
     offload_products: bool = True  # large batches are computed on the card for weights in main memory
+    output_first: bool = True
+    latents_twice: bool = False  # MLA that caches what is a value a second time, turned round (a fork's mode 1)
+    expanded_latents: bool = False  # MLA whose keys and values are unpacked for all cells (a fork's modes 2 and 3)
+    attention_piece_bytes: int = 0  # attention is computed for as many heads at once as stay below; 0: for all
     prompt_cache_bytes: int = 0
     repack: bool = True
 
@@ -117,6 +122,11 @@ def load_of(
         full_window_cache=switch("sliding_window_full", False),
         tensor_split=_shares(text("tensor_split", "")),
         overrides=_overrides(text("override_tensor", "")),
+        offload_products=switch("op_offload", True),
+        output_first=build is None or build >= OUTPUT_FIRST_SINCE_BUILD,
+        latents_twice=switch("latents_twice", False),
+        expanded_latents=switch("expanded_latents", False),
+        attention_piece_bytes=number("attention_piece_mib", 0) * 1024**2,
         prompt_cache_bytes=number("prompt_cache_mib", 0) * 1024**2,
         repack=switch("repack", True),
     )

@@ -66,7 +66,10 @@ def needs_on_gpus(
     """What each card needs (`shares` says how layers are spread, one entry per card), and what main memory needs."""
     weights = weights or weights_of(facts)
     layers, count = len(weights.layers), len(shares)
-    where = placement(layers + 1, load.gpu_layers, shares)
+    if load.output_first or load.gpu_layers > layers:
+        where = placement(layers + 1, load.gpu_layers, shares)
+    else:
+        where = (*placement(layers, load.gpu_layers, shares), None)
     caches = kv_cache(facts, load)
     state = recurrent_state(facts, load)
     stateful = _stateful(facts, caches) if state else ()

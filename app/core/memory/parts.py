@@ -100,6 +100,8 @@ def kv_cache(facts: ModelFacts, load: Load) -> tuple[int, ...]:
     key, value = KV_TYPE_BYTES[load.kv_type_k], KV_TYPE_BYTES[load.kv_type_v]
     latent = facts.graph.latent_rank + facts.graph.rope_length if facts.latent_kv and facts.graph.latent_rank else 0
     key_length, value_length = latent or facts.key_length or 0, 0 if facts.latent_kv else facts.value_length or 0
+    if facts.latent_kv and load.latents_twice:
+        value_length = facts.graph.latent_rank
     per_head = key_length * key + value_length * value
     window_per_head = (facts.window_key_length or key_length) * key + (
         facts.window_value_length or value_length

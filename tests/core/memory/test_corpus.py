@@ -48,9 +48,18 @@ def test_the_bars_are_held_on_the_development_rows() -> None:
     assert full["median"] <= 0.01
     assert full["p95"] <= 0.06
     assert full["macro_median"] <= 0.015
-    below = {row["id"] for row in result["under_predictions"] if row["below_high_bound_mib"] > 1.5 * 1024}
-    fork = {str(row["id"]) for row in rows() if row["engine"] != "llama.cpp"}
-    assert below <= fork, "the fork's logs come with commands of other runs"
+    assert result["fork"]["kv_cache"]["max"] <= 0.001
+    assert result["fork"]["split_sum"]["median"] <= 0.05
+    beyond = [row for row in result["under_predictions"] if row["below_high_bound_mib"] > 1.5 * 1024 * row["cards"]]
+    assert all(row["doubled"] for row in beyond), "only a row whose weights are more than its file"
+    for engine in ("mainline", "fork"):
+        part = result[engine]
+        said = sum(part["not_told"].values()) + part["nothing_on_a_card"]
+        of_engine = [row for row in result["each"] if row["engine"] == engine]
+        unpriced = [row for row in of_engine if not row["told"] or row["sum_share"] is None]
+        assert said == len(unpriced), "what is left out is counted with its reason"
+    assert set(result["held_out"]) == {"recipe", "dense", "output"}
+    assert all(part["sum"]["median"] <= 0.05 for part in result["held_out"].values())
 
 
 def test_rows_of_any_form_are_scored_or_left_out_but_never_crash() -> None:
