@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -130,6 +131,12 @@ def load_of(
         prompt_cache_bytes=number("prompt_cache_mib", 0) * 1024**2,
         repack=switch("repack", True),
     )
+
+
+def build_number(engine: str) -> int | None:
+    """llama.cpp's number in an engine's name, such as "llama-server b4567" or a package's "2026.10.11549"; None: not in it."""
+    found = re.search(r"\bb(\d{4,6})\b|\b20\d\d\.\d{1,2}\.(\d{4,6})\b", engine)
+    return int(found[1] or found[2]) if found else None
 
 
 def known_kv_type(value: object) -> str:

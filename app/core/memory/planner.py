@@ -11,7 +11,7 @@ from app.core.memory.case import Change, Evaluated, Family, Placed, Room
 from app.core.memory.closing import closings_of, holders_of
 from app.core.memory.learning import NOTHING_KNOWN, Knowledge, corrected, model_key, subject_of
 from app.core.memory.llama_plan import LlamaPlan
-from app.core.memory.load import FLASH_BY_DEFAULT
+from app.core.memory.load import FLASH_BY_DEFAULT, build_number
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Speed, Verdict
 from app.core.memory.remedies import longest_context, remedies_of
 from app.core.memory.speed import speed_of
@@ -46,7 +46,7 @@ def plan(
 
     `accelerator` is what the engine was built for ("cpu", "cuda", …). `leaving_bytes` credits, per device (uuid or "host"),
     what the model about to leave holds. `gpu_uuids` limits the cards, in the order in which the engine sees them. `companions`
-    are loaded beside the model. `engine_build` is llama.cpp's number, where it changed the graph (None: a current one). `solve`: also look for remedies and the longest context, which are many prices in place of
+    are loaded beside the model. `engine_build` is llama.cpp's number, where it changed the graph (None: what `engine` says, else a current one). `solve`: also look for remedies and the longest context, which are many prices in place of
     one. `knowledge` is what launches and dry runs have taught of `engine` (family and build; "" = not known which). Never raises: what cannot be known is UNKNOWN.
     """
     host_usable = None if gpus.host is None else gpus.host.available_bytes + (leaving_bytes or {}).get(HOST, 0)
@@ -56,7 +56,7 @@ def plan(
         accelerator,
         companions,
         None if host_usable is None else host_usable - host_headroom_bytes,
-        engine_build,
+        build_number(engine) if engine_build is None else engine_build,
     )
     if isinstance(branch, str):
         return MemoryPlan(verdict=Verdict.UNKNOWN, devices=(), summary=branch)

@@ -13,7 +13,7 @@ from app.core.catalog.facts import ModelFacts, TensorFacts
 from app.core.memory import plan
 from app.core.memory.admission import available_bytes
 from app.core.memory.buffers import host_buffer
-from app.core.memory.load import load_of
+from app.core.memory.load import build_number, load_of
 from app.core.memory.needs import needs_on_gpus, needs_on_host
 from app.core.memory.parts import MIB, cache_cells, kv_cache, placement, recurrent_state
 from app.core.memory.plan_types import MemoryPlan, Verdict
@@ -149,6 +149,37 @@ def test_some_layers_on_the_card_means_the_last_ones() -> None:
     (on_card,), on_host = needs_on_gpus(facts, load, [1.0], "cuda")
     assert on_card.parts[0].bytes == (8 * 120 + 411) * MIB
     assert on_host.parts[0].bytes == (24 * 120 + 282) * MIB
+
+
+def test_builds_until_the_end_of_2025_put_the_output_on_a_card_last() -> None:
+    load = load_of(llama(), {"gpu_layers": 9}, family="llama.cpp", on_gpu=True, build=7_000)
+    (on_card,), on_host = needs_on_gpus(llama(), load, [1.0], "cuda")
+    assert on_card.parts[0].bytes == 9 * 120 * MIB
+    assert on_host.parts[0].bytes == (23 * 120 + 411 + 282) * MIB
+
+
+@pytest.mark.parametrize(
+    ("engine", "build"),
+    [
+        ("llama-server b4567", 4567),
+        ("llama.cpp xllamacpp 2026.10.11549", 11549),
+        ("llama-cpp-python llama-cpp-python 0.3.36", None),
+        ("ollama Ollama 0.12.10", None),
+        ("", None),
+    ],
+)
+def test_the_engine_that_would_be_launched_tells_its_build(engine: str, build: int | None) -> None:
+    assert build_number(engine) == build
+    by_name = priced(engine=engine)
+    assert by_name == priced(engine_build=build)
+    assert (by_name == priced()) is (build != 4567), "an old build's graph is another"
+
+
+def priced(engine: str = "", engine_build: int | None = None) -> MemoryPlan:
+    return plan(
+        llama(), {"context_tokens": 4096}, family="llama-server", accelerator="cuda", gpus=machine(card(22)),
+        headroom_bytes=0, host_headroom_bytes=0, threshold=1.0, engine=engine, engine_build=engine_build,
+    )  # fmt: skip
 
 
 def test_experts_in_main_memory_leave_the_card() -> None:
