@@ -23,10 +23,12 @@ from app.daemon.asking import ANSWER_SECONDS, Answer, ask
 from app.daemon.settings_file import write_whole
 from app.engines.base import Installation
 from app.engines.llama_cpp import HOST_SCRIPT
+from app.engines.vllm import PROGRAM as VLLM_PROGRAM
 
 FACTS_FORM = 2  # of the remembered facts: another one is not read
 PACKAGES = {"llama.cpp": "xllamacpp", "llama-cpp-python": "llama-cpp-python", "vllm": "vllm"}  # family → package
 FACTS_KEPT = 200
+VLLM_SECONDS = 120.0  # for its help it imports all of itself
 
 _HOSTED_DEVICES = (
     "import xllamacpp\n"
@@ -162,7 +164,8 @@ def learn(
     program = installation.executable
 
     def answer(*arguments: str, **variables: str) -> Answer:
-        return ask((program, *arguments), {**environment, **variables}, seconds=seconds, stop=stop)
+        longest = max(seconds, VLLM_SECONDS) if installation.family == "vllm" else seconds
+        return ask((program, *arguments), {**environment, **variables}, seconds=longest, stop=stop)
 
     match installation.family:
         case "llama-server":
@@ -175,6 +178,8 @@ def learn(
             libraries = {"LLAMA_CPP_LIB_PATH": installation.library_folder} if installation.library_folder else {}
             started = answer("-I", "-m", "llama_cpp.server", "--help", **libraries)
             return _of_python(started, started)
+        case "vllm":
+            return _of_vllm(lambda word: answer("-I", "-m", VLLM_PROGRAM, "serve", word))
     return Facts()
 
 
@@ -219,6 +224,15 @@ def _of_python(started: Answer, help_text: Answer) -> Facts:
         note=_sentence(f"asked for its flags, {why}" if why else ""),
         lasting=not why,
     )
+
+
+def _of_vllm(asked: Callable[[str], Answer]) -> Facts:
+    """Its flags alone: whether it starts is seen when it is loaded, and its diagnosis tells more than a help's failure."""
+    answer = asked("--help=all")
+    if answer.code == 2:  # older ones name all of them at once, and take no word
+        answer = asked("--help")
+    flags = flags_of(answer.text) if answer.code == 0 else frozenset()
+    return Facts(flags=tuple(sorted(flags)) or None, lasting=bool(flags))
 
 
 def _sentence(words: str) -> str:

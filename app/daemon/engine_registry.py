@@ -40,6 +40,7 @@ OUTSIDE_SECONDS = 600.0  # between questions to the container engine and Ollama
 IMAGES = "images.json"  # what the container engine had when it was asked last
 FIRST_LOOK_SECONDS = 5.0  # a drive that hangs must not keep the service from starting
 ASKED = ("llama-server", "llama.cpp", "llama-cpp-python")  # families that are started to be asked
+ASKED_LAST = ("vllm",)  # these take half a minute to answer
 
 Offers = Callable[[Sequence[Installation]], Mapping[str, tuple[Offer, ...]]]
 Key = tuple[str, str]  # family, installation's id
@@ -188,22 +189,29 @@ class EngineRegistry:
     async def _ask_all(self, *, outside: bool) -> None:
         """Asks every build that has not been asked since its files changed, the ones that would be used first."""
         async with self._asking:
-            for row in sorted(self._look.rows, key=lambda row: not self._is_chosen(row)):
-                key = (row.family, row.id)
-                if row.family in ASKED and not row.problem and key not in self._facts:
-                    facts = await self._in_thread(partial(self._facts_file.learn, row, self._stop))
-                    if facts is None:
-                        return
-                    if facts.problem and not is_program(Path(row.executable)):
-                        self._wake.set()  # it was removed meanwhile: that is all there is to say of it
-                        continue
-                    self._facts[key] = facts
-                    self._show()
+            if not await self._ask_families(ASKED):
+                return
             await self._in_thread(self._measure)
             self._ollama = await self._in_thread(self._ask_ollama) or ()
             if outside:
                 self._outside = await self._in_thread(self._ask_outside) or ()
             self._show()
+            await self._ask_families(ASKED_LAST)
+
+    async def _ask_families(self, families: tuple[str, ...]) -> bool:
+        """False when it was ended because we leave."""
+        for row in sorted(self._look.rows, key=lambda row: not self._is_chosen(row)):
+            key = (row.family, row.id)
+            if row.family in families and not row.problem and key not in self._facts:
+                facts = await self._in_thread(partial(self._facts_file.learn, row, self._stop))
+                if facts is None:
+                    return False
+                if facts.problem and not is_program(Path(row.executable)):
+                    self._wake.set()  # it was removed meanwhile: that is all there is to say of it
+                    continue
+                self._facts[key] = facts
+                self._show()
+        return True
 
     async def _in_thread(self, work: Callable[[], T]) -> T | None:
         """None when it was ended because we leave."""

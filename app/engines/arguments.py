@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from app.core.errors import SettingInvalid
 from app.core.options import Option, Scalar, problem_with, version_problem
@@ -72,10 +72,17 @@ def text_of(value: Scalar) -> str:
     return str(value)
 
 
-def unknown_flags(extra_arguments: Iterable[str], known: Container[str]) -> tuple[str, ...]:
+def unknown_flags(extra_arguments: Iterable[str], known: Set[str]) -> tuple[str, ...]:
     """The flags among a profile's extra arguments that the build's own help does not name, each once, in order."""
     said = (word.partition("=")[0] for word in extra_arguments if FLAG.match(word))
-    return tuple(dict.fromkeys(flag for flag in said if flag not in known))
+    return tuple(dict.fromkeys(flag for flag in said if known.isdisjoint(_spellings(flag))))
+
+
+def _spellings(flag: str) -> tuple[str, ...]:
+    """How a help may name it: engines take _ for -, a part of a value after a dot, and a number right after -O."""
+    short = re.fullmatch(r"(-[A-Za-z])\d+", flag)
+    whole = short[1] if short else flag.partition(".")[0]
+    return flag, flag.replace("_", "-"), whole, whole.replace("_", "-")
 
 
 FLAG = re.compile(r"--?[A-Za-z]")  # "-1" is a number

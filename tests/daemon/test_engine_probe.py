@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.profiles import Profile
 from app.daemon.asking import Answer, Stopped, ask
 from app.daemon.engine_probe import (
     FactsFile,
@@ -20,6 +21,7 @@ from app.daemon.engine_probe import (
     version_of,
     with_facts,
 )
+from app.daemon.flag_check import unknown_to, warning_of
 from app.daemon.installations import native
 from app.engines.base import Installation
 from tests.rig.programs import HELP, asked, write_llama_server, write_script
@@ -209,6 +211,57 @@ def test_the_hosted_engine_tells_the_flags_of_its_host(tmp_path: Path) -> None:
     flags = known_flags(Installation(family="llama.cpp", executable=str(python), id="x"), PLAIN)
     assert flags is not None
     assert {"--model", "--ctx-size", "--flash-attn"} <= flags
+
+
+VLLM_HELP = """usage: vllm serve [model_tag] [options]
+
+options:
+  --host HOST           Host name. (default: None)
+  -h, --help            show this help message and exit
+
+ModelConfig:
+  --max-model-len MAX_MODEL_LEN
+                        Model context length. Unlike --no-such-flag it is
+                        a flag. (default: None)
+  --compilation-config COMPILATION_CONFIG, -O COMPILATION_CONFIG
+                        torch.compile. (default: 0)
+  --tensor-parallel-size TENSOR_PARALLEL_SIZE, -tp TENSOR_PARALLEL_SIZE
+                        (default: 1)
+"""
+REFUSES_THE_WORD = (
+    """*=all) echo "vllm serve: error: argument -h/--help: ignored explicit argument 'all'" >&2; exit 2;;"""
+)
+
+
+@pytest.mark.parametrize("first", ["", REFUSES_THE_WORD], ids=["of today", "old"])
+def test_what_a_vllm_is_too_old_or_too_new_for_is_told_before_it_starts(tmp_path: Path, first: str) -> None:
+    """It refuses a flag that it does not know only after seconds of imports."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.with_name("help").write_text(VLLM_HELP)
+    write_script(python, f'case "$5" in {first} --help*) cat "{python.with_name("help")}";; *) exit 9;; esac')
+    row = Installation(family="vllm", executable=str(python), id="x")
+    profile = Profile(
+        id="x",
+        engine="vllm",
+        title="X",
+        model="/m",
+        settings={"finish_seconds": 5, "context_tokens": 512},
+        extra_arguments=(
+            *("--tensor_parallel_size=1", "-tp", "1", "-O3", "-O.level", "2", "--compilation-config.level=3"),
+            *("--swap-space=4", "--guided_decoding_backend", "xgrammar"),
+        ),
+    )
+    unknown = unknown_to(row, profile, lambda row: known_flags(row, PLAIN))
+    assert unknown == ("--shutdown-timeout", "--swap-space", "--guided_decoding_backend")
+    assert "does not name --shutdown-timeout, --swap-space" in warning_of(unknown, "vLLM")
+
+
+def test_a_vllm_that_cannot_tell_its_flags_is_no_problem_yet(tmp_path: Path) -> None:
+    """Whether it starts is seen, and told better, when it is loaded; it is asked again."""
+    python = write_script(tmp_path / "bin" / "python", "echo 'ImportError: libcudart.so.12: cannot open' >&2; exit 1")
+    facts = learn(Installation(family="vllm", executable=str(python), id="x"), PLAIN)
+    assert (facts.problem, facts.flags, facts.lasting) == ("", None, False)
 
 
 # --- safety ----------------------------------------------------------------------------------------------------------

@@ -60,6 +60,18 @@ def gone(leader: int) -> None:
     eventually(lambda: not tree(leader), 15, "no process of the run is left (I1)")
 
 
+def test_a_flag_that_this_version_does_not_know_is_told_before_it_starts(vllm: FakeEngine, daemon: Daemon) -> None:
+    name = profile(vllm)
+    file = vllm.home.paths.profiles / f"{name}.toml"
+    file.write_text('extra_arguments = ["--swap-space", "4"]\n' + file.read_text("utf-8"), "utf-8")
+    daemon.start()
+    told = "vLLM does not name --swap-space in its help; it may refuse to start with it."
+    daemon.wait_slice("library", lambda library: told in [card.warning for card in library.profiles])
+    assert "--swap-space" in daemon.want(name).warnings[0]
+    daemon.unload()
+    daemon.wait_idle()
+
+
 def test_it_goes_through_its_stages_answers_and_leaves(vllm: FakeEngine, daemon: Daemon) -> None:
     profile(vllm, load_seconds=0.6, start_seconds=0.2)
     daemon.start()

@@ -263,7 +263,7 @@ def main():
             2 if this.face.name == "llama-server" else 1,
         )
         return
-    if "--help" in sys.argv:
+    if "--help" in sys.argv or "--help=all" in sys.argv:
         write_out(
             "".join(
                 f"{flag:<39} as its model has it\n" for flag in sorted({*Options.ALIASES, *Options.SWITCHES, *HELP})
