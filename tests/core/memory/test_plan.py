@@ -170,7 +170,7 @@ def test_builds_until_the_end_of_2025_put_the_output_on_a_card_last() -> None:
 )
 def test_the_engine_that_would_be_launched_tells_its_build(engine: str, build: int | None) -> None:
     assert build_number(engine) == build
-    by_name = priced(engine=engine)
+    by_name = msgspec.structs.replace(priced(engine=engine), subject="")
     assert by_name == priced(engine_build=build)
     assert (by_name == priced()) is (build != 4567), "an old build's graph is another"
 
