@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.core.memory.vllm_load import MIB, NEWEST
-from app.core.memory.vllm_parts import version_of
+from app.core.memory.vllm_load import MIB
+from app.core.memory.vllm_parts import known_version
 from app.core.memory.vllm_solve import UNKNOWN_KV_BYTES, Card, share_of, solve
 from app.core.options import Scalar
 from app.engines.base import Launch
@@ -35,7 +35,7 @@ def complete(launch: Launch, values: dict[str, Scalar], cards: Sequence[str]) ->
         free,
         accelerator=accelerator,
         host_usable_bytes=launch.usable_bytes.get("host"),
-        version=version_of(launch.installation.version) or NEWEST,
+        version=known_version(launch.installation.version),
     )
     for name, value in solved.settings.items():
         values.setdefault(name, value)

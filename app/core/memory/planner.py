@@ -47,7 +47,7 @@ def plan(
     `accelerator` is what the engine was built for ("cpu", "cuda", …). `leaving_bytes` credits, per device (uuid or "host"),
     what the model about to leave holds. `gpu_uuids` limits the cards, in the order in which the engine sees them. `companions`
     are loaded beside the model. `engine_build` is llama.cpp's number, where it changed the graph (None: what `engine` says, else a current one). `solve`: also look for remedies and the longest context, which are many prices in place of
-    one. `knowledge` is what launches and dry runs have taught of `engine` (family and build; "" = not known which). Never raises: what cannot be known is UNKNOWN.
+    one. `knowledge` is what launches and dry runs have taught of `engine` (family and build; "" = not known which), by whose version vLLM's defaults and formulas change. Never raises: what cannot be known is UNKNOWN.
     """
     host_usable = None if gpus.host is None else gpus.host.available_bytes + (leaving_bytes or {}).get(HOST, 0)
     branch = _branch(
@@ -57,6 +57,7 @@ def plan(
         companions,
         None if host_usable is None else host_usable - host_headroom_bytes,
         build_number(engine) if engine_build is None else engine_build,
+        engine,
     )
     if isinstance(branch, str):
         return MemoryPlan(verdict=Verdict.UNKNOWN, devices=(), summary=branch)
@@ -132,12 +133,13 @@ def _branch(
     companions: Sequence[Companion],
     host_usable_bytes: int | None = None,
     engine_build: int | None = None,
+    engine: str = "",
 ) -> Family | str:
     """The formulas for this model on this engine, or the sentence that says why there are none."""
     if facts is None:
         return "What this model needs is not known: its file was not read."
     if family in VLLM_FAMILIES:
-        return vllm_family(facts, family, accelerator, host_usable_bytes)
+        return vllm_family(facts, family, accelerator, host_usable_bytes, engine)
     if facts.format != "gguf" or family not in FLASH_BY_DEFAULT:
         return f"What this model needs is not known: there is no formula for {family} yet."
     if not facts.layers or not facts.kv_heads or (any(facts.kv_heads) and not facts.key_length):

@@ -18,6 +18,7 @@ MIB = 1024**2
 Version = tuple[int, ...]
 
 NEWEST: Version = (0, 32)
+OLDEST: Version = (0, 2)  # that anybody still runs
 CONTEXT_WHEN_UNKNOWN_TOKENS = 4_096
 LONGEST_BY_DEFAULT_TOKENS = 32_768  # as the family says it (native_server.default_context_tokens)
 USUAL_UTILISATION = 0.92  # vLLM's own choice; 0.9 before 0.20

@@ -12,7 +12,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
 from app.core.memory.vllm_cache import stage_bounds
-from app.core.memory.vllm_load import MIB, VllmLoad
+from app.core.memory.vllm_load import MIB, NEWEST, OLDEST, Version, VllmLoad
 
 VOCABULARY_PADDING = 64
 PLAIN_TYPES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0}
@@ -236,3 +236,9 @@ def version_of(text: str | None) -> tuple[int, ...] | None:
     """0.10.1.1 → (0, 10, 1); None when the text has no version."""
     found = _VERSION.match(text or "")
     return tuple(int(part) for part in found.groups() if part is not None) if found else None
+
+
+def known_version(text: str | None) -> Version:
+    """The version that a text names. What names none is a current one, and so is one built from a checkout (0.1.dev5)."""
+    found = version_of(text.rpartition(" ")[2] if text else text)
+    return NEWEST if found is None or found < OLDEST else found

@@ -10,6 +10,7 @@ from app.core.memory.needs import Need
 from app.core.memory.plan_types import Part
 from app.core.memory.vllm_cache import longest_context
 from app.core.memory.vllm_load import GIB, MIB, NEWEST, Version
+from app.core.memory.vllm_parts import known_version
 from app.core.memory.vllm_remedies import ROWS
 from app.core.memory.vllm_solve import (
     CONTEXT_BYTES,
@@ -32,9 +33,9 @@ UNKNOWN_CACHES = ("deepseek_v4",)  # whose layers keep what no formula here says
 
 
 def vllm_family(
-    facts: ModelFacts, family: str, accelerator: str, host_usable_bytes: int | None = None
+    facts: ModelFacts, family: str, accelerator: str, host_usable_bytes: int | None = None, engine: str = ""
 ) -> VllmPlan | str:
-    """The formulas for this model, or the sentence that says why there are none."""
+    """The formulas for this model on that engine ("vllm 0.32.0"; "" = a current one), or the sentence that says why there are none."""
     described = facts.layers and facts.embedding_length and (any(facts.kv_heads) or facts.layer_state is not None)
     stateful = any(facts.state_layers) and facts.layer_state is None
     if not described or stateful or facts.architecture in UNKNOWN_CACHES:
@@ -42,7 +43,7 @@ def vllm_family(
             f"What this model needs beyond its weights of {gib(facts.weights_bytes)} is not known: "
             f"its config does not describe the architecture {facts.architecture} fully."
         )
-    return VllmPlan(facts, family, accelerator, host_usable_bytes)
+    return VllmPlan(facts, family, accelerator, host_usable_bytes, known_version(engine))
 
 
 class VllmPlan:

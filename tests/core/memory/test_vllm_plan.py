@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from app.core.catalog.facts import ModelFacts
 from app.core.memory.plan_types import MemoryPlan, Verdict
-from app.core.memory.vllm_load import VllmLoad, load_of, usual_batch
-from app.core.memory.vllm_parts import activation, capture_sizes, graphs, libraries, version_of, weights
+from app.core.memory.vllm_load import NEWEST, VllmLoad, load_of, usual_batch
+from app.core.memory.vllm_parts import activation, capture_sizes, graphs, known_version, libraries, version_of, weights
 from app.core.options import Scalar
 from app.core.snapshot import GpuSample
 from tests.core.memory.test_plan import card, machine, planned
@@ -107,6 +107,8 @@ def test_defaults_follow_the_card() -> None:
     assert load_of(named("Qwen2-7B"), {"context_tokens": "x", "eager": 3}, accelerator="cuda").context_tokens == 32_768
     assert version_of("0.10.1.1") == (0, 10, 1)
     assert version_of("latest") is None
+    assert known_version("0.10.1.1") == (0, 10, 1)
+    assert known_version("0.1.dev5+g12ab") == known_version("latest") == known_version("") == NEWEST
 
 
 # --- starts -------------------------------------------------------------------------------------------------------------
@@ -121,6 +123,16 @@ def test_a_model_that_starts_takes_its_share_and_says_what_it_holds() -> None:
     assert device.low_bytes < device.likely_bytes < device.high_bytes <= (device.available_bytes or 0)
     assert "of KV cache hold" in found.notes[0]
     assert "conversations of 32,768 tokens" in found.notes[0]
+
+
+def test_the_plan_is_that_of_the_installed_version() -> None:
+    """What a version keeps back of the cache decides what starts; the launch solves with the same."""
+    one: dict[str, Scalar] = {"context_tokens": 32_768, "max_sequences": 1}
+    old, current, unnamed = (
+        vllm(named("Qwen2-7B"), one, card(23), engine=engine).devices[0].parts
+        for engine in ("vllm 0.10.2", "vllm 0.32.0+cu130", "")
+    )
+    assert old != current == unnamed
 
 
 def test_what_cannot_start_is_said_before() -> None:
