@@ -128,12 +128,11 @@ def _shown(address: str) -> str:
 
 def _is_near(host: str) -> bool:
     """Whether a host is this machine or lies in a private network, where plain HTTP is usual."""
-    if host == "localhost" or host.endswith((".localhost", ".local", ".lan", ".internal")) or "." not in host:
-        return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        in_words = host[:1].isalpha()  # a number without dots is an address too: 134744072 is 8.8.8.8
+        return in_words and ("." not in host or host.endswith((".localhost", ".local", ".lan", ".internal")))
     return address.is_private or address.is_loopback or address.is_link_local
 
 
