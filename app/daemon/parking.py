@@ -178,7 +178,7 @@ async def ask(launch: Launch, asks: Iterable[Ask], seconds: float) -> None:
                     said = (await answer.content.read(2_000)).decode("utf-8", "replace").strip()
                     if answer.status != 200:
                         raise NotDone(f"the engine answered {answer.status} to {each.path}. {said[:200]}".strip())
-            except (aiohttp.ClientError, OSError) as error:
-                raise NotDone(f"the engine did not answer {each.path} ({type(error).__name__}).") from error
             except TimeoutError as error:
                 raise NotDone(f"the engine did not answer {each.path} within {seconds:.0f} s.") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise NotDone(f"the engine did not answer {each.path} ({type(error).__name__}).") from error
