@@ -30,7 +30,7 @@ class HubChild:
     def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}  # of the present child alone
         self._ids = itertools.count(1)
         self._starting = asyncio.Lock()
         self._tasks = Tasks()
@@ -40,8 +40,8 @@ class HubChild:
         """The answer; raises what the child says, HubUnreachable when it does not come in time."""
         async with self._starting:
             process = await self._running()
-        number = next(self._ids)
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        number, waiting = next(self._ids), self._waiting
+        future = waiting[number] = asyncio.get_running_loop().create_future()
         assert process.stdin is not None
         try:
             process.stdin.write(to_json(Asked(id=number, question=question)) + b"\n")
@@ -52,7 +52,7 @@ class HubChild:
         except ConnectionError as error:
             raise HubError("The program that asks the hub has ended.", "Try again.") from error
         finally:
-            self._waiting.pop(number, None)
+            waiting.pop(number, None)
             self._rest_soon()
         if answer.failed is not None:
             raise raised_from(answer.failed)
@@ -77,15 +77,17 @@ class HubChild:
                 )
             except OSError as error:
                 raise HubError(f"The hub cannot be asked: {error.strerror}.", "Start Engine Room again.") from error
-            self._tasks.start(self._hear(self._process), "answers of the hub")
+            self._waiting = {}
+            self._tasks.start(self._hear(self._process, self._waiting), "answers of the hub")
         return self._process
 
-    async def _hear(self, process: asyncio.subprocess.Process) -> None:
+    async def _hear(self, process: asyncio.subprocess.Process, waiting: dict[int, asyncio.Future[Answer]]) -> None:
+        """Until the child has gone; `waiting` are its own askers, for another one may be there already."""
         assert process.stdout is not None
         try:
             while line := await process.stdout.readline():
                 answer = from_json(Answer, line)
-                if (future := self._waiting.get(answer.id)) is not None and not future.done():
+                if (future := waiting.get(answer.id)) is not None and not future.done():
                     future.set_result(answer)
         except (ValueError, msgspec.DecodeError):
             log.warning("the program that asks the hub said something that is no answer")
@@ -93,7 +95,7 @@ class HubChild:
                 process.kill()
         finally:
             code = await process.wait()
-            for future in self._waiting.values():
+            for future in waiting.values():
                 if not future.done():
                     future.set_exception(ConnectionError(f"exit code {code}"))
             if code:
