@@ -41,6 +41,7 @@ class Keys:
     def __init__(self, file: Path, seconds: float = KEYRING_SECONDS) -> None:
         self._file = file
         self._seconds = seconds
+        self._changing = threading.Lock()  # held in threads of their own, for as long as a small file takes
 
     async def names(self) -> dict[str, str]:
         """Name → where its key lies: "keyring" or "file"."""
@@ -82,14 +83,15 @@ class Keys:
             return ring.get_password(SERVICE, name) == key
 
         in_keyring = bool(await self._in_keyring(put))
-        kept = await asyncio.to_thread(self._read)
-        kept.values.pop(name, None)
-        kept.in_keyring = [each for each in kept.in_keyring if each != name]
-        if in_keyring:
-            kept.in_keyring.append(name)
-        else:
-            kept.values[name] = key
-        await asyncio.to_thread(self._write, kept)
+
+        def with_it(kept: Kept) -> None:
+            _forget(kept, name)
+            if in_keyring:
+                kept.in_keyring.append(name)
+            else:
+                kept.values[name] = key
+
+        await asyncio.to_thread(self._change, with_it)
         return "keyring" if in_keyring else "file"
 
     async def remove(self, name: str) -> bool:
@@ -98,10 +100,8 @@ class Keys:
         there = name in kept.in_keyring or name in kept.values
         if name in kept.in_keyring:
             await self._in_keyring(lambda ring: ring.delete_password(SERVICE, name))
-            kept.in_keyring.remove(name)
-        kept.values.pop(name, None)
         if there:
-            await asyncio.to_thread(self._write, kept)
+            await asyncio.to_thread(self._change, lambda kept: _forget(kept, name))
         return there
 
     # --- the file ---
@@ -111,6 +111,21 @@ class Keys:
             return msgspec.json.decode(self._file.read_bytes(), type=Kept)
         except (OSError, msgspec.DecodeError):
             return Kept()
+
+    def _change(self, change: Callable[[Kept], None]) -> None:
+        """One change at a time, each upon the file as it is. What cannot be read is not written over: it may hold keys."""
+        with self._changing:
+            try:
+                kept = msgspec.json.decode(self._file.read_bytes(), type=Kept)
+            except FileNotFoundError:
+                kept = Kept()
+            except (OSError, msgspec.DecodeError) as error:
+                raise NotWritable(
+                    f"{self._file}, which holds the keys, cannot be read, so nothing was changed.",
+                    "Correct its permissions or its text, or move it away and give the keys again.",
+                ) from error
+            change(kept)
+            self._write(kept)
 
     def _write(self, kept: Kept) -> None:
         new = self._file.with_name(self._file.name + ".new")
@@ -163,6 +178,11 @@ class _Ring(Protocol):
     def get_password(self, service: str, name: str) -> str | None: ...
     def set_password(self, service: str, name: str, key: str) -> None: ...
     def delete_password(self, service: str, name: str) -> None: ...
+
+
+def _forget(kept: Kept, name: str) -> None:
+    kept.values.pop(name, None)
+    kept.in_keyring = [each for each in kept.in_keyring if each != name]
 
 
 def _keyring() -> _Ring | None:

@@ -1,5 +1,6 @@
 """Keys of remote endpoints lie in a keyring that keeps them, else in a file of ours; a keyring that hangs stops nobody (I7, I18)."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from app.core.errors import BadRequest, SettingInvalid
+from app.core.errors import BadRequest, NotWritable, SettingInvalid
 from app.daemon.keys import Keys
 
 
@@ -82,6 +83,25 @@ async def test_a_keyring_that_asks_and_waits_is_not_waited_for(tmp_path: Path, d
         await keys.need("mine", "Profile far")
     with pytest.raises(SettingInvalid, match="no key called 'other'"):
         await keys.need("other", "Profile far")
+
+
+async def test_keys_that_are_given_at_once_are_all_kept(tmp_path: Path, desktop: Desktop) -> None:
+    desktop.broken = True
+    keys = Keys(tmp_path / "keys.json")
+    names = [f"key-{number}" for number in range(20)]
+    await asyncio.gather(*(keys.set(name, f"sk-{name}") for name in names))
+    assert sorted(await keys.names()) == sorted(names)
+    assert await keys.get("key-7") == "sk-key-7"
+
+
+async def test_a_damaged_file_of_keys_is_not_written_over(tmp_path: Path, desktop: Desktop) -> None:
+    desktop.broken = True
+    file = tmp_path / "keys.json"
+    file.write_text('{"values": {"mine": "sk-1"},')
+    for change in (Keys(file).set("other", "sk-2"), Keys(file).set("mine", "sk-3")):
+        with pytest.raises(NotWritable, match="nothing was changed"):
+            await change
+    assert "sk-1" in file.read_text()
 
 
 @pytest.mark.parametrize(
