@@ -26,6 +26,7 @@ HOST = "host"
 WHOLE = ""  # the part's name of a figure that is a device's sum
 # Parts that no formula knows exactly, in the order in which a correction of their sum is put on them.
 INEXACT = ("context", "process", "graphs", "compute", "vision compute", "draft compute")
+PRINTED = ("compute",)  # of main memory only what logs tell is learnt
 LEAST_LAUNCHES = 2  # for an offset; one alone may have been disturbed
 MOST_LAUNCHES = 20  # the newest that count: drivers and engines change
 MOST_OFFSET_BYTES = 2 * 1024**3  # what is further off is no habit of the engine's but another thing
@@ -171,7 +172,7 @@ def _deviation(launch: Observed, device: str) -> int | None:
     measured = {figure.part: figure.bytes for figure in launch.measured if figure.device == device}
     if WHOLE in measured and device != HOST:
         return measured[WHOLE] - sum(predicted.values())
-    known = [part for part in INEXACT if part in measured and part in predicted]
+    known = [part for part in PRINTED if part in measured and part in predicted]
     return sum(measured[part] - predicted[part] for part in known) if known else None
 
 
@@ -252,7 +253,7 @@ def _as_measured(need: Need, figures: Mapping[str, int], repeat: Repeat, device:
 
 def _moved(need: Need, offset: Offset) -> Need:
     source = f"learnt from {offset.launches} launches of this engine"
-    found = _with_sum(need, offset.bytes, source)
+    found = _with_sum(need, offset.bytes, source, INEXACT if offset.device != HOST else PRINTED)
     compute = sum(part.bytes for part in need.parts if part.name == "compute")
     if offset.device != HOST:
         return _banded(found, max(offset.band_bytes, LEAST_BAND_BYTES, _margin(compute)), offset.launches)
@@ -266,9 +267,9 @@ def _moved(need: Need, offset: Offset) -> Need:
     )
 
 
-def _with_sum(need: Need, more: int, source: str) -> Need:
+def _with_sum(need: Need, more: int, source: str, order: Sequence[str] = INEXACT) -> Need:
     """`more` (or less) on the inexact parts, the first of them first; none of them goes under nothing."""
-    names = [name for name in INEXACT if any(part.name == name for part in need.parts)]
+    names = [name for name in order if any(part.name == name for part in need.parts)]
     if not names:
         return need
     left, parts = more, list(need.parts)

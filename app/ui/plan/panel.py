@@ -9,6 +9,7 @@ from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Remedy, Verdict
+from app.core.memory.words import learnt_words, source_words
 from app.core.options import Option, Scalar
 from app.core.snapshot import Gpus, ProfileCard, RunView
 from app.ui import wording
@@ -154,7 +155,8 @@ class PlanPanel(QWidget):
             device = devices[key]
             bar.show_device(device, plan.holders)
             band = f"{_figure(device.low_bytes)}–{wording.size(device.high_bytes)}"
-            figures.say(f"{wording.size(device.likely_bytes)} ({band})\n{_left(device)}")
+            likely = learnt_words(device) if device.launches else f"{wording.size(device.likely_bytes)} ({band})"
+            figures.say(f"{likely}\n{_left(device)}")
         self._memory.setVisible(bool(plan.devices))
 
     def _point(self, words: str) -> None:
@@ -244,7 +246,7 @@ class _Parts(Card):
         sums: dict[str, tuple[int, str]] = {}
         for device in plan.devices:
             for part in device.parts:
-                before = sums.get(part.name, (0, part.source))
+                before = sums.get(part.name, (0, source_words(part)))
                 sums[part.name] = (before[0] + part.bytes, before[1])
         while len(self._rows) < len(sums):
             made = (

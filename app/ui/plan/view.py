@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from shiboken6 import isValid
@@ -46,12 +48,13 @@ class PlanView(QWidget):
         self.changes: dict[str, Scalar] = {}
         self.gpus: tuple[str, ...] = ()  # in place of the profile's own cards
         self.plan: MemoryPlan | None = None
+        self._asked = ""  # the load of which the engine's own opinion was asked for last
         self._build()
         self._frame = QTimer(self, singleShot=True, interval=FRAME_MS)
         self._frame.timeout.connect(self._reprice)
         self._calm = QTimer(self, singleShot=True, interval=CALM_MS)
         self._calm.timeout.connect(lambda: self._reprice(solve=True))
-        for changed in (store.gpus_changed, store.service_changed, store.engines_changed):
+        for changed in (store.gpus_changed, store.service_changed, store.engines_changed, store.learnt_changed):
             changed.connect(self._later)
         for changed in (store.library_changed, store.seats_changed, store.runs_changed, store.connection_changed):
             changed.connect(self._show_state)
@@ -150,6 +153,21 @@ class PlanView(QWidget):
         self.panel.show_model(card, options, self._store.gpus)
         self.panel.show_plan(self.plan, with_defaults(options, self.settings), solve)
         self._show_buttons()
+        if solve:
+            self._ask_for_opinion(self.plan.subject)
+
+    def _ask_for_opinion(self, subject: str) -> None:
+        """Once for each load that the sliders come to rest on: the service asks the engine, and tells what it says to all."""
+        if not subject or subject == self._asked or not self._store.connected:
+            return
+        self._asked = subject
+        wish = Want(profile=self._id, settings=dict(self.changes), gpus=self.gpus)
+
+        async def run() -> None:
+            with suppress(EngineRoomError):  # the plan stands without it
+                await self._link.post("/control/plan", wish, MemoryPlan)
+
+        self._link.tasks.start(run(), "second opinion")
 
     def _read_options(self) -> None:
         async def run() -> None:
