@@ -54,7 +54,9 @@ def _text(file: Path) -> str:
 
 def _write(client: Client, found: Imported, values: dict[str, str]) -> None:
     for profile in found.profiles:
-        wish = control.ProfileText(profile=profile.id, text=profile.text, own=True)
+        wish = control.ProfileText(
+            profile=profile.id, text=profile.text, own=True, based_on=""
+        )  # another one of that name stays
         client.post("/control/profiles", wish, control.ProfileText)
     if found.settings:
         client.post("/control/settings", control.SettingsChange(values=dict(found.settings)), control.SettingsView)
@@ -70,9 +72,7 @@ def lines_of(found: Imported, written: bool) -> list[str]:
     for name, value in found.settings.items():
         lines.append(f"{'Set' if written else 'Would set'} {name} = {value}")
     for name, variable in found.keys.items():
-        lines.append(
-            f"{'Kept' if written else 'Would keep'} the key of {variable} as {name!r}; no file of ours holds it."
-        )
+        lines.append(f"{'Kept' if written else 'Would keep'} the key of {variable} as {name!r}; no profile holds it.")
     lines += found.notes
     if not written and found.profiles:
         lines.append("Nothing was changed: say --write to do it.")

@@ -194,7 +194,7 @@ def _profiles(
     default = _first(values, ADDRESS_NAMES)
     merged: dict[tuple[str, str], list[str]] = {}
     for model, own, aliases in wanted:
-        address = _with_version(own or default) if kind == "remote" else ""
+        address = _with_version(_without_password(own or default, notes)) if kind == "remote" else ""
         if kind == "remote" and not address:
             notes.append("No address is named, so no remote model can be had.")
             continue
@@ -215,8 +215,23 @@ def _profiles(
             whole["gpus"] = shared["gpus"]
         if settings:
             whole["settings"] = settings
-        found.append(ImportedProfile(id=slug(title.removesuffix(".gguf")), text=tomli_w.dumps(whole)))
+        name = slug(title.removesuffix(".gguf"))
+        others = {each.id for each in found}
+        number = 1
+        while (each_name := name if number == 1 else f"{name}-{number}") in others:
+            number += 1
+        found.append(ImportedProfile(id=each_name, text=tomli_w.dumps(whole)))
     return tuple(found)
+
+
+def _without_password(address: str, notes: list[str]) -> str:
+    """A name and password in an address would stand in the profile and in every log."""
+    scheme, mark, rest = address.rpartition("://")
+    place, slash, path = rest.partition("/")
+    if "@" not in place:
+        return address
+    notes.append("The address held a name or a password, which was left out: keep it with `engine-room keys set`.")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def _with_version(address: str) -> str:

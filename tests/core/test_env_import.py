@@ -70,6 +70,20 @@ def test_a_llama_cpp_of_it_leaves_out_what_only_vllm_has_and_says_so() -> None:
     assert any("JARVIS_VLLM_MAX_MODEL_LEN" in note for note in found.notes)
 
 
+def test_one_model_at_two_addresses_is_two_profiles_and_no_password_enters_one() -> None:
+    """I18: an address may hold a password; it is left out and said."""
+    found, profiles = taken(
+        "LLM_SERVER__ENHANCE_MODEL_NAME=qwen\nLLM_SERVER__ENHANCE_BASE_URL=https://me:s3cret@one.example/v1\n"
+        "LLM_SERVER__SUMMARY_MODEL_NAME=qwen\nLLM_SERVER__SUMMARY_BASE_URL=https://two.example/a@b\n"
+    )
+    assert [profiles[name].settings["base_url"] for name in ("qwen", "qwen-2")] == [
+        "https://one.example/v1",
+        "https://two.example/a@b/v1",
+    ]
+    assert "s3cret" not in str(found)
+    assert "held a name or a password" in str(found.notes)
+
+
 def test_a_move_from_ollama_takes_the_address_with_its_version() -> None:
     found, profiles = taken("LLM_BASE_URL=http://box:8000/\nLLM_MODEL=org/chat\nLLM_API_KEY=ollama\nLLM_TIMEOUT=60")
     assert profiles["chat"].settings == {"base_url": "http://box:8000/v1"}, "that key is none"
