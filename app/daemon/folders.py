@@ -226,6 +226,13 @@ class Walker:
 
     def _counted(self, listing: Iterable[os.DirEntry[str]], folder: Path) -> Iterable[os.DirEntry[str]]:
         for entry in listing:
+            if not entry.name.isascii() and (name := _named_wrongly(entry.name)):
+                self.problem(
+                    folder,
+                    f"{folder} holds a name that is no text in UTF-8: {name}.",
+                    "Rename it, so that it can be listed.",
+                )
+                continue
             self._entries += 1
             if self._entries > self._max_entries + 1:
                 return
@@ -240,6 +247,20 @@ class Walker:
 
     def problem(self, where: Path, summary: str, advice: str) -> None:
         self.problems.append(Problem(where=str(where), summary=summary, advice=advice))
+
+
+def _named_wrongly(name: str) -> str:
+    """The name as it can be shown, when it is none that can be sent or written; "" for a usual one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return ""
+
+
+def is_text(name: str) -> bool:
+    """Whether the name is one that can be sent and written."""
+    return not _named_wrongly(name)
 
 
 def _is_beside(lower: str) -> bool:

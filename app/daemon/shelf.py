@@ -28,7 +28,7 @@ from app.core.resources import BUILTIN_MODELS, builtin_model, profiles_folder
 from app.core.settings import LibrarySettings, Settings
 from app.core.snapshot import ModelGroup, Problem, ProfileCard
 from app.daemon.companions import companions_of
-from app.daemon.folders import Named, Seen, Stamp, expanded, parts_of, stamp_of
+from app.daemon.folders import Named, Seen, Stamp, expanded, is_text, parts_of, stamp_of
 from app.daemon.model_groups import Companions
 from app.daemon.shelf_names import NOT_A_FILE, card_by_name, is_by_name, paths_by_tag
 from app.daemon.sources import Sources
@@ -131,7 +131,11 @@ class Shelf:
         problems = []
         for folder in (self._own, self._shipped):
             try:
-                found = (path for path in folder.iterdir() if path.suffix == ".toml" and path.name[0] != ".")
+                found = (
+                    path
+                    for path in folder.iterdir()
+                    if path.suffix == ".toml" and path.name[0] != "." and is_text(path.name)
+                )
                 names = sorted(found, key=lambda path: path.stem)
             except FileNotFoundError:
                 continue

@@ -7,6 +7,11 @@ from pathlib import Path
 import msgspec
 
 
+def one_line(text: str, longest: int = 200) -> str:
+    """The text as it can stand in a list and a sentence: bounded, without line breaks and control characters."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text[: longest + 1]).split())[:longest]
+
+
 class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One group of tensors of the same role and type: how many bytes it occupies when loaded."""
 

@@ -7,21 +7,22 @@ Every fault is a `ModelUnreadable` whose sentence a person can act on. Large arr
 from __future__ import annotations
 
 import io
-import os
-import stat
 import struct
+import sys
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import msgspec
 
 from app.core.catalog.block_types import BLOCK_TYPES
+from app.core.catalog.plain_file import NotAFile, open_plain
 from app.core.errors import ModelMissing, ModelUnreadable
 
-MAX_PAIRS = 65_536
-MAX_TENSORS = 65_536
+MAX_PAIRS = 16_384
+MAX_TENSORS = 32_768  # of one file: ten times those of the largest models
 MAX_KEY_BYTES = 65_535
-MAX_KEPT_BYTES = 32 * 1024**2  # of keys, names and values together
+MAX_KEPT_BYTES = 24 * 1024**2  # of memory, for keys, names and values together
+MAX_READ_BYTES = 128 * 1024**2  # of one header; what is stepped over is not read
 MAX_KEPT_TEXT_BYTES = 1024**2  # longer texts (an embedded tokenizer) are stepped over
 MAX_KEPT_NUMBERS = 4_096  # per-layer lists are far shorter, vocabularies far longer
 MAX_KEPT_TEXTS = 64
@@ -30,6 +31,8 @@ MAX_DIMENSIONS = 4
 MAX_ELEMENTS = 2**48
 MAX_ALIGNMENT = 2**20
 _CHUNK_BYTES = 1024**2
+_NUMBER_BYTES = 40  # that one number of a list takes in memory
+_TENSOR_BYTES = 500  # that one tensor takes beside its name
 
 _SCALARS = {
     0: struct.Struct("<B"), 1: struct.Struct("<b"), 2: struct.Struct("<H"), 3: struct.Struct("<h"),
@@ -77,7 +80,9 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True):
 def read_header(path: Path) -> GgufHeader:
     """The header of `path`; raises ModelMissing or ModelUnreadable. A pipe or device is refused, never waited for."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file, status = open_plain(path)
+    except NotAFile as error:
+        raise ModelUnreadable(f"{path} is not a file.", "Name a GGUF file.") from error
     except FileNotFoundError as error:
         raise ModelMissing(
             f"The model file {path} is not there.", "Put it back, or change the profile's `model`."
@@ -87,11 +92,7 @@ def read_header(path: Path) -> GgufHeader:
         raise ModelUnreadable(
             f"The model file {path} cannot be opened: {reason}.", "Check the file's permissions."
         ) from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise ModelUnreadable(f"{path} is not a file.", "Name a GGUF file.")
-    with io.FileIO(descriptor) as file:
+    with file:
         try:
             return parse_header(file, status.st_size, str(path))
         except OSError as error:
@@ -111,15 +112,21 @@ def parse_header(file: BinaryIO | io.RawIOBase, size: int, name: str) -> GgufHea
     for _ in range(pair_count):
         key = source.key("an entry's name")
         if key in metadata:
-            source.broken(f"it holds the entry {key!r} twice")
+            source.broken(f"it holds the entry {_shown(key)} twice")
         metadata[key] = _value(source, source.u32(), key)
     raw = [_tensor_info(source) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        source.broken(f"its alignment is {alignment!r}, which is not a power of two")
+        source.broken(f"its alignment is {_shown(alignment)}, which is not a power of two")
     data_offset = -(-source.offset // alignment) * alignment
     tensors = _sized(raw, size - data_offset, source)
     return GgufHeader(version=version, metadata=metadata, tensors=tensors, data_offset=data_offset, file_bytes=size)
+
+
+def _shown(value: object) -> str:
+    """A value as a sentence can hold it."""
+    text = repr(value[:60] if isinstance(value, str) else value)
+    return text if len(text) <= 100 else text[:99] + "…"
 
 
 class _Source:
@@ -131,7 +138,7 @@ class _Source:
     def __init__(self, file: BinaryIO | io.RawIOBase, size: int, name: str) -> None:
         self._file, self._size, self.name = file, size, name
         self._window, self._at, self._base = b"", 0, 0
-        self._walked, self._kept = 0, 0
+        self._walked, self._kept, self._read = 0, 0, 0
 
     @property
     def offset(self) -> int:
@@ -152,6 +159,9 @@ class _Source:
             more = self._file.read(max(count - have, _CHUNK_BYTES)) or b""
             if not more:
                 self._cut_short()  # the file shrank while it was read
+            self._read += len(more)
+            if self._read > MAX_READ_BYTES:
+                self.broken(f"its header is larger than {MAX_READ_BYTES // 1024**2} MiB")
             parts.append(more)
             have += len(more)
         self._window = b"".join(parts)
@@ -167,12 +177,16 @@ class _Source:
         self._at += count
         return self._window[self._at - count : self._at]
 
-    def keep(self, count: int) -> bytes:
-        """`take` for what stays in memory: the sum is bounded."""
+    def charge(self, count: int) -> None:
+        """Counts bytes of memory that stay in use: the sum is bounded."""
         self._kept += count
         if self._kept > MAX_KEPT_BYTES:
-            self.broken(f"its header is larger than {MAX_KEPT_BYTES // 1024**2} MiB, vocabulary not counted")
-        return self.take(count)
+            self.broken(f"its header needs more than {MAX_KEPT_BYTES // 1024**2} MiB, vocabulary not counted")
+
+    def _kept_text(self, count: int) -> str:
+        text = self.take(count).decode("utf-8", "replace")
+        self.charge(sys.getsizeof(text))
+        return text
 
     def skip(self, count: int) -> None:
         if self.offset + count > self._size:
@@ -212,14 +226,14 @@ class _Source:
         length = self.u64()
         if not 0 < length <= MAX_KEY_BYTES:
             self.broken(f"{what} is {length:,} bytes long")
-        return self.keep(length).decode("utf-8", "replace")
+        return self._kept_text(length)
 
     def text(self) -> str | None:
         length = self.u64()
         if length > MAX_KEPT_TEXT_BYTES:
             self.skip(length)
             return None
-        return self.keep(length).decode("utf-8", "replace")
+        return self._kept_text(length)
 
 
 def _version(source: _Source) -> int:
@@ -269,7 +283,7 @@ def _value(source: _Source, kind: int, key: str) -> Value:
         return _array(source, key)
     scalar = _SCALARS.get(kind)
     if scalar is None:
-        source.broken(f"the entry {key!r} has the unknown type {kind}")
+        source.broken(f"the entry {_shown(key)} has the unknown type {kind}")
     value: int | float | bool = scalar.unpack(source.take(scalar.size))[0]
     return value
 
@@ -283,19 +297,21 @@ def _array(source: _Source, key: str) -> GgufArray:
         return GgufArray(length)
     scalar = _SCALARS.get(kind)
     if scalar is None:
-        source.broken(f"the list {key!r} has elements of the unknown type {kind}")
+        source.broken(f"the list {_shown(key)} has elements of the unknown type {kind}")
     if length > MAX_KEPT_NUMBERS:
         source.skip(length * scalar.size)
         return GgufArray(length)
-    data = source.keep(length * scalar.size)
+    source.charge(length * _NUMBER_BYTES)
+    data = source.take(length * scalar.size)
     return GgufArray(length, tuple(item[0] for item in scalar.iter_unpack(data)))
 
 
 def _tensor_info(source: _Source) -> tuple[str, tuple[int, ...], int, int]:
     name = source.key("a tensor's name")
+    source.charge(_TENSOR_BYTES)
     dimensions = source.u32()
     if dimensions > MAX_DIMENSIONS:
-        source.broken(f"the tensor {name!r} has {dimensions:,} dimensions")
+        source.broken(f"the tensor {_shown(name)} has {dimensions:,} dimensions")
     shape = tuple(source.u64() for _ in range(dimensions))
     return name, shape, source.u32(), source.u64()
 
@@ -313,12 +329,12 @@ def _sized(
         for side in shape:
             elements *= side
             if elements > MAX_ELEMENTS:
-                source.broken(f"the tensor {name!r} has impossible dimensions")
+                source.broken(f"the tensor {_shown(name)} has impossible dimensions")
         block = BLOCK_TYPES.get(kind)
         if block is None:
             size = max(0, following[offset] - offset)
         elif elements % block.elements or (shape and shape[0] % block.elements):
-            source.broken(f"the rows of the tensor {name!r} do not divide into blocks of {block.name}")
+            source.broken(f"the rows of the tensor {_shown(name)} do not divide into blocks of {block.name}")
         else:
             size = elements // block.elements * block.bytes
         end = max(end, offset + size)

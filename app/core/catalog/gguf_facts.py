@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.catalog.block_types import FILE_TYPES
-from app.core.catalog.facts import ModelFacts, TensorFacts
+from app.core.catalog.facts import ModelFacts, TensorFacts, one_line
 from app.core.catalog.gguf import GgufArray, GgufHeader, GgufTensor, Value, read_header
 from app.core.catalog.graph_facts import graph_facts
 from app.core.catalog.template import template_capabilities
@@ -77,10 +77,14 @@ def read_gguf_facts(path: Path) -> ModelFacts | None:
     if not tensors:
         raise ModelUnreadable(f"{path} holds no weights.", "Get the complete model file.")
     facts = facts_from(headers[0].metadata, tensors, files[0])
+    try:
+        modified_ns = max(file.stat().st_mtime_ns for file in files)
+    except OSError as error:
+        raise ModelMissing(f"The model file {path} went away while it was read.", "Put it back.") from error
     return msgspec.structs.replace(
         facts,
         file_bytes=sum(header.file_bytes for header in headers),
-        modified_ns=max(file.stat().st_mtime_ns for file in files),
+        modified_ns=modified_ns,
         files=files,
     )
 
@@ -107,8 +111,8 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
     return ModelFacts(
         path=path,
         format="gguf",
-        name=_text(metadata, "general.name") or model_stem(path),
-        architecture=architecture,
+        name=one_line(_text(metadata, "general.name") or "") or model_stem(path),
+        architecture=one_line(architecture, 100),
         file_bytes=0,
         weights_bytes=sum(tensor.bytes for tensor in tensors),
         tensors=_grouped(tensors),

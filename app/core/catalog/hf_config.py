@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from app.core.catalog.facts import LayerState
+from app.core.catalog.facts import LayerState, one_line
 
 Config = Mapping[str, object]
 
@@ -75,8 +75,8 @@ def words(config: Config, name: str) -> list[str]:
 def architecture_of(config: Config, text: Config) -> str:
     for each in (text, config):
         found = each.get("model_type")
-        if isinstance(found, str) and found:
-            return found[:100]
+        if isinstance(found, str) and (found := one_line(found, 100)):
+            return found
     return "unknown"
 
 
@@ -84,8 +84,8 @@ def number_type(config: Config, text: Config) -> str | None:
     for each in (text, config):
         for name in ("dtype", "torch_dtype"):
             found = each.get(name)
-            if isinstance(found, str) and found:
-                return found.removeprefix("torch.")[:40]
+            if isinstance(found, str) and (found := one_line(found, 40)):
+                return found.removeprefix("torch.")
     return None
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.core.catalog.facts import one_line
+
 _METHODS = {"awq": "AWQ", "gptq": "GPTQ", "fp8": "FP8", "fbgemm_fp8": "FP8", "nvfp4": "NVFP4", "mxfp4": "MXFP4"}
 
 
 def quantisation_of(config: Mapping[str, object]) -> str | None:
     """The name that people know, from a config's `quantization_config`: AWQ, GPTQ, FP8, NVFP4, bitsandbytes, …"""
-    method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
+    method = one_line(str(config.get("quant_method") or config.get("quant_algo") or ""), 40).lower()
     if method in ("modelopt", "compressed-tensors", "sparseml") or not method:
         return _packed(config) or method or None
     bits = config.get("bits", config.get("w_bit"))
     if method == "bitsandbytes":
         return "bitsandbytes 8-bit" if config.get("load_in_8bit") is True else "bitsandbytes 4-bit"
     name = _METHODS.get(method, method)
-    return f"{name} {bits}-bit" if name in ("AWQ", "GPTQ") and isinstance(bits, int) and bits != 4 else name
+    return (
+        f"{name} {bits}-bit"
+        if name in ("AWQ", "GPTQ") and isinstance(bits, int) and bits in range(1, 17) and bits != 4
+        else name
+    )
 
 
 def kv_quantisation_of(config: Mapping[str, object]) -> str | None:
@@ -39,7 +45,7 @@ def _packed(config: Mapping[str, object]) -> str | None:
     groups = config.get("config_groups")
     for group in groups.values() if isinstance(groups, dict) else ():
         weights = group.get("weights") if isinstance(group, dict) else None
-        if isinstance(weights, dict) and isinstance(bits := weights.get("num_bits"), int):
+        if isinstance(weights, dict) and (bits := weights.get("num_bits")) in range(1, 65):
             inputs = group.get("input_activations")
             kind = "FP" if weights.get("type") == "float" else "INT"
             if kind == "INT" and not isinstance(inputs, dict):

@@ -37,10 +37,10 @@ _SHARED_EXPERT = re.compile(r"shared_expert")
 
 
 class Entry(msgspec.Struct):
-    """One tensor of a safetensors header."""
+    """One tensor of a safetensors header; what a header leaves out is told by values that no tensor has."""
 
-    dtype: str
-    data_offsets: tuple[int, int]
+    dtype: str = ""
+    data_offsets: tuple[int, int] = (-1, -1)
     shape: tuple[int, ...] = ()
 
     @property

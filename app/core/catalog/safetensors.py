@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from app.core.catalog.facts import ModelFacts
+from app.core.catalog.facts import ModelFacts, one_line
 from app.core.catalog.hf_config import (
     Config,
     architecture_of,
@@ -34,14 +35,20 @@ from app.core.catalog.hf_tensors import (
     sum_tensors,
 )
 from app.core.catalog.hub_cache import name_of_folder
+from app.core.catalog.plain_file import open_plain
 from app.core.catalog.template import template_capabilities
 from app.core.errors import ModelMissing, ModelUnreadable
 from app.core.values import from_json
 
 MAX_CONFIG_BYTES = 4 * 1024**2
-MAX_HEADER_BYTES = 64 * 1024**2
+MAX_CONFIG_VALUES = 200_000  # of one JSON file: each takes up to two hundred bytes of memory
+MAX_HEADER_BYTES = 16 * 1024**2
 MAX_FILES = 1_000
+MAX_FILE_TENSORS = 60_000
+MAX_FILE_BYTES = 2**56
 MAX_TENSORS = 500_000  # four times those of the largest model that is published
+
+T = TypeVar("T")
 
 CONFIG = "config.json"
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")  # the first one that has it
@@ -63,13 +70,17 @@ def read_folder_facts(folder: Path) -> ModelFacts:
             raise ModelUnreadable(f"{folder} names more than {MAX_TENSORS:,} tensors.", "Download the model again.")
     facts = facts_of(config, entries, exported=_exported(folder), template=_template(folder))
     embeds = any((folder / name).is_file() for name in EMBEDDING_FILES)
+    try:
+        statuses = [file.stat() for file in files]
+    except OSError as error:
+        raise ModelMissing(f"The model {folder} went away while it was read.", "Put it back.") from error
     return replace(
         facts,
         path=folder,
         name=name_of_folder(folder),
-        file_bytes=sum(file.stat().st_size for file in files),
+        file_bytes=sum(status.st_size for status in statuses),
         capabilities=_capabilities(config, facts.chat_template, embeds),
-        modified_ns=max(file.stat().st_mtime_ns for file in files),
+        modified_ns=max(status.st_mtime_ns for status in statuses),
         files=files,
     )
 
@@ -175,8 +186,7 @@ def _capabilities(config: Config, template: str | None, embeds: bool) -> tuple[s
 
 def _exported(folder: Path) -> dict[str, object]:
     """What NVIDIA's tool says beside the config; {} where it does not."""
-    found = _optional(folder / QUANTISATION_FILE).get("quantization")
-    return found if isinstance(found, dict) else {}
+    return _optional(folder / QUANTISATION_FILE).quantization or {}
 
 
 def _template(folder: Path) -> str | None:
@@ -189,59 +199,92 @@ def _template(folder: Path) -> str | None:
                 continue
             if text.strip():
                 return text
-        found = _optional(folder / name).get("chat_template") if name.endswith(".json") else None
+        found = _optional(folder / name).chat_template if name.endswith(".json") else None
         if isinstance(found, list):
-            named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+            named = {each.name: each.template for each in found}
             found = named.get("default") or next(iter(named.values()), None)
-        if isinstance(found, str) and found.strip():
+        if found and found.strip():
             return found
     return None
 
 
-def _optional(file: Path) -> dict[str, object]:
-    """The object in a JSON file that may be missing or damaged: facts that hang on it are unknown then."""
+class _Template(msgspec.Struct):
+    name: str = ""
+    template: str = ""
+
+
+class _Beside(msgspec.Struct):
+    """What is read of the files beside a config."""
+
+    chat_template: str | list[_Template] | None = None
+    quantization: dict[str, object] | None = None
+
+
+def _optional(file: Path) -> _Beside:
+    """What a JSON file says that may be missing or damaged: facts that hang on it are unknown then."""
     try:
-        return from_json(dict[str, object], _bytes(file))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+        return _decoded(_Beside, _bytes(file))
+    except (OSError, ValueError, RecursionError):
+        return _Beside()
+
+
+def _decoded(kind: type[T], data: bytes) -> T:
+    """The value in `data`; raises ValueError, also when it would need far more memory than the file is long."""
+    if sum(map(data.count, (b",", b"{", b"["))) > MAX_CONFIG_VALUES:
+        raise ValueError("it has too many parts")
+    return from_json(kind, data)
 
 
 def _bytes(file: Path) -> bytes:
-    """At most MAX_CONFIG_BYTES, of a plain file only: a pipe would never end."""
-    if not file.is_file():
-        raise FileNotFoundError(file)
-    with file.open("rb") as opened:
-        data = opened.read(MAX_CONFIG_BYTES + 1)
-    return data if len(data) <= MAX_CONFIG_BYTES else b""
+    """At most MAX_CONFIG_BYTES; nothing of a larger file."""
+    opened, status = open_plain(file)
+    with opened:
+        if status.st_size > MAX_CONFIG_BYTES:
+            return b""
+        return opened.read(MAX_CONFIG_BYTES) or b""
 
 
 def _config(file: Path) -> Config:
     try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
+        data = _bytes(file)
+        if not data and file.stat().st_size > MAX_CONFIG_BYTES:
             raise ModelUnreadable(f"{file} is too large for a model's config.", "Download the model again.")
-        return from_json(dict[str, object], file.read_bytes())
+        return _decoded(dict[str, object], data)
     except FileNotFoundError as error:
         raise ModelMissing(f"{file} is not there.", "Name a folder that holds a Hugging Face model.") from error
     except OSError as error:
         raise ModelUnreadable(f"{file} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnreadable(f"{file} is not a model's config: {error}.", "Download the model again.") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelUnreadable(
+            f"{file} is not a model's config: {_shown(error)}.", "Download the model again."
+        ) from error
+
+
+def _shown(error: Exception) -> str:
+    return one_line(str(error)).rstrip(".")
 
 
 def _header(file: Path) -> dict[str, Entry]:
     try:
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
+        opened, status = open_plain(file)
+        size = status.st_size
+        with opened:
+            length = int.from_bytes(opened.read(8) or b"", "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise ModelUnreadable(f"{file} is not a usable safetensors file.", "Download the file again.")
-            fields = from_json(dict[str, msgspec.Raw], opened.read(length))
-        fields.pop("__metadata__", None)
-        entries = {name: from_json(Entry, bytes(raw)) for name, raw in fields.items()}
+            data = opened.read(length) or b""
+        if data.count(b"{") > MAX_FILE_TENSORS or data.count(b",") > 12 * MAX_FILE_TENSORS:
+            raise ValueError("it has too many parts")
+        entries = from_json(dict[str, Entry], data)
+        entries.pop("__metadata__", None)
     except OSError as error:
         raise ModelUnreadable(f"{file} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnreadable(f"The header of {file} is damaged: {error}.", "Download the file again.") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelUnreadable(
+            f"The header of {file} is damaged: {_shown(error)}.", "Download the file again."
+        ) from error
+    if any(not entry.dtype or entry.data_offsets[1] > MAX_FILE_BYTES for entry in entries.values()):
+        raise ModelUnreadable(f"The header of {file} is damaged: no tensor is like that.", "Download the file again.")
     if any(not 0 <= entry.data_offsets[0] <= entry.data_offsets[1] for entry in entries.values()):
         raise ModelUnreadable(f"The header of {file} is damaged: a tensor ends before it begins.", "Download it again.")
     end = 8 + length + max((entry.data_offsets[1] for entry in entries.values()), default=0)
