@@ -103,8 +103,12 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what aiohttp could not parse, or a fault of ours, without a trace and without what was sent."""
-        if status >= 500 and exc is not None:
+        """Answers what aiohttp could not parse, or a fault of ours, without a trace and without what was sent.
+
+        A client that leaves while we write is neither.
+        """
+        left = isinstance(exc, ConnectionError) and (request.transport is None or request.transport.is_closing())
+        if status >= 500 and exc is not None and not left:
             trace = exc.__traceback__
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next

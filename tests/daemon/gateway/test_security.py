@@ -12,9 +12,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvloop
 
 from app.daemon.gateway import peers
-from tests.daemon.gateway.conftest import until
+from tests.daemon.gateway.conftest import opened, until
 from tests.daemon.gateway.upstream_rig import END, SSE, Call, ask, chunk, finish, head, post, read_answer, token, whole
 
 CHAT = "/v1/chat/completions"
@@ -358,6 +359,31 @@ async def test_an_answer_that_takes_longer_than_a_head_may_stays_whole(open_gate
             assert b"408" not in rest
             assert rest.count(b"content") == 10
             writer.close()
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_fault_of_ours(caplog) -> None:
+    """I15. What is written between its leaving and our hearing of it finds nobody, and that is no error. On the service's own
+    loop, where this happens."""
+
+    async def much(call: Call) -> None:
+        await call.send(head(content_type=SSE))
+        for number in range(400):
+            await call.send(chunk(token(str(number))) * 200)
+
+    async def story() -> None:
+        async with opened(much) as desk:
+            server = desk.gateway._connections
+            reader, writer = await asyncio.open_connection("127.0.0.1", desk.port, limit=1024)
+            writer.write(post(CHAT, STREAMED, desk.port))
+            await until(lambda: any(each.transport.get_write_buffer_size() for each in server.connections))
+            writer.write_eof()  # it still takes what was written already, so that our writing wakes up once more
+            while await asyncio.wait_for(reader.read(1 << 16), 60):
+                pass
+            await until(lambda: not server.connections)
+            writer.close()
+
+    uvloop.run(story())
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_large_upload_that_asks_first_is_told_to_go_on(open_gateway) -> None:
