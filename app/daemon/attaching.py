@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_SECONDS = 1.0
 LAST_LOOK_SECONDS = 0.5
+LOOK_LIMIT_SECONDS = 120.0  # longer than all that a look may ask, one after another
 
 
 class Attaching:
@@ -80,14 +81,14 @@ class Attaching:
             self._parts.book.finish(run_id, "failed", failure)
             self._tell(step.SpawnFailed(run_id, failure))
             return
+        if prepared.asked_to_stop:  # let go before it was held: nothing was asked of it, and its end is told already
+            self._parts.book.finish(run_id, "stopped", None)
+            return
         watched = Watched(state=AttachedState(state="probing", where=attachment.where, since=self._parts.clock()))
         hold = prepared.hold = Hold(attachment, watched)
         prepared.spawned_at = self._parts.clock()
         self._tell(step.Spawned(run_id))
-        if not prepared.asked_to_stop:
-            prepared.load_watch.append(
-                self._tasks.start(self._first_greeting(run_id, prepared, hold), f"greet {run_id}")
-            )
+        prepared.load_watch.append(self._tasks.start(self._first_greeting(run_id, prepared, hold), f"greet {run_id}"))
 
     async def _hold(self, run_id: str, prepared: Prepared) -> Attachment:
         preparation = self._parts.preparation
@@ -172,7 +173,7 @@ class Attaching:
         told = ""
         while True:
             await asyncio.sleep(hold.attachment.look_seconds)
-            news, sentence = await hold.attachment.look()
+            news, sentence = await self._looked(hold)
             if sentence and sentence != told:
                 self._say(run_id, sentence)
             told = sentence
@@ -180,7 +181,11 @@ class Attaching:
             if hold.watched.state.state != "probing":
                 continue
             try:
-                await self._greeted(run_id, prepared, hold)
+                async with asyncio.timeout(self._parts.settings().supervision.load_limit_seconds):
+                    await self._greeted(run_id, prepared, hold)
+            except TimeoutError:
+                late = f"{hold.attachment.where} has not loaded the model again in time."
+                self._show(run_id, hold, attached.after(hold.watched, "silent", self._parts.clock(), late))
             except Unfit as unfit:
                 if unfit.failure.kind != "unreachable":
                     self._tell(step.Exited(run_id, unfit.failure))
@@ -188,6 +193,18 @@ class Attaching:
                 self._show(
                     run_id, hold, attached.after(hold.watched, "silent", self._parts.clock(), unfit.failure.summary)
                 )
+
+    async def _looked(self, hold: Hold) -> tuple[Literal["answers", "changed", "silent"], str]:
+        """Whatever goes wrong with a look, there is a next one: nobody else looks (I10)."""
+        where = hold.attachment.where
+        try:
+            async with asyncio.timeout(LOOK_LIMIT_SECONDS):
+                return await hold.attachment.look()
+        except TimeoutError:
+            return "silent", f"{where} does not answer."
+        except Exception:
+            log.exception("%s could not be looked at", where)
+            return "silent", f"{where} could not be looked at."
 
     def _show(self, run_id: str, hold: Hold, watched: Watched) -> None:
         """Seat and route are told anew when the state is another one."""

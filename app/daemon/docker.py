@@ -27,10 +27,14 @@ ASK_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 GONE = "no such container"
 CLIENTS = ("docker", "podman")
-NOT_INSTALLED = EngineNotInstalled(
-    "Docker is not installed: there is no program `docker` on PATH.",
-    "Install Docker Engine (or Podman), or choose the engine vllm, which needs neither.",
-)
+
+
+def not_installed() -> EngineNotInstalled:
+    """A new one each time: an error that is raised twice drags along what the first one came through."""
+    return EngineNotInstalled(
+        "Docker is not installed: there is no program `docker` on PATH.",
+        "Install Docker Engine (or Podman), or choose the engine vllm, which needs neither.",
+    )
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +82,7 @@ def trouble_in(text: str) -> EngineNotInstalled | None:
 def check_service(client: str, environ: Mapping[str, str], seconds: float = ASK_SECONDS) -> None:
     """Raises EngineNotInstalled, with what to do, when no container could be started now."""
     if not os.access(client, os.X_OK):
-        raise NOT_INSTALLED
+        raise not_installed()
     answer = ask((client, "version", "--format", "{{.Server.Version}}"), environ, seconds=seconds)
     if answer.code == 0:
         return

@@ -90,7 +90,8 @@ def wanted(pin: str, environ: Mapping[str, str]) -> tuple[Installation, ...]:
     client = docker.client_of(environ)
     whole = pin if ":" in pin.rpartition("/")[2] else f"{pin}:latest"
     row = _installation(FAMILY, str(client or "docker"), whole)
-    problem = "" if client is not None else f"{docker.NOT_INSTALLED.summary} {docker.NOT_INSTALLED.advice}"
+    missing = docker.not_installed()
+    problem = "" if client is not None else f"{missing.summary} {missing.advice}"
     return (msgspec.structs.replace(row, executable=pin, problem=problem),)
 
 
@@ -120,7 +121,7 @@ def order_for(version: str, accelerator: str, environ: Mapping[str, str], usual_
     EngineNotInstalled without Docker, SettingInvalid for what no image can be called."""
     client = docker.client_of(environ)
     if client is None:
-        raise docker.NOT_INSTALLED
+        raise docker.not_installed()
     image = version if "/" in version else vllm_image(accelerator, version or usual_version)
     if not REFERENCE.fullmatch(image):
         raise SettingInvalid(f"{version!r} is no image's name and no version.", f"Say for example {FAMILY}=={image}.")

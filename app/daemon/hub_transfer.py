@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +31,11 @@ RANGE_BYTES = 8 * 1024**3  # in one request: some networks of copies refuse more
 SILENCE_SECONDS = 60.0
 ATTEMPTS = 6  # in a row without a byte
 LONGEST_PAUSE_SECONDS = 60.0
+ANEW_SECONDS = 0.5
 ROOM_LEFT_BYTES = 256 * 1024**2  # a download stops before a disk is full to the last byte
 LOOK_AT_DISK_BYTES = 64 * 1024**2
 HEX = frozenset("0123456789abcdef")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Pulling(msgspec.Struct, frozen=True, kw_only=True, tag="pull"):
@@ -64,6 +67,8 @@ def _is_inside(path: str) -> bool:
 def pull(order: Pulling, work: Work) -> dict[str, object]:
     """Everything of the order, whole and checked. What came before a failure stays for the next try."""
     repository = repository_folder(Path(order.cache), order.name)
+    if not COMMIT.fullmatch(order.commit):  # it names a folder of the cache
+        raise HubError(f"The hub names no usable revision of {order.name}.", "Try again in a while.")
     files = {blob_name(file): file for file in order.files}  # two files of one content are fetched once
     total, fetcher = sum(file.bytes for file in files.values()), None
     try:
@@ -200,9 +205,12 @@ class _Fetcher:
                         size, came = size + len(piece), came + len(piece)
                         self._tell(file, before + size, len(piece), blob.parent)
                         self._work.reached("pull:piece")
-                except _Again:  # the server has other ideas of where to go on
+                except _Again as again:  # the server has other ideas of where to go on
+                    attempts += 1
                     digest, size = _digest_of(file), 0
                     opened.truncate(0)
+                    if attempts > 1:
+                        self._wait(file, _Interrupted(str(again), ANEW_SECONDS), attempts, before)
                 except SystemExit:  # paused or cancelled
                     self._say("Stopped", before + size)
                     raise
@@ -217,7 +225,7 @@ class _Fetcher:
                     f"expected {file.etag}, found {digest.hexdigest()}",
                 )
             os.fsync(opened.fileno())
-        part.replace(blob)
+            part.replace(blob)  # before the lock is given up: nobody may begin to write into it
 
     def _known_part(self, file: HubFile, opened: BinaryIO) -> tuple[hashlib._Hash, int]:
         """The checksum and size of what an earlier try has left; a part that is too large was another file's."""
@@ -246,7 +254,7 @@ class _Fetcher:
             with get_session().stream("GET", url, headers=headers, timeout=timeout) as answer:
                 self._refuse(answer, file)
                 if answer.status_code == 200 and start:
-                    raise _Again
+                    raise _Again("it can only be sent whole")
                 left = end - start if answer.status_code == 206 else file.bytes
                 for piece in answer.iter_bytes():
                     if len(piece) > left:
@@ -268,7 +276,7 @@ class _Fetcher:
 
         status = answer.status_code
         if status == 416:
-            raise _Again
+            raise _Again("the part that is missing is refused")
         if status == 429 or status == 408 or status >= 500:
             raise _Interrupted(
                 hub_words.of_status(status, self._order.name, self._has_token).summary, _pause_of(answer)
@@ -277,7 +285,7 @@ class _Fetcher:
             started = answer.headers.get("Content-Range", "")
             wanted = answer.request.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
             if status == 206 and not started.removeprefix("bytes ").startswith(f"{wanted}-"):
-                raise _Again
+                raise _Again("another part was sent than the one that was asked for")
             return
         try:
             hf_raise_for_status(answer)
@@ -311,7 +319,7 @@ class _Fetcher:
 
 
 class _Again(Exception):
-    """The file has to be begun anew."""
+    """The file has to be begun anew; the argument is why, as a clause."""
 
 
 class _Interrupted(Exception):

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ def folder_of(prepared: Prepared) -> Path | None:
 
 async def keep(prepared: Prepared, seconds: float) -> int:
     """How many conversations were kept; none is no failure, for it only costs the time of reading them again."""
-    if folder_of(prepared) is None or prepared.launch is None:
+    folder = folder_of(prepared)
+    if folder is None or prepared.launch is None:
         return 0
     kept = 0
     try:
+        await asyncio.to_thread(drop_outdated, folder, prepared.profile.id, _stem(prepared))
         async with asyncio.timeout(seconds), _session(prepared) as session:
             for slot in await _slots(session, prepared):
                 body = {"filename": f"{_stem(prepared)}-{slot}.bin"}
@@ -64,6 +67,14 @@ async def give_back(prepared: Prepared, seconds: float) -> int:
     return back
 
 
+def drop_outdated(folder: Path, profile_id: str, stem: str) -> None:
+    """Deletes what other settings or builds of the profile have left: gigabytes that the present ones can never read."""
+    ours = re.compile(re.escape(profile_id) + r"-[0-9a-f]{16}-\d+\.bin")
+    for file in folder.iterdir():
+        if ours.fullmatch(file.name) and not file.name.startswith(f"{stem}-"):
+            file.unlink(missing_ok=True)
+
+
 def _session(prepared: Prepared) -> aiohttp.ClientSession:
     assert prepared.launch is not None
     key = prepared.launch.api_key
@@ -73,6 +84,7 @@ def _session(prepared: Prepared) -> aiohttp.ClientSession:
 async def _slots(session: aiohttp.ClientSession, prepared: Prepared) -> list[int]:
     async with session.get(f"{_base(prepared)}/slots") as answer:
         slots = json.loads(await answer.content.read(4 * 1024**2)) if answer.status == 200 else []
+    slots = slots if isinstance(slots, list) else []
     return [slot["id"] for slot in slots[:MOST_SLOTS] if isinstance(slot, dict) and isinstance(slot.get("id"), int)]
 
 

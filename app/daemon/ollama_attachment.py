@@ -43,6 +43,7 @@ class OllamaAttachment:
         self._clock = clock
         self._digest = ""  # of the model, as it was when it was greeted
         self._loaded = False
+        self._measures = False  # an encoder, which generates nothing
         self._renewed_at = 0.0
         self._server: procfs.Process | None = None
         self._before: frozenset[int] = frozenset()  # its children from before our load
@@ -70,7 +71,7 @@ class OllamaAttachment:
     async def _greet(self, server: OllamaServer, heard: Heard) -> Endpoint:
         self._digest = await self._digest_of_model(server)
         abilities = await server.capabilities(self._model)
-        measures = "embedding" in abilities and "completion" not in abilities
+        self._measures = "embedding" in abilities and "completion" not in abilities
         running = await server.loaded()
         self._others_loaded = any(find((row,), self._name, self._model) is None for row in running)
         self._before = await asyncio.to_thread(self._children)
@@ -78,7 +79,7 @@ class OllamaAttachment:
             await server.lay_over(self._name, self._model, self._options)
         heard("weights")
         self._loaded = True  # from here on it may be there, whatever comes back
-        await (server.load_embedding if measures else server.load)(self._name)
+        await self._load(server)
         row = find(await server.loaded(), self._name, self._model, digest=self._digest)
         if not isinstance(row, Loaded):
             raise self._unfit(
@@ -88,13 +89,16 @@ class OllamaAttachment:
             )
         self._renewed_at = self._clock()
         heard("first_token")
-        await self._token(measures)
+        await self._token()
         return Endpoint(
             base_url=self.base_url,
             model_name=self._name,
             engine="ollama",
             context_tokens=row.context_length or None,
         )
+
+    async def _load(self, server: OllamaServer) -> None:
+        await (server.load_embedding if self._measures else server.load)(self._name)
 
     async def _digest_of_model(self, server: OllamaServer) -> str:
         rows = await server.models()
@@ -109,12 +113,12 @@ class OllamaAttachment:
             )
         return row.digest
 
-    async def _token(self, measures: bool) -> None:
+    async def _token(self) -> None:
         """One real answer under the name by which the gateway will ask."""
         path, body = "/v1/chat/completions", {
             "model": self._name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1,
         }  # fmt: skip
-        if measures:
+        if self._measures:
             path, body = "/v1/embeddings", {"model": self._name, "input": "Hi"}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
         try:
@@ -125,7 +129,7 @@ class OllamaAttachment:
                 value = await answer.json(content_type=None)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise OllamaSilent("ended its first answer before it was whole") from error
-        told = value.get("data") if measures else value.get("choices")
+        told = value.get("data") if self._measures else value.get("choices")
         if answer.status != 200 or not told:
             trouble = value.get("error")
             said = trouble.get("message") if isinstance(trouble, dict) else trouble
@@ -150,7 +154,7 @@ class OllamaAttachment:
                 self._loaded = there
                 if there and self._clock() - self._renewed_at > RENEW_SECONDS:
                     self._renewed_at = self._clock()
-                    await server.load(self._name)
+                    await self._load(server)
         except OllamaSilent as silent:
             return "silent", f"Ollama at {self.where} {silent}."
         except OllamaRefused as refused:

@@ -75,7 +75,8 @@ class RemoteAttachment:
         """The model must be in the list, where there is one; a server without a list is known by its token."""
         if not all(lists_models(outlet) for outlet in self.outlets):
             if not self._by_token:
-                await self._say(upstream, "GET", "/v1/models", None)
+                status, value, _ = await self._say(upstream, "GET", "/v1/models", None)
+                self._check_status(status, value)
             return
         status, value, _ = await self._say(upstream, "GET", "/v1/models", None)
         self._check_status(status, value)
@@ -85,8 +86,9 @@ class RemoteAttachment:
             near = get_close_matches(self._name, names, n=1)
             there = f"Did you mean {near[0]}?" if near else f"It has {', '.join(names[:8])}."
             raise self._unfit("wrong_model", f"{self.where} has no model {self._name}.", there)
-        if status == 200 and not names and not self._by_token:
-            raise self._unfit("wrong_model", f"{self.where} lists no models.", 'Set check = "token" in the profile.')
+        if not names and not self._by_token:
+            said = "lists no models" if status == 200 else f"does not list its models (status {status})"
+            raise self._unfit("wrong_model", f"{self.where} {said}.", 'Set check = "token" in the profile.')
 
     async def _check_token(self, upstream: Outlets) -> None:
         """A real answer. Some models know the limit by another name, and some only measure texts."""

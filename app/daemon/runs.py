@@ -426,11 +426,11 @@ class Runs:
 
     def _container_heads(self) -> dict[int, str]:
         """The first process of each container that the kernel shows us → its run."""
-        found = {run_id: handle.custody.head for run_id, handle in self.handles.items() if handle.custody is not None}
+        found = {run_id: handle.custody.head for run_id, handle in list(self.handles.items()) if handle.custody}
         return {head.pid: run_id for run_id, head in found.items() if head is not None and processes.alive(head)}
 
     def _keeper_pids(self) -> dict[str, tuple[int, ...]]:
-        return {run_id: tuple(known.pid for known in handle.keepers) for run_id, handle in self.handles.items()}
+        return {run_id: tuple(known.pid for known in handle.keepers) for run_id, handle in list(self.handles.items())}
 
     async def close(self) -> None:
         """Stops every run and waits for its end; a survivor stays in its keeper's watch."""

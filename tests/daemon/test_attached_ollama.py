@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from app.core import lifecycle
+from app.core.profiles import Profile
+from app.daemon.ollama_attachment import RENEW_SECONDS, OllamaAttachment
+from app.engines.base import Installation, Launch
 from tests.rig.attached import Ollama, profile
 from tests.rig.daemon import Daemon, chat_body, streamed
 from tests.rig.driver import SimulatedDriver, card, card_uuid
@@ -194,6 +197,28 @@ def test_an_encoder_is_proved_by_an_embedding(home: Home, daemon: Daemon, ollama
     daemon.start().load("vectors")
     with daemon.gateway() as client:
         assert client.post("/embeddings", json={"model": "vectors", "input": "Hi"}).json()["data"]
+
+
+async def test_the_lease_of_an_encoder_is_renewed_as_it_was_loaded(home: Home, ollama: Ollama) -> None:
+    """Ollama refuses to generate with an encoder, so that a lease renewed that way would run out under its user."""
+    ollama.knobs(models=["encoder"], embeds=["encoder"])
+    ollama.start()
+    now = [0.0]
+    launch = Launch(
+        profile=Profile(id="vectors", title="Vectors", engine="ollama", model="encoder"),
+        model_path="encoder",
+        installation=Installation(family="ollama", executable=ollama.url),
+        port=0,
+        run_id="r-1",
+        model_name="vectors",
+    )
+    attachment = OllamaAttachment(launch, ollama.url, lambda: now[0])
+    await attachment.greet(lambda _: None)
+    now[0] += RENEW_SECONDS + 1
+    assert await attachment.look() == ("answers", "")
+    assert [asked["path"] for asked in ollama.journal("request")].count("/api/embed") == 2
+    assert not ollama.journal("request", path="/api/generate")
+    assert await attachment.let_go(5.0) == ""
 
 
 def test_an_ollama_of_our_own_lives_and_dies_with_us(home: Home, daemon: Daemon, ollama: Ollama) -> None:

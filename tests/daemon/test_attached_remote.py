@@ -16,6 +16,7 @@ from tests.rig.attached import Remote, profile
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, chat_body, streamed
 from tests.rig.home import Home
+from tests.rig.waiting import eventually
 
 KEY = "sk-canary-0123456789abcdef"
 
@@ -199,6 +200,47 @@ def test_what_is_wrong_is_told_before_anything_is_sent(home: Home, daemon: Daemo
     assert not remote.journal("request")
     with pytest.raises(SettingInvalid, match="no command line"):
         daemon.post("/control/command", {"profile": "keyless"})
+
+
+SLOW_RING = """
+import pathlib, time
+from keyring.backend import KeyringBackend
+
+class Ring(KeyringBackend):
+    priority = 1
+    def get_password(self, service, username):
+        folder = pathlib.Path(__file__).parent
+        (folder / "asked").touch()
+        while not (folder / "answer").exists():
+            time.sleep(0.01)
+        return "sk-slow"
+    def set_password(self, service, username, password): ...
+    def delete_password(self, service, username): ...
+"""
+
+
+def test_a_load_that_is_called_off_before_it_is_attached_leaves_no_run(
+    home: Home, daemon: Daemon, remote: Remote, tmp_path: Path
+) -> None:
+    """I7: the keyring is still being asked for the key when nobody wants the model any more."""
+    (tmp_path / "slow_ring.py").write_text(SLOW_RING)
+    home.environment |= {"PYTHONPATH": str(tmp_path), "PYTHON_KEYRING_BACKEND": "slow_ring.Ring"}
+    home.paths.data.mkdir(parents=True, exist_ok=True)
+    (home.paths.data / "keys.json").write_text('{"in_keyring": ["mine"]}')
+    remote.start()
+    profile(home, "far", "remote", "gpt-test", base_url=f"{remote.url}/v1", key_name="mine")
+    profile(home, "near", "remote", "gpt-test", base_url=f"{remote.url}/v1")
+    daemon.start()
+    daemon.want("far")
+    eventually((tmp_path / "asked").exists, what="the keyring is asked")
+    daemon.unload()
+    daemon.wait_idle()
+    (tmp_path / "answer").touch()
+    daemon.load("near")
+    daemon.unload()
+    daemon.wait_idle()
+    runs = daemon.slices()["runs"].runs
+    assert [run.profile_id for run in runs if run.ended_at_unix is None] == []
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="a certificate is made with openssl")

@@ -171,6 +171,20 @@ def test_a_server_that_knows_no_ranges_begins_anew(puller: Puller, model: Reposi
     assert Path(str(puller.pull(puller.order(model)).done["path"])).read_bytes() == WEIGHTS
 
 
+def test_a_server_that_refuses_every_range_is_given_up(puller: Puller, model: Repository, hub: HubStandIn) -> None:
+    """I7: to begin anew is a try as well, and tries are counted."""
+    model.of(BIG).statuses = [416] * 100
+    failed = puller.pull(puller.order(model, BIG)).failed
+    assert (failed.kind, "is refused" in failed.summary) == ("hub_unreachable", True), failed
+    assert len(hub.ranges(BIG)) < 10
+
+
+def test_a_revision_without_a_name_links_nothing(puller: Puller, model: Repository, hub: HubStandIn) -> None:
+    for commit in ("", "../../elsewhere"):
+        assert "no usable revision" in puller.pull(puller.order(model, commit=commit)).failed.summary
+    assert not puller.cache.exists()
+
+
 def test_a_gated_model_needs_the_token_and_the_copies_never_see_it(
     puller: Puller, model: Repository, hub: HubStandIn
 ) -> None:
