@@ -27,10 +27,17 @@ SETTINGS: tuple[dict[str, Scalar], ...] = (
     {"context_tokens": 2048, "slots": 2, "flash_attention": "on", "ubatch_tokens": 1024, "kv_type_k": "q8_0", "kv_type_v": "q8_0"},
     {"context_tokens": 16384, "slots": 3, "flash_attention": "on", "batch_tokens": 256, "sliding_window_full": True},
 )  # fmt: skip
-QUICK = (("llama", 0), ("gemma3", 1), ("qwen3moe", 2), ("phi3", 3), ("gpt-oss", 4), ("command-r", 0))
-# Layers with a state are not within 3 % yet: several sequences' graphs are written down more roughly there. The high bound
-# holds all the same, and of these generated models the compute buffer is the larger part, unlike of real ones.
-WIDER = {"granitehybrid": 0.20, "qwen35": 0.25, "lfm2": 0.15, "deepseek2": 0.10, "mamba2": 0.25}
+QUICK = (
+    ("llama", 0),
+    ("gemma3", 1),
+    ("qwen3moe", 2),
+    ("phi3", 3),
+    ("gpt-oss", 4),
+    ("command-r", 0),
+    ("granitehybrid", 4),
+)
+# One of the 75 is predicted 1 MiB too high, of a buffer of 12: where the allocator puts four kilobytes is not understood.
+WIDER = {("lfm2", 0): 0.09}
 
 
 def printed(log: str, pattern: str) -> float:
@@ -78,12 +85,12 @@ def check(
     cache, state = printed(log, r"llama_kv_cache: size"), printed(log, r"llama_memory_recurrent: size")
     compute, outputs = printed(log, r"compute buffer size"), printed(log, r"output buffer size")
     weights = printed(log, r"model buffer size")
-    wider = WIDER.get(architecture, 0.03)
+    wider = WIDER.get((architecture, number), 0.03)
     assert parts.get("kv_cache", 0) == pytest.approx(cache, abs=1)
     assert parts.get("state", 0) == pytest.approx(state, abs=1)
     assert parts["compute"] == pytest.approx(compute, rel=wider, abs=0.1)
     predicted = sum(parts.get(name, 0) for name in ("weights", "kv_cache", "state", "compute", "outputs"))
-    assert predicted == pytest.approx(weights + cache + state + compute + outputs, rel=max(0.03, wider / 2))
+    assert predicted == pytest.approx(weights + cache + state + compute + outputs, rel=0.03)
     assert host.high_bytes / MIB >= weights + cache + state + compute + outputs
 
 

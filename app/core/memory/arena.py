@@ -18,10 +18,11 @@ class Graph:
 
     `node` stands for an operation that needs a place of its own, `same` for one that may take a source's (element-wise
     operations, norms, rotations); a source that is only a view of a tensor is never taken, then `only` names the others.
+    `beginning` is a `same` whose source is the beginning of a larger tensor: what lies behind is free from then on.
     Weights and caches lie elsewhere and are no sources.
     """
 
-    __slots__ = ("in_place", "inputs", "readers", "sizes", "sources")
+    __slots__ = ("beginnings", "in_place", "inputs", "readers", "sizes", "sources")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -29,6 +30,7 @@ class Graph:
         self.in_place: list[Sequence[int]] = []  # the sources whose place may be taken
         self.readers: list[int] = []
         self.inputs = 0
+        self.beginnings: set[int] = set()
 
     def input(self, size: int) -> int:
         """A tensor that is filled before the graph runs; all inputs must be added before the first node."""
@@ -49,6 +51,11 @@ class Graph:
         self.in_place[number] = sources if only is None else (only,)
         return number
 
+    def beginning(self, size: int, source: int, *others: int) -> int:
+        number = self.same(size, source, *others, only=source)
+        self.beginnings.add(number)
+        return number
+
     def peak(self) -> int:
         """Bytes of the buffer that holds the whole graph."""
         sizes, readers, sources, in_place = self.sizes, list(self.readers), self.sources, self.in_place
@@ -59,11 +66,13 @@ class Graph:
             own = sources[number]
             taken = -1
             for source in in_place[number]:
-                if readers[source] == 1 and sizes[source] == size:
+                if readers[source] == 1 and (sizes[source] == size or number in self.beginnings):
                     taken = source
                     break
             if taken >= 0:
                 places[number] = places[taken]
+                if sizes[taken] > size:
+                    _release(starts, lengths, places[taken] + size, sizes[taken] - size)
             elif size:
                 best, best_length = len(starts) - 1, _ENDLESS
                 for gap in range(len(starts) - 1):

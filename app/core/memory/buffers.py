@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from app.core.catalog.facts import ModelFacts
-from app.core.memory.graph import F16, F32, I32, I64, Layer, Span, compute_bytes
+from app.core.memory.graph import compute_bytes
 from app.core.memory.layers import layers_of, shape_of
 from app.core.memory.load import Load
 from app.core.memory.parts import cache_cells
+from app.core.memory.shapes import F16, F32, I32, I64, Layer, Span
 
 PIPELINE_COPIES = 4  # micro-batches under way at once when whole layers are spread over several cards
 OFFLOAD_BATCH_TOKENS = 32  # from here on products with weights in main memory are computed on the card

@@ -12,92 +12,11 @@ from functools import lru_cache
 
 import msgspec
 
+from app.core.memory import recurrent
 from app.core.memory.arena import Graph
+from app.core.memory.shapes import F16, F32, I32, I64, Attention, FeedForward, Layer, Shape, Span
 
-F32, F16, I32, I64 = 4, 2, 4, 8
-NEIGHBOURHOODS = 1
-
-
-class Attention(msgspec.Struct, frozen=True, kw_only=True):
-    """`cells` is what one sequence's tokens look at; `cached_values` what one token adds to the cache."""
-
-    heads: int
-    kv_heads: int
-    key_length: int
-    value_length: int
-    cells: int
-    windowed: bool = False
-    gated: bool = False  # the query's matrix yields a gate too
-    fused: bool = False  # query, key and value come out of one matrix
-    latent_rank: int = 0  # MLA: what is cached of a token, without its position's part
-    latent_query: int = 0
-    rope_length: int = 0  # MLA: the part of a head that carries the position
-    expanded: bool = False  # MLA: keys and values of all cells are unpacked again
-    piece_bytes: int = 0  # for as many heads at once as stay below; 0: for all heads
-
-
-class Recurrent(msgspec.Struct, frozen=True, kw_only=True):
-    """A layer with a fixed state: state space ("mamba", "mamba2"), gated delta rule ("delta"), convolution, "rwkv"."""
-
-    kind: str
-    inner: int
-    convolution: int = 4
-    state: int = 0
-    groups: int = 0
-    heads: int = 0
-
-
-class FeedForward(msgspec.Struct, frozen=True, kw_only=True):
-    inner: int = 0
-    gated: bool = True
-    fused: bool = False  # gate and up come out of one matrix
-    experts: int = 0
-    used: int = 0
-    expert_inner: int = 0
-    shared_inner: int = 0
-
-
-class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """`uploads` holds, for a layer whose weights lie in main memory, its largest matrices' bytes: mixer, dense, experts."""
-
-    attention: Attention | None = None
-    recurrent: Recurrent | None = None
-    feed_forward: FeedForward | None = None
-    parallel: bool = False  # attention and feed-forward read the same input
-    residual_first: str = ""  # "second", "both": of the layer's two sums
-    parallel_norm: bool = False  # the feed-forward has a norm of its own then
-    mixer_upload: int = 0
-    cache_upload: int = 0
-    dense_upload: int = 0
-    expert_upload: int = 0
-
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What all layers share. `outputs` is the number of tokens whose logits the engine makes room for."""
-
-    width: int
-    vocabulary: int
-    tokens: int
-    outputs: int
-    sequences: int = 1
-    flash: bool = True
-    shifting_norm: bool = False  # layer norm rather than root mean square
-    turned_keys: bool = False  # a quantised cache holds rotated keys (values): both sides are turned for it
-    turned_values: bool = False
-    positions: int = 1  # position numbers per token (images have more)
-    late_outputs: str = ""  # "layer", "norm": all tokens go through the whole last layer, or its norm too
-    glu: bool = True  # gate and up are multiplied into a tensor of its own (builds since mid-2025)
-    mixed_inputs: bool = False  # room for tokens and embeddings in one micro-batch (builds since late 2026)
-    wide_mask: bool = False  # the mask arrives as f32 and is converted on the device (builds until 2026)
-
-
-class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of the graph that one device computes: its layers, and whether it reads tokens and writes logits."""
-
-    layers: tuple[Layer, ...]
-    embeds: bool = True
-    is_last: bool = True
-    inputs_kept: int = 1  # copies of each input held for the whole run (pipeline parallelism has four)
+NEIGHBOURHOODS = 3  # the gaps that are left differ from the first layers of a kind to the next ones
 
 
 def compute_bytes(shape: Shape, span: Span) -> int:
@@ -111,6 +30,7 @@ def _compute_bytes(shape: Shape, span: Span) -> int:
     hidden = writer.embedding()
     layers = span.layers
     for position, layer in enumerate(layers):
+        writer.following = layers[position + 1] if position + 1 < len(layers) else None
         hidden = writer.layer(hidden, layer, is_last=span.is_last and position == len(layers) - 1)
     if span.is_last:
         writer.logits(hidden)
@@ -149,6 +69,8 @@ class _Writer:
         self.graph = graph = Graph()
         self.row = shape.tokens * F32
         self.count = shape.tokens
+        self.following: Layer | None = None
+        self.fetched = -1  # what the layer being written remembers of earlier tokens, once it is there
         self.hidden = shape.width * self.row
         self.mixes = span.embeds and shape.mixed_inputs
         attentions = [layer.attention for layer in span.layers if layer.attention is not None]
@@ -193,6 +115,8 @@ class _Writer:
 
     def layer(self, hidden: int, layer: Layer, *, is_last: bool) -> int:
         graph = self.graph
+        if self.fetched < 0:
+            self.fetch(layer)
         normed = self.normed(hidden)
         late = bool(self.shape.late_outputs)
         if layer.parallel and layer.feed_forward is not None and layer.attention is not None:
@@ -223,6 +147,17 @@ class _Writer:
         fed = self.feed_forward(self.normed(joined), layer)
         return graph.same(self.hidden, joined, fed) if layer.residual_first else graph.same(self.hidden, fed, joined)
 
+    def fetch(self, layer: Layer) -> None:
+        """Brings what a layer remembers of earlier tokens, for the kinds that ask for it before anything else."""
+        own = layer.recurrent
+        is_early = own is not None and own.kind in recurrent.EARLY
+        self.fetched = self.graph.node(recurrent.remembered_bytes(own, self.shape)) if own and is_early else -1
+
+    def fetch_next(self) -> None:
+        self.fetched = -1
+        if self.following is not None:
+            self.fetch(self.following)
+
     def rows_of(self, tensor: int) -> int:
         return self.graph.node(self.shape.width * self.shape.outputs * F32, tensor, self.wanted)
 
@@ -243,13 +178,15 @@ class _Writer:
 
     def mixer(self, normed: int, layer: Layer) -> int:
         if layer.recurrent is not None:
-            mixed = _RECURRENT[layer.recurrent.kind](self, normed, layer.recurrent, layer.mixer_upload)
+            mixed = recurrent.WRITTEN[layer.recurrent.kind](self, normed, layer.recurrent, layer.mixer_upload)
             if layer.attention is None:
                 return mixed
             attended = self.projected(self.hidden, self.attention(normed, layer.attention, layer), layer)
             return self.graph.same(self.hidden, mixed, attended)
         if layer.attention is not None:
-            return self.projected(self.hidden, self.attention(normed, layer.attention, layer), layer)
+            found = self.attention(normed, layer.attention, layer)
+            self.fetch_next()
+            return self.projected(self.hidden, found, layer)
         return normed
 
     def attention(self, normed: int, own: Attention, layer: Layer) -> tuple[int, int]:
@@ -304,9 +241,9 @@ class _Writer:
         if self.shape.flash:
             out = graph.node(own.heads * length * row, query, mask, *extra)
         else:
+            values = (graph.node(own.cells * length * F16),) if own.latent_rank else ()  # asked for first
             scores = graph.node(pieces(own.heads * own.cells * row, own), query, *extra)
             weights = graph.same(graph.sizes[scores], scores, mask)
-            values = (graph.node(own.cells * length * F16),) if own.latent_rank else ()
             out = graph.node(own.heads * length * row, weights, *values)
         if own.latent_rank:
             out = graph.node(own.heads * own.value_length * row, out)
@@ -397,75 +334,6 @@ class _Writer:
             total = graph.same(self.hidden, total, each)
         return total
 
-    def state_space(self, normed: int, own: Recurrent, upload: int) -> int:
-        """Mamba 2: one projection, a short convolution, the scan, a gate."""
-        graph, row, sequences = self.graph, self.row, self.shape.sequences
-        channels = own.inner + 2 * own.groups * own.state
-        kept = (own.convolution - 1) * channels * sequences * F32
-        before = graph.node(kept)
-        every = self.weighted((own.inner + channels + own.heads) * row, upload, normed)
-        joined = graph.node(channels * row + kept, before, every)
-        mixed = graph.same(channels * row, graph.same(channels * row, graph.node(channels * row, joined)))
-        steps = graph.same(own.heads * row, graph.node(own.heads * row, every))
-        scanned = graph.node(own.inner * row + own.inner * own.state * sequences * F32, mixed, steps)
-        gate = graph.node(own.inner * row, every)
-        skipped = graph.same(own.inner * row, graph.node(own.inner * row, mixed), scanned)
-        result = graph.node(own.inner * row, graph.node(own.inner * row, gate, skipped))
-        return self.weighted(self.hidden, upload, result)
-
-    def first_state_space(self, normed: int, own: Recurrent, upload: int) -> int:
-        """Mamba 1: as Mamba 2, but step sizes and both matrices come out of the convolved input."""
-        graph, row, sequences = self.graph, self.row, self.shape.sequences
-        kept = (own.convolution - 1) * own.inner * sequences * F32
-        every = self.weighted(2 * own.inner * row, upload, normed)
-        joined = graph.node(own.inner * row + kept, graph.node(kept), every)
-        mixed = graph.same(own.inner * row, graph.node(own.inner * row, joined))
-        low = graph.node((own.heads + 2 * own.state) * row, mixed)
-        steps = graph.same(own.inner * row, graph.node(own.inner * row, low))
-        scanned = graph.node(own.inner * row + own.inner * own.state * sequences * F32, mixed, steps, low)
-        skipped = graph.same(own.inner * row, graph.node(own.inner * row, mixed), scanned)
-        return self.weighted(self.hidden, upload, graph.node(own.inner * row, every, skipped))
-
-    def delta_rule(self, normed: int, own: Recurrent, upload: int) -> int:
-        """Gated delta rule: convolved query, key and value; a state per head; the result under a gate."""
-        graph, row, sequences = self.graph, self.row, self.shape.sequences
-        keys = own.state * own.groups
-        channels = own.inner + 2 * keys
-        kept = (own.convolution - 1) * channels * sequences * F32
-        states = own.inner * own.state * sequences * F32
-        before = graph.node(kept)
-        every = self.weighted(channels * row, upload, normed)
-        joined = graph.node(channels * row + kept, before, every)
-        state = graph.node(states)
-        mixed = graph.same(channels * row, graph.node(channels * row, joined))
-        query = graph.same(keys * row, graph.node(keys * row, mixed))
-        key = graph.same(keys * row, graph.node(keys * row, mixed))
-        decay = graph.node(own.heads * row, normed)
-        strength = graph.node(own.heads * row, normed)
-        result = graph.node(own.inner * row + states, query, key, mixed, decay, strength, state)
-        scaled = graph.node(own.inner * row, result)
-        gate = graph.node(own.inner * row, self.weighted(own.inner * row, upload, normed))
-        return self.weighted(self.hidden, upload, graph.same(own.inner * row, scaled, gate))
-
-    def convolution(self, normed: int, own: Recurrent, upload: int) -> int:
-        """A gated short convolution over the width."""
-        graph, size = self.graph, self.hidden
-        kept = own.convolution * self.shape.width * self.shape.sequences * F32
-        every = self.weighted(3 * size, upload, normed)
-        joined = graph.node(size + kept, graph.node(kept), graph.node(size, every))
-        convolved = graph.node(size, joined)
-        gated = graph.same(size, every, convolved, only=convolved)
-        return self.weighted(size, upload, gated)
-
-    def rwkv(self, normed: int, own: Recurrent, upload: int) -> int:
-        """RWKV: five mixtures of a token with the one before it, then the recurrence."""
-        graph, size = self.graph, self.hidden
-        shifted = graph.node(size, normed)
-        mixtures = graph.node(5 * size, normed, shifted)
-        parts = [self.weighted(size, upload, mixtures) for _ in range(5)]
-        states = own.inner * own.state * self.shape.sequences * F32
-        return self.weighted(size, upload, graph.node(size + states, *parts))
-
     def logits(self, hidden: int) -> int:
         late = self.shape.late_outputs
         if late == "layer":
@@ -476,12 +344,3 @@ class _Writer:
             self.graph.readers[normed] += 1
             normed = self.chosen(normed)
         return self.graph.node(self.shape.vocabulary * self.row, normed)
-
-
-_RECURRENT = {
-    "mamba2": _Writer.state_space,
-    "mamba": _Writer.first_state_space,
-    "delta": _Writer.delta_rule,
-    "convolution": _Writer.convolution,
-    "rwkv": _Writer.rwkv,
-}

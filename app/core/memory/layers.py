@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.core.catalog.facts import ModelFacts
-from app.core.memory.graph import F16, Attention, FeedForward, Layer, Recurrent, Shape
 from app.core.memory.load import KV_TYPE_BYTES, Load
 from app.core.memory.parts import cache_cells
+from app.core.memory.shapes import F16, Attention, FeedForward, Layer, Recurrent, Shape
 
 # Their graph narrows to the wanted tokens only after the last layer.
 _LATE_OUTPUTS = {"qwen3next": "norm", "qwen35": "norm", "qwen35moe": "norm", "gpt-oss": "layer"}

@@ -1,0 +1,89 @@
+"""Defines what a graph is written from: how each kind of layer is built, what all layers share, what one device computes."""
+
+from __future__ import annotations
+
+import msgspec
+
+F32, F16, I32, I64 = 4, 2, 4, 8
+
+
+class Attention(msgspec.Struct, frozen=True, kw_only=True):
+    """`cells` is what one sequence's tokens look at; `cached_values` what one token adds to the cache."""
+
+    heads: int
+    kv_heads: int
+    key_length: int
+    value_length: int
+    cells: int
+    windowed: bool = False
+    gated: bool = False  # the query's matrix yields a gate too
+    fused: bool = False  # query, key and value come out of one matrix
+    latent_rank: int = 0  # MLA: what is cached of a token, without its position's part
+    latent_query: int = 0
+    rope_length: int = 0  # MLA: the part of a head that carries the position
+    expanded: bool = False  # MLA: keys and values of all cells are unpacked again
+    piece_bytes: int = 0  # for as many heads at once as stay below; 0: for all heads
+
+
+class Recurrent(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer with a fixed state: state space ("mamba", "mamba2"), gated delta rule ("delta"), convolution, "rwkv"."""
+
+    kind: str
+    inner: int
+    convolution: int = 4
+    state: int = 0
+    groups: int = 0
+    heads: int = 0
+
+
+class FeedForward(msgspec.Struct, frozen=True, kw_only=True):
+    inner: int = 0
+    gated: bool = True
+    fused: bool = False  # gate and up come out of one matrix
+    experts: int = 0
+    used: int = 0
+    expert_inner: int = 0
+    shared_inner: int = 0
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """`uploads` holds, for a layer whose weights lie in main memory, its largest matrices' bytes: mixer, dense, experts."""
+
+    attention: Attention | None = None
+    recurrent: Recurrent | None = None
+    feed_forward: FeedForward | None = None
+    parallel: bool = False  # attention and feed-forward read the same input
+    residual_first: str = ""  # "second", "both": of the layer's two sums
+    parallel_norm: bool = False  # the feed-forward has a norm of its own then
+    mixer_upload: int = 0
+    cache_upload: int = 0
+    dense_upload: int = 0
+    expert_upload: int = 0
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What all layers share. `outputs` is the number of tokens whose logits the engine makes room for."""
+
+    width: int
+    vocabulary: int
+    tokens: int
+    outputs: int
+    sequences: int = 1
+    flash: bool = True
+    shifting_norm: bool = False  # layer norm rather than root mean square
+    turned_keys: bool = False  # a quantised cache holds rotated keys (values): both sides are turned for it
+    turned_values: bool = False
+    positions: int = 1  # position numbers per token (images have more)
+    late_outputs: str = ""  # "layer", "norm": all tokens go through the whole last layer, or its norm too
+    glu: bool = True  # gate and up are multiplied into a tensor of its own (builds since mid-2025)
+    mixed_inputs: bool = False  # room for tokens and embeddings in one micro-batch (builds since late 2026)
+    wide_mask: bool = False  # the mask arrives as f32 and is converted on the device (builds until 2026)
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the graph that one device computes: its layers, and whether it reads tokens and writes logits."""
+
+    layers: tuple[Layer, ...]
+    embeds: bool = True
+    is_last: bool = True
+    inputs_kept: int = 1  # copies of each input held for the whole run (pipeline parallelism has four)
