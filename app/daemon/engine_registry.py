@@ -102,6 +102,7 @@ class EngineRegistry:
         """Returns when the files were looked at; what the engines say of themselves follows."""
         try:
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                self._ollama = await self._in_thread(self._ask_ollama) or ()  # on the loopback: it answers at once or is not there
                 await self.look()
         except TimeoutError:
             log.warning("the engines' folders take long to read; the list follows")
@@ -189,10 +190,10 @@ class EngineRegistry:
     async def _ask_all(self, *, outside: bool) -> None:
         """Asks every build that has not been asked since its files changed, the ones that would be used first."""
         async with self._asking:
+            self._ollama = await self._in_thread(self._ask_ollama) or ()
             if not await self._ask_families(ASKED):
                 return
             await self._in_thread(self._measure)
-            self._ollama = await self._in_thread(self._ask_ollama) or ()
             if outside:
                 self._outside = await self._in_thread(self._ask_outside) or ()
             self._show()

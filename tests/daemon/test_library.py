@@ -339,7 +339,7 @@ async def test_what_our_engines_hold_is_credited_to_a_switch(place: Place) -> No
     await priced(place, Verdict.DOES_NOT_FIT)
     plan = place.card("tiny").plan
     assert plan is not None
-    assert "game (pid 7) 22.0 GiB" in plan.summary
+    assert "22.0 GiB held by game (pid 7)" in plan.summary
     ours = (GpuProcess(pid=7, name="llama-server", bytes=22 * GIB, run_id="run-1"),)
     place.library.reprice(sample(1, processes=ours))
     await priced(place, Verdict.FITS)

@@ -116,7 +116,11 @@ def test_a_processor_build_is_not_told_about_cards() -> None:
     assert "CUDA_VISIBLE_DEVICES" not in command.environment
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+NO_KEY = ("ollama", "remote")  # one has none of ours to check, the other's is kept for its address alone
+OWN_FLAGS = [family for family in FAMILIES if family not in NO_KEY]
+
+
+@pytest.mark.parametrize("family", OWN_FLAGS)
 def test_a_key_is_in_the_environment_and_masked_never_in_argv(family: str) -> None:
     command = command_of(launch(family, api_key="canary-5309"))
     assert "canary-5309" not in " ".join(command.argv)
@@ -124,10 +128,23 @@ def test_a_key_is_in_the_environment_and_masked_never_in_argv(family: str) -> No
     assert command.secrets == ("canary-5309",)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_who_has_no_command_says_so() -> None:
+    with pytest.raises(SettingInvalid):
+        command_of(launch("remote"))
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "remote"])
 def test_every_engine_listens_on_loopback_and_inherits_no_setting(family: str) -> None:
+    """I20: a container listens inside itself, and what leads to it is published on the loopback."""
     command = command_of(launch(family))
-    assert command.argv[command.argv.index("--host") + 1] == "127.0.0.1"
+    said = " ".join(command.argv)
+    match family:
+        case "ollama":
+            assert command.environment["OLLAMA_HOST"] == "127.0.0.1:18000"
+        case "vllm-docker":
+            assert "--publish 127.0.0.1:18000:" in said.replace("--publish=", "--publish ")
+        case _:
+            assert command.argv[command.argv.index("--host") + 1] == "127.0.0.1"
     assert {"LLAMA_*", "GGML_*", "CUDA_VISIBLE_DEVICES"} <= set(command.scrub)
 
 
@@ -173,7 +190,8 @@ def test_every_option_is_explained_bounded_and_can_be_said(family: str) -> None:
     assert len(names) == len(set(names))
     for option in FAMILIES[family].options:
         assert option.sentence.endswith("."), option.name
-        assert bool(option.flag) != bool(option.environment), option.name
+        by_request = family in NO_KEY  # what an engine is asked with, not started with
+        assert (bool(option.flag) != bool(option.environment)) or by_request, option.name
         if option.kind in (OptionKind.INTEGER, OptionKind.NUMBER):
             assert option.minimum is not None, option.name
 

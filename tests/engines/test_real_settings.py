@@ -237,6 +237,7 @@ def test_the_engine_loads_with_every_setting_that_can_stand_beside_the_others(st
         "lora": write_lora(tmp_path / "lora.gguf"),
         "draft_model": write_tiny_model(tmp_path / "draft.gguf"),
         "chat_template_file": tmp_path / "t.jinja",
+        "prompts_folder": tmp_path,
     }
     files["chat_template_file"].write_text("{% for m in messages %}{{ m.content }}{% endfor %}", "utf-8")
     settings = {option.name: value_for(option, files) for option in FAMILY.options if option.name not in EXCLUDED}
