@@ -102,14 +102,18 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 @spoken
-def ls(as_json: Json = False) -> None:
+def ls(
+    everything: Annotated[bool, typer.Option("--all", help="Also the models that could be had.")] = False,
+    as_json: Json = False,
+) -> None:
     """List the profiles: what can be loaded, and what each needs."""
     with Client(real_paths()) as client:
         client.ensure()
         library = client.slices()["library"]
     assert isinstance(library, Library)
     rows = []
-    for card in library.profiles:
+    away = [card for card in library.profiles if card.profile.source == "shipped" and not card.available]
+    for card in (*(card for card in library.profiles if card not in away), *(away if everything else ())):
         if card.problem is not None:
             verdict = card.problem.summary
         elif not card.engine_available:
@@ -117,6 +121,8 @@ def ls(as_json: Json = False) -> None:
         else:
             verdict = card.plan.summary if card.plan else ""
         rows.append(f"{card.profile.id:<24} {card.profile.engine:<17} {card.store:<18} {verdict}")
+    if away and not everything:
+        rows.append(f"{len(away)} more that Engine Room knows are not on this machine: `engine-room ls --all`.")
     rows += [f"! {card.profile.id}: {card.warning}" for card in library.profiles if card.warning]
     unfinished = [variant for model in library.models for variant in model.variants if variant.incomplete]
     rows += [f"… {each.title}: {each.incomplete} ({gib(each.disk_bytes)} so far)" for each in unfinished]

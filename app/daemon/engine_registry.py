@@ -102,7 +102,9 @@ class EngineRegistry:
         """Returns when the files were looked at; what the engines say of themselves follows."""
         try:
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
-                self._ollama = await self._in_thread(self._ask_ollama) or ()  # on the loopback: it answers at once or is not there
+                self._ollama = (
+                    await self._in_thread(self._ask_ollama) or ()
+                )  # on the loopback: it answers at once or is not there
                 await self.look()
         except TimeoutError:
             log.warning("the engines' folders take long to read; the list follows")

@@ -242,7 +242,8 @@ def _kinds_by_pattern(text: Config, count: int) -> list[str] | None:
 def _kinds_by_numbers(text: Config, count: int) -> list[str] | None:
     """Lists of the layers that are of one kind."""
     if isinstance(linear := text.get("linear_attn_config"), dict):  # Kimi Linear counts from one
-        full = {each - 1 for each in linear.get("full_attn_layers") or () if isinstance(each, int)}
+        named = linear.get("full_attn_layers")
+        full = {each - 1 for each in named if isinstance(each, int)} if isinstance(named, list) else set()
         return ["full" if layer in full else "state" for layer in range(count)]
     kinds = text.get("attn_type_list")
     if isinstance(kinds, list) and len(kinds) >= count:  # MiniMax: 1 is attention, 0 a linear one

@@ -1,0 +1,16 @@
+"""Whatever a header says, its file is read or refused with a sentence, within 64 MB and a bounded read (M2)."""
+
+from __future__ import annotations
+
+from tests.core.catalog.fuzzing import fuzz
+
+FEW = 1_500
+
+
+def test_mutated_headers_are_read_or_refused_in_little_memory() -> None:
+    found = fuzz(FEW, first=7_000)
+    assert found["failures"] == []
+    assert found["cases"] == FEW
+    assert found["magic_share"] >= 0.8
+    assert found["read"] > FEW / 20
+    assert found["refused"] > FEW / 20
