@@ -121,7 +121,7 @@ class Service:
         self._engines = EngineRegistry(
             paths,
             environment,
-            lambda engines: self._board.publish("engines", engines),
+            self._engines_told,
             offers=offered,
             accelerators=accelerators_here(),
         )
@@ -309,6 +309,11 @@ class Service:
         """A profile may hold keys: the slice that everybody sees has them masked, the library's own cards do not (I18)."""
         self._show_library(library)
         self._seats.profiles_changed()
+
+    def _engines_told(self, engines: Engines) -> None:
+        """What an engine has just said of its flags may be a warning on a card."""
+        self._board.publish("engines", engines)
+        self._show_library(self._library.current)
 
     def _show_library(self, library: LibrarySlice) -> None:
         engines = self._engines

@@ -7,11 +7,11 @@ from contextlib import closing
 
 import pytest
 
-from app.core import control
+from app.core import control, lifecycle
 from app.core.memory.learning import Knowledge
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Part
 from app.core.resources import builtin_model
-from app.core.snapshot import from_json
+from app.core.snapshot import RunView, SeatView, from_json
 from tests.end2end.commands import Commands
 from tests.rig.daemon import Daemon
 from tests.rig.driver import SimulatedDriver, card, card_uuid
@@ -31,6 +31,19 @@ def learnt(daemon: Daemon, holds: Callable[[Knowledge], object]) -> Knowledge:
     found = daemon.wait_slice("learnt", holds)
     assert isinstance(found, Knowledge)
     return found
+
+
+def load_with(daemon: Daemon, settings: dict[str, int]) -> RunView:
+    """The run of the profile with these settings: the one before is ready until it leaves."""
+    daemon.want("small", settings=settings)
+
+    def is_it(seat: SeatView) -> bool:
+        there = isinstance(seat.phase, lifecycle.Ready) and seat.run is not None
+        return there and {str(value) for value in settings.values()} <= set(seat.run.argv if seat.run else ())
+
+    run = daemon.wait_seat(is_it).run
+    assert run is not None
+    return run
 
 
 def test_the_second_load_is_predicted_by_the_first_and_another_context_by_both(
@@ -60,8 +73,8 @@ def test_the_second_load_is_predicted_by_the_first_and_another_context_by_both(
     assert compute(run.plan).source == "measured in 1 launch like this one"
     learnt(daemon, lambda known: known.repeats and known.repeats[0].launches == 2)
 
-    run = daemon.load("small", settings={"context_tokens": 2_048}).run
-    assert run is not None
+    learnt(daemon, lambda known: known.offsets)
+    run = load_with(daemon, {"context_tokens": 1_792})
     assert compute(run.plan).source == "learnt from 2 launches of this engine"
 
     asked = commands.ok("plan", "small", "--set", "context_tokens=1536", "--set", "ubatch_tokens=256").out
@@ -69,8 +82,7 @@ def test_the_second_load_is_predicted_by_the_first_and_another_context_by_both(
     asked = commands.ok("plan", "small", "--set", "context_tokens=1536", "--set", "ubatch_tokens=256").out
     assert "dry run by llama.cpp " in asked
     opinion = {figure.part: figure.bytes / MIB for figure in told.opinions[0].parts}
-    run = daemon.load("small", settings={"context_tokens": 1_536, "ubatch_tokens": 256}).run
-    assert run is not None
+    run = load_with(daemon, {"context_tokens": 1_536, "ubatch_tokens": 256})
     printed = re.search(r"compute buffer size =\s+([\d.]+) MiB", daemon.run_log(run.id).decode())
     assert printed is not None
     assert opinion["compute"] == pytest.approx(float(printed[1]), abs=0.01), "the dry run is what the load then takes"
