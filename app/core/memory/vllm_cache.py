@@ -83,14 +83,14 @@ def layout_of(facts: ModelFacts, load: VllmLoad) -> Layout | None:
         return Layout(groups=group, block_bytes=block * total, window_tokens=window)
     if states:
         per_token = max(1, *(kind.bytes for kind in attending))  # a config may say heads of no size
-        block *= -(-max(kind.bytes for kind in states) // (block * per_token))
+        block *= max(1, -(-max(kind.bytes for kind in states) // (block * per_token)))
     page = max(kind.bytes * block for kind in attending)
     least, most = min(counts.values()), max(counts.values())
     size = most if most < 1.5 * least else least
     groups = []
     for kind, count in counts.items():
         own = max(1, kind.bytes * block)
-        tokens = 1 if kind.keeps == "state" else block * (page // own)
+        tokens = 1 if kind.keeps == "state" else max(1, block * (page // own))
         if kind.keeps != "state" and page % own:
             tokens = block  # no whole number of its pages: padded instead
         groups += [Group(kind=kind, layers=size, block_tokens=tokens)] * -(-count // size)
