@@ -184,7 +184,7 @@ def request_bytes(layout: Layout, load: VllmLoad, context_tokens: int | None = N
 
 def pool_of(layout: Layout, load: VllmLoad, pool_bytes: int) -> Pool:
     """What the engine prints of a pool of this size."""
-    blocks = max(0, pool_bytes) // layout.block_bytes
+    blocks = max(0, pool_bytes) // max(1, layout.block_bytes)
     each = blocks_of_request(layout, load)
     requests = blocks / each if each else 0.0
     if load.version >= BY_REQUESTS:
