@@ -124,9 +124,11 @@ class Sleeper:
 
 def sleep_calls(prepared: Prepared) -> Sleep | None:
     """How this run sleeps; None where its engine cannot, or was not started so that it can."""
-    if prepared.launch is None:
+    if prepared.launch is None or prepared.installation.accelerator == "cpu":
         return None
-    return sleep_of(prepared.family.id, prepared.family.effective_settings(prepared.launch))
+    return sleep_of(
+        prepared.family.id, prepared.profile.settings
+    )  # asked at each event of a seat: nothing is solved here
 
 
 async def put_to_sleep(

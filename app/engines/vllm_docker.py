@@ -27,7 +27,8 @@ RUN_LABEL = "io.engine-room.run"
 OWNER_LABEL = "io.engine-room.owner"
 PROGRAM = "vllm"  # the images' own entrypoints differ from version to version
 # What is compiled for a model is kept from one container to the next.
-CACHE = "type=volume,source=engine-room-vllm-cache,target=/root/.cache"
+HOME_IN_IMAGE = "/root"  # of the images' own account; no folder of this machine
+CACHE = f"type=volume,source=engine-room-vllm-cache,target={HOME_IN_IMAGE}/.cache"
 DEVICES_OF_OTHERS = {"rocm": ("/dev/kfd", "/dev/dri"), "vulkan": ("/dev/dri",)}
 # Variables that the client itself obeys: of a profile, they are meant for the engine alone.
 _OF_THE_CLIENT = re.compile(

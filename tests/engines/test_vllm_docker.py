@@ -18,6 +18,7 @@ from app.daemon.exporting import export
 from app.daemon.preparing import engine_environment
 from app.engines.base import Installation, Launch, Stage
 from app.engines.registry import FAMILIES
+from app.engines.vllm_docker import HOME_IN_IMAGE
 from tests.engines.launches import command_of, launch
 
 FAMILY = FAMILIES["vllm-docker"]
@@ -44,7 +45,7 @@ def test_the_whole_command_line() -> None:
         *("--label", "io.engine-room.run=run-1", "--label", "io.engine-room.owner="),
         *("--ipc=host", "--publish", "127.0.0.1:18000:8000", "--gpus", '"device=GPU-0,GPU-1"'),
         *("--mount", "type=bind,source=/models/qwen,target=/models/qwen,readonly"),
-        *("--mount", "type=volume,source=engine-room-vllm-cache,target=/root/.cache"),
+        *("--mount", f"type=volume,source=engine-room-vllm-cache,target={HOME_IN_IMAGE}/.cache"),
         *(word for name in command.environment for word in ("--env", name)),
         *("--entrypoint", "vllm"),
     )
@@ -229,7 +230,7 @@ def test_the_real_client_understands_it(tmp_path: Path) -> None:
     assert (host["IpcMode"], host["AutoRemove"], host["Init"]) == ("host", True, True)
     bound = {(m["Type"], m["Source"], m["Target"], m.get("ReadOnly", False)) for m in host["Mounts"]}
     assert ("bind", "/models/a, b", "/models/a, b", True) in bound
-    assert ("volume", "engine-room-vllm-cache", "/root/.cache", False) in bound
+    assert ("volume", "engine-room-vllm-cache", f"{HOME_IN_IMAGE}/.cache", False) in bound
 
 
 # --- exports ------------------------------------------------------------------------------------------------------------
