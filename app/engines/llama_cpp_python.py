@@ -3,7 +3,7 @@
 The server answers one request at a time and by default cuts a running stream off for the next one, even for a look at
 its model list; it locks memory and keeps every token's scores unless told otherwise; it takes settings from variables as
 common as PORT and MODEL. So: nothing inherited, no interruption, one request at a time, health by a page that touches no
-model, and always asked to stream, because only a stream can be cancelled.
+model, and always asked to stream, because only a stream can be cancelled (`hosts/llama_cpp_python_host.py` counts it).
 """
 
 from __future__ import annotations
@@ -230,12 +230,10 @@ class LlamaCppPython:
     def command(self, launch: Launch) -> Command:
         values = self.effective_settings(launch)
         template = values.pop("chat_template_file", None)
-        # The server takes no template file, so a host of ours brings the template in and then runs the same program.
-        program = (
-            ("-m", "llama_cpp.server") if template is None else (str(HOST_SCRIPT), CHAT_TEMPLATE_FLAG, str(template))
-        )
         argv = [
-            *(launch.installation.executable, "-I", *program),
+            # The same program in a host of ours: it counts the tokens of streams, and takes a template file.
+            *(launch.installation.executable, "-I", str(HOST_SCRIPT)),
+            *(() if template is None else (CHAT_TEMPLATE_FLAG, str(template))),
             *("--model", launch.model_path),
             *("--model_alias", launch.model_name),
             *("--host", launch.host, "--port", str(launch.port)),

@@ -80,8 +80,10 @@ def test_it_loads_talks_counts_and_stops_when_idle(real_engine: RealEngine, read
     with ready.gateway() as client:
         whole = client.post("/chat/completions", json=chat_body("noise", max_tokens=12)).raise_for_status().json()
         assert whole["choices"][0]["message"]["content"]
-        if real_engine.is_native:  # the other one's streams have no usage, and it is always asked to stream
-            assert whole["usage"]["completion_tokens"] > 0
+        usage = whole["usage"]
+        assert 0 < usage["completion_tokens"] <= 12, "counted, though one of them is always asked to stream"
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+        assert usage["prompt_tokens"] > 0
         pieces = list(streamed(client, model="noise", max_tokens=12))
         assert pieces[-1] == {"done": True}
         assert "".join(c["delta"].get("content") or "" for piece in pieces for c in piece.get("choices", ()))

@@ -7,6 +7,7 @@ import pytest
 from app.core.catalog.facts import ModelFacts
 from app.core.errors import SettingInvalid
 from app.core.options import OptionKind
+from app.engines import llama_cpp_python
 from app.engines.base import COUNTERS
 from app.engines.llama_cpp import HOST_SCRIPT
 from app.engines.registry import DEFAULT_FAMILY, FAMILIES
@@ -80,7 +81,7 @@ def test_llama_cpp_python_with_its_traps_closed() -> None:
         )
     )
     assert command.argv == (
-        *("/env/bin/python", "-I", "-m", "llama_cpp.server"),
+        *("/env/bin/python", "-I", str(llama_cpp_python.HOST_SCRIPT)),
         *("--model", "/models/demo.gguf", "--model_alias", "demo", "--host", "127.0.0.1", "--port", "18000"),
         *("--interrupt_requests", "false", "--logits_all", "false", "--use_mlock", "false", "--verbose", "true"),
         *("--n_ctx", "2048", "--n_gpu_layers", "-1", "--type_k", "8"),

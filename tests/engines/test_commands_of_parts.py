@@ -136,11 +136,10 @@ def test_llama_cpp_python_says_lists_as_words_and_formats_as_numbers() -> None:
     assert "--cache" not in settings_of("llama-cpp-python", {"prompt_cache_mib": 0})
 
 
-def test_llama_cpp_python_gets_a_template_file_through_a_host_of_ours() -> None:
+def test_llama_cpp_python_runs_in_a_host_of_ours_that_takes_a_template_file() -> None:
     argv = command_of(launch("llama-cpp-python", {"chat_template_file": "/t.jinja"}, executable="/e/python")).argv
     assert argv[:5] == ("/e/python", "-I", str(HOST_SCRIPT), "--chat-template-file", "/t.jinja")
-    assert "-m" not in argv
-    assert command_of(launch("llama-cpp-python")).argv[2:4] == ("-m", "llama_cpp.server")
+    assert command_of(launch("llama-cpp-python")).argv[2:4] == (str(HOST_SCRIPT), "--model")
 
 
 def test_libraries_built_elsewhere_are_found() -> None:

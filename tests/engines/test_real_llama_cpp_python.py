@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.resources import builtin_model
 from app.engines.base import Installation
 from app.engines.llama_cpp_python import SCRUB
 from app.engines.registry import FAMILIES
@@ -56,6 +57,42 @@ def test_it_loads_by_our_settings_only_and_answers(installed: Installation, tmp_
         assert engine.stop() in (0, -signal.SIGTERM)
         names = list(dict.fromkeys(s.name for line in engine.log.splitlines() if (s := FAMILY.stage_of(line))))
         assert names == ["reading", "weights", "kv_cache", "graphs", "warm_up", "first_token"]
+
+
+def test_a_stream_tells_the_counts_that_an_answer_in_one_piece_has(installed: Installation, tmp_path: Path) -> None:
+    """Chat and completion, ended by length, by a stop word and by the model: the same figures, and none in between."""
+    port = free_port()
+    made = launch(
+        "llama-cpp-python",
+        {"context_tokens": 512},
+        installation=installed,
+        model_path=str(builtin_model("builtin:demo")),
+        model_name="demo",
+        port=port,
+        physical_cores=2,
+    )
+    chat = {"messages": [{"role": "user", "content": "What is the KV cache?"}], "temperature": 0}
+    plain = {"prompt": "hi there", "temperature": 0, "max_tokens": 9}
+    ends = set()
+    with running(command_of(made), tmp_path / "run.log", port) as engine:
+        engine.until_ready(FAMILY.readiness.health_path)
+        for path, body in (
+            ("/v1/chat/completions", {**chat, "max_tokens": 7}),
+            ("/v1/chat/completions", {**chat, "max_tokens": 60, "stop": ["e"]}),
+            ("/v1/chat/completions", chat),
+            ("/v1/completions", plain),
+        ):
+            whole = json.loads(engine.request(path, body)[1])
+            chunks = [
+                json.loads(line.removeprefix("data: "))
+                for line in engine.request(path, {**body, "stream": True})[1].splitlines()
+                if line.startswith("data: {")
+            ]
+            assert [chunk["usage"] for chunk in chunks if "usage" in chunk] == [whole["usage"]]
+            assert chunks[-1]["usage"]["prompt_tokens"] > 0
+            assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+            ends.add(whole["choices"][0]["finish_reason"])
+    assert ends == {"length", "stop"}
 
 
 def test_every_variable_that_could_set_it_is_scrubbed(installed: Installation) -> None:

@@ -1,4 +1,4 @@
-"""Runs llama-cpp-python's own server with a chat template from a file, which the server itself cannot take.
+"""Runs llama-cpp-python's own server with two things that it lacks: token counts in a stream, and a template from a file.
 
 A program of its own: the standard library and llama_cpp only, run by the engine environment's interpreter with -I. Takes
 `--chat-template-file PATH` and hands all other flags to the server unchanged. Ends with 2 and a sentence when the file
@@ -6,11 +6,75 @@ cannot be read or is no template.
 """
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 FLAG = "--chat-template-file"
 FORMAT = "template-from-file"
+
+
+class Tally:
+    """The tokens of one answer as the library generates them. The server answers one request at a time, so one is enough."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.prompts: list[int] = []
+        self.generated = 0
+
+    def usage(self) -> dict[str, int] | None:
+        """The figures as the library's answers in one piece have them; None for an answer made of several generations."""
+        if len(self.prompts) != 1:
+            return None
+        prompt = self.prompts[0]
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": self.generated,
+            "total_tokens": prompt + self.generated,
+        }
+
+
+def count_tokens(llama_class: Any, is_end: Callable[[Any, int], bool]) -> None:
+    """Makes each streamed answer of `llama_class` tell its `usage` in the chunk that tells why it ended.
+
+    The server knows no `stream_options`, and Engine Room always asks it to stream, because only a stream can be cancelled.
+    """
+    tally = Tally()
+    generate = llama_class.generate
+
+    def counted_generate(self: Any, tokens: Any, *rest: Any, **named: Any) -> Iterator[int]:
+        tally.prompts.append(len(tokens))
+        inner = generate(self, tokens, *rest, **named)
+        answer = None
+        while True:
+            try:
+                token = inner.send(answer)
+            except StopIteration:
+                return
+            if not is_end(self, token):
+                tally.generated += 1
+            answer = yield token
+
+    def told(answer: Callable[..., Any]) -> Callable[..., Any]:
+        def answering(self: Any, *rest: Any, **named: Any) -> Any:
+            tally.begin()
+            made = answer(self, *rest, **named)
+            return with_usage(made, tally) if named.get("stream") else made
+
+        return answering
+
+    llama_class.generate = counted_generate
+    llama_class.__call__ = told(llama_class.__call__)
+    llama_class.create_chat_completion = told(llama_class.create_chat_completion)
+
+
+def with_usage(chunks: Iterator[Any], tally: Tally) -> Iterator[Any]:
+    for chunk in chunks:
+        ended = any(choice.get("finish_reason") for choice in chunk.get("choices") or ())
+        usage = tally.usage() if ended else None
+        yield chunk if usage is None else {**chunk, "usage": usage}
 
 
 def template_handler(template: str) -> Any:
@@ -38,25 +102,32 @@ def fail(sentence: str) -> int:
 
 
 def main(argv: list[str]) -> int:
-    if FLAG not in argv[:-1]:
-        return fail(f"{FLAG} and a file are needed")
-    at = argv.index(FLAG)
-    file, rest = Path(argv[at + 1]), [*argv[:at], *argv[at + 2 :]]
+    template = None
+    if FLAG in argv[:-1]:
+        at = argv.index(FLAG)
+        file, argv = Path(argv[at + 1]), [*argv[:at], *argv[at + 2 :]]
+        try:
+            template = file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            return fail(f"the chat template cannot be read: {error}")
+    sys.argv = ["llama_cpp.server", *argv]
     try:
-        template = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        return fail(f"the chat template cannot be read: {error}")
-    try:
-        from llama_cpp import llama_chat_format as chat
+        import llama_cpp
         from llama_cpp.server.__main__ import main as serve  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         return fail(f"the engine's library cannot be loaded: {error}")
-    try:
-        chat.Jinja2ChatFormatter(template=template, eos_token="", bos_token="")
-    except Exception as error:  # Jinja's own errors; to name them would take one more import
-        return fail(f"{file} is not a chat template: {error}")
-    chat.register_chat_completion_handler(FORMAT)(template_handler(template))
-    sys.argv = ["llama_cpp.server", *rest, "--chat_format", FORMAT]
+    if template is not None:
+        from llama_cpp import llama_chat_format as chat
+
+        try:
+            chat.Jinja2ChatFormatter(template=template, eos_token="", bos_token="")
+        except Exception as error:  # Jinja's own errors; to name them would take one more import
+            return fail(f"{file} is not a chat template: {error}")
+        chat.register_chat_completion_handler(FORMAT)(template_handler(template))
+        sys.argv += ["--chat_format", FORMAT]
+    is_end_token = getattr(llama_cpp, "llama_vocab_is_eog", None)
+    if is_end_token is not None:  # an older library: its streams stay without counts
+        count_tokens(llama_cpp.Llama, lambda llama, token: bool(is_end_token(llama._model.vocab, token)))
     serve()
     return 0
 

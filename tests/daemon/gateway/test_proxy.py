@@ -322,7 +322,9 @@ async def test_the_text_to_count_is_called_as_the_engine_calls_it_and_the_answer
 async def test_an_engine_that_must_stream_is_asked_to_and_its_answer_put_together(open_gateway) -> None:
     """Cancel works with llama-cpp-python only while it streams; the client gets the JSON that it asked for."""
     role = token("").replace(b'"content":""', b'"role":"assistant"')
-    async with open_gateway(says(*stream(role, token("Hel"), token("lo"), finish("length"), DONE))) as desk:
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    end = finish("length", usage=usage)
+    async with open_gateway(says(*stream(role, token("Hel"), token("lo"), end, DONE))) as desk:
         desk.ready("r2", Traits(always_stream=True, concurrency=1, empty_stream_is_error=True))
         status, headers, body, _ = await ask(desk.port, post(CHAT, ASKED, desk.port))
         assert status == 200
@@ -338,8 +340,9 @@ async def test_an_engine_that_must_stream_is_asked_to_and_its_answer_put_togethe
                 "logprobs": None,
             }
         ]
+        assert answer["usage"] == usage
         view = await desk.outcome()
-        assert view.completion_tokens == 2
+        assert (view.prompt_tokens, view.completion_tokens) == (5, 2)
         assert view.first_token_seconds is not None
 
 
