@@ -1,7 +1,7 @@
 """Runs a foreign program briefly to hear what it says: with a deadline, a bound, and nothing of it left afterwards.
 
-The program may hang, print without end, or leave children. It runs in a session of its own that is killed as a whole, dies
-with us, and sees only an environment of plain names.
+The program may hang, print without end, or leave children and files. It runs in a session of its own that is killed as a
+whole, dies with us, sees only an environment of plain names, and has a folder for temporary files that goes with it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
+
+from app.daemon import temporary
 
 ANSWER_BYTES = 1024**2  # a real help has 60 KB
 ANSWER_SECONDS = 20.0  # a Python engine imports for seconds on a busy machine, a driver with many cards wakes up slowly
@@ -28,7 +30,7 @@ _LOOKED_AT_BYTES = 131_072  # of what was said, for `until`: more than comes at 
 # What an engine needs to start; nothing that could hold a secret or change what it says.
 _PASSED = frozenset(
     [
-        *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"),
+        *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"),
         *("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
     ]
 )
@@ -75,14 +77,33 @@ def ask(
 
     Raises Stopped when `stop` is set meanwhile.
     """
+    folder = temporary.make_for_a_question(environment)
+    try:
+        return _asked(argv, environment, folder, seconds, limit_bytes, stop, until, added, memory_bytes)
+    finally:
+        temporary.remove(folder)
+
+
+def _asked(
+    argv: Iterable[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    seconds: float,
+    limit_bytes: int,
+    stop: threading.Event | None,
+    until: re.Pattern[bytes] | None,
+    added: Mapping[str, str] | None,
+    memory_bytes: int,
+) -> Answer:
     wrapped = [sys.executable, "-I", "-S", "-c", _START, str(os.getpid()), str(memory_bytes), *argv]
     process = subprocess.Popen(
         wrapped,
         env={name: value for name, value in environment.items() if name in _PASSED}
         | {"GGML_NO_BACKTRACE": "1", "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
         | {name: value for name, value in environment.items() if name == "LLAMA_CPP_LIB_PATH"}
+        | {temporary.VARIABLE: str(folder)}
         | dict(added or {}),
-        cwd=tempfile.gettempdir(),
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -4,6 +4,8 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from app.core.errors import EngineNotInstalled
 from app.core.paths import SOCKET_PATH_LIMIT
 from app.daemon import processes, temporary
+from app.daemon.asking import ask
 from app.daemon.runs import RunHandle, Runs
 from tests.daemon.trouble import OtherDaemon, all_ready, kill_together, nobody, spec_for, until, within
 
@@ -104,6 +107,24 @@ def test_only_folders_of_ended_runs_of_this_home_are_removed(tmp_path: Path, pla
     temporary.remove_left(tmp_path, environment, {"lives"})
     assert {*place.iterdir()} == {lives, of_another_home, link}
     assert (elsewhere / "file").exists()
+
+
+def test_who_is_only_asked_leaves_no_file_either(place: Path) -> None:
+    """vLLM's help imports all of it, and that leaves a folder in the place for temporary files."""
+    program = "import os, pathlib; pathlib.Path(os.environ['TMPDIR'], 'left').mkdir(); print(os.listdir())"
+    answer = ask([sys.executable, "-I", "-c", program], {**NOWHERE, "TMPDIR": str(place)})
+    assert answer.text == "['left']\n"
+    assert list(place.iterdir()) == []
+
+
+def test_folders_of_questions_go_with_the_dead_who_asked(tmp_path: Path, place: Path) -> None:
+    environment = {"TMPDIR": str(place)}
+    ours = temporary.make_for_a_question(environment)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    place.joinpath(f"er-asked-{dead.pid}-12345678").mkdir()
+    temporary.remove_left(tmp_path, environment, ())
+    assert {*place.iterdir()} == {ours}
 
 
 @pytest.mark.parametrize("named", ["", "relative", "/gone", "/tmp/" + 60 * "x", "/proc"])
