@@ -54,9 +54,9 @@ def per_layer(value: Any, layers: int) -> tuple[int, ...]:
 
 def size_of(value: Any) -> int | None:
     """Bytes of a text such as "16.38 GiB (4.32 BPW)"."""
-    found = re.match(r"\s*([\d.]+)\s*([KMGT])i?B", value) if isinstance(value, str) else None
-    try:
-        return int(float(found[1]) * 1024 ** (" KMGT".index(found[2]))) if found else None
+    found = re.match(r"\s*([\d.,]+)\s*([KMGT])i?B", value) if isinstance(value, str) else None
+    try:  # some machines print a comma
+        return int(float(found[1].replace(",", ".")) * 1024 ** (" KMGT".index(found[2]))) if found else None
     except ValueError:
         return None
 

@@ -80,13 +80,25 @@ def bits_of(row: Row) -> float | None:
     return None
 
 
+def missing_facts(row: Row) -> str:
+    """Why there is no plan at all: what even the cache needs is not in the row; "" where it is."""
+    layers, width, heads = whole(row, "n_layer"), whole(row, "n_embd"), whole(row, "n_head")
+    told = {
+        "how many layers": layers is not None and layers <= 4096,
+        "how many heads": heads is not None or whole(row, "n_head_kv") is not None,
+        "how long a head": whole(row, "n_embd_head_k") is not None or (width is not None and heads is not None),
+    }
+    lacking = [name for name, is_told in told.items() if not is_told]
+    return f"not told {', '.join(lacking)}" if lacking else ""
+
+
 def facts_of(row: Row, bits: Bits = CHOSEN) -> ModelFacts | None:
     """What the log printed of the model; None where it does not say what the formulas need."""
-    layers, width, arch = whole(row, "n_layer"), whole(row, "n_embd"), str(row.get("arch") or "unknown")
-    heads, vocabulary = whole(row, "n_head"), whole(row, "n_vocab")
-    if not layers or not width or not vocabulary or layers > 4096:
+    if missing_facts(row):
         return None
-    per_head = width // heads if heads else None
+    layers, width, arch = whole(row, "n_layer") or 0, whole(row, "n_embd"), str(row.get("arch") or "unknown")
+    heads, vocabulary = whole(row, "n_head"), whole(row, "n_vocab")
+    per_head = width // heads if heads and width else None
     kv_heads = per_layer(row.get("n_head_kv") if row.get("n_head_kv") is not None else row.get("n_head"), layers)
     rank, rotated = whole(row, "kv_lora_rank"), whole(row, "n_rot") or 64
     stateful: tuple[bool, ...] = ()

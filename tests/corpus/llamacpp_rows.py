@@ -20,7 +20,7 @@ from app.core.memory import plan
 from app.core.memory.plan_types import DevicePlan, MemoryPlan
 from app.core.snapshot import DriverState, Gpus, GpuSample, HostSample
 from tests.corpus.columns import GIB, MIB, Row, device_sum, number, size_of, whole
-from tests.corpus.llamacpp_facts import CHOSEN, PER_LAYER_HEADS, Bits, build_of, facts_of, fork
+from tests.corpus.llamacpp_facts import CHOSEN, PER_LAYER_HEADS, Bits, build_of, facts_of, fork, missing_facts
 from tests.corpus.llamacpp_settings import cards_of, free_of, settings_of
 from tests.corpus.llamacpp_told import OTHER_LAYERS, command_of, too_large_for, why_untold
 
@@ -33,6 +33,7 @@ INPUTS = (
     "devices", "free_mib_at_load", "fit_target_mib", "command",
 )  # fmt: skip
 HEADROOM_BYTES = 3 * GIB // 2  # of each card
+REPEATED = 0.01  # how far the weights of a log may be from whole times the file
 PARTS = {
     "weights": "model_buffers_mib",
     "kv_cache": "kv_buffers_mib",
@@ -94,13 +95,28 @@ def everywhere(devices: Sequence[DevicePlan], part: str) -> float:
     return sum(each.bytes for device in devices for each in device.parts if each.name == part) / MIB
 
 
-def doubled(row: Row) -> bool:
-    """Whether the printed weights are far more than the file holds, though none is a mapping: two loads in one column. Such a
-    row stays in the sums; the score says besides what they are without it."""
+def loads_in_one(row: Row) -> int:
+    """How many loads the column of weights adds up: the printed weights are so many times the file, though none of them is
+    a mapping (the rows' own `model_sum_over_file`). What was measured is of one load then; the score names such rows."""
     buffers, size = row.get("model_buffers_mib"), size_of(row.get("file_size"))
-    if not isinstance(buffers, Mapping) or size is None or any("Mapped" in str(name) for name in buffers):
-        return False
-    return sum(number(each) or 0.0 for each in buffers.values()) * MIB > 1.5 * size
+    if not isinstance(buffers, Mapping) or not size or any("Mapped" in str(name) for name in buffers):
+        return 1
+    times = sum(number(each) or 0.0 for each in buffers.values()) * MIB / size
+    return round(times) if times >= 1.5 and abs(times / round(times) - 1) <= REPEATED else 1
+
+
+def measured_on_cards(row: Row, part: str) -> float:
+    """MiB of a part on the cards, as the log of one load has it."""
+    return device_sum(row.get(PARTS[part])) / (loads_in_one(row) if part == "weights" else 1)
+
+
+def measured_on_host(row: Row) -> float | None:
+    """MiB in main memory of a load that put nothing on a card; None where a part is not printed."""
+    columns = [row.get(PARTS[part]) for part in ("weights", "kv_cache", "compute")]
+    if not all(isinstance(column, Mapping) and not device_sum(column) for column in columns):
+        return None
+    sums = [sum(number(size) or 0.0 for size in column.values()) for column in columns if isinstance(column, Mapping)]
+    return sums[0] / loads_in_one(row) + sums[1] + sums[2] if all(sums) else None
 
 
 def untold(given: Row, facts: ModelFacts, result: MemoryPlan) -> str | None:
@@ -137,9 +153,11 @@ def compared(row: Row, bits: Bits = CHOSEN) -> dict[str, Any] | None:
                 if part == "kv_cache" and fork(row):  # it keeps states in the same buffer
                     predicted += everywhere(result.devices, "state")
                 caches[part] = _share(predicted - printed, printed)
-            errors[part] = on_cards(result.devices, part) - device_sum(row[column])
+            errors[part] = on_cards(result.devices, part) - measured_on_cards(row, part)
     complete = all(isinstance(row.get(PARTS[part]), Mapping) for part in ("weights", "kv_cache", "compute"))
-    measured = sum(device_sum(row.get(column)) for column in PARTS.values())
+    measured = sum(measured_on_cards(row, part) for part in PARTS)
+    in_memory = measured_on_host(row) if not measured else None
+    held = sum(everywhere(result.devices, part) for part in PARTS)
     likely = on_cards(result.devices)
     highs = sum(device.high_bytes for device in result.devices if device.device != "host") / MIB
     kv = facts.layers and sum(facts.kv_heads) * ((facts.key_length or 0) + (facts.value_length or 0)) * 2
@@ -161,13 +179,14 @@ def compared(row: Row, bits: Bits = CHOSEN) -> dict[str, Any] | None:
         "partial": partial,
         "told": reason is None,
         "not_told": reason,
-        "doubled": doubled(row),
+        "loads_in_one": loads_in_one(row),
+        "host_share": (held - in_memory) / in_memory if in_memory else None,
         "cards": sum(1 for device in result.devices if device.device != "host") or 1,
         "errors_mib": {name: round(value, 2) for name, value in errors.items()},
         "kv_share": caches.get("kv_cache"),
         "state_share": caches.get("state"),
         "compute_share": _share(errors.get("compute"), device_sum(row.get("compute_buffers_mib"))),
-        "weights_share": _share(errors.get("weights"), device_sum(row.get("model_buffers_mib"))),
+        "weights_share": _share(errors.get("weights"), measured_on_cards(row, "weights")),
         "sum_share": (likely - measured) / measured if measured and complete else None,
         "sum_error_mib": likely - measured if measured and complete else None,
         "under_mib": max(0.0, measured - highs) if measured and complete else 0.0,
@@ -242,15 +261,21 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
     """Part by part, mainline apart from the fork; never raises for what a row lacks."""
     found: list[dict[str, Any]] = []
     failed: list[str] = []
+    unplanned: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         try:
             compared_row = compared(row)
+            if compared_row is None:
+                unplanned[missing_facts(row) or "not described fully"].append(str(row.get("id")))
         except (ValueError, TypeError, KeyError, ArithmeticError) as error:
             failed.append(f"{row.get('id')}: {type(error).__name__}: {error}")
             continue
         if compared_row is not None:
             found.append(compared_row)
     result: dict[str, Any] = {"rows": len(rows), "planned": len(found), "unreadable": failed}
+    result["not_planned"] = {reason: len(ids) for reason, ids in unplanned.items()}
+    result["not_planned_rows"] = [{"reason": reason, "ids": ids} for reason, ids in unplanned.items()]
+    result["several_loads_in_one"] = [row["id"] for row in found if row["loads_in_one"] > 1]
 
     def told(name: str, chosen: Callable[[Mapping[str, Any]], bool]) -> None:
         picked = [row for row in found if chosen(row)]
@@ -265,7 +290,10 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
             "not_told": dict(Counter(row["not_told"] for row in picked if not row["told"]).most_common()),
             "full_offload_sum": spread([row["sum_share"] for row in full]) | macro(full, "sum_share"),
             "split_sum": spread([row["sum_share"] for row in split]) | macro(split, "sum_share"),
-            "split_sum_without_doubled_buffers": spread([row["sum_share"] for row in split if not row["doubled"]]),
+            "split_sum_without_repeated_loads": spread([row["sum_share"] for row in split if row["loads_in_one"] == 1]),
+            "main_memory_sum": spread(
+                [row["host_share"] for row in picked if row["told"] and row["host_share"] is not None]
+            ),
             "baseline_file_x_1_2": spread([row["file_x_1_2"] for row in full]),
             "baseline_file_flat_kv_500_mib": spread([row["file_flat_kv"] for row in full]),
         }
@@ -279,7 +307,7 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
             "arch": row["arch"],
             "below_high_bound_mib": round(row["under_mib"], 1),
             "cards": row["cards"],
-            "doubled": row["doubled"],
+            "loads_in_one": row["loads_in_one"],
         }
         for row in found
         if row["under_mib"] > 0 and row["told"]

@@ -56,7 +56,7 @@ def settings_of(row: Row, facts: ModelFacts) -> dict[str, Scalar]:
         "ubatch_tokens": whole(row, "n_ubatch") or 512,
         "batch_tokens": whole(row, "n_batch") or 2_048,
         "slots": whole(row, "n_seq_max") or 1,
-        "cards_stay_visible": True,
+        "cards_stay_visible": named_a_card(row),
         "kv_unified": str(row.get("kv_unified")).lower() != "false",
         "kv_type_k": str(row.get("type_k") or "f16").lower().rpartition(":")[2],  # the fork says "cKV:q8_0"
         "kv_type_v": str(row.get("type_v") or row.get("type_k") or "f16").lower().rpartition(":")[2],
@@ -94,6 +94,12 @@ def settings_of(row: Row, facts: ModelFacts) -> dict[str, Scalar]:
     if "--swa-full" in command:
         found["sliding_window_full"] = True
     return found
+
+
+def named_a_card(row: Row) -> bool:
+    """Whether anything in the log says that there is a card at all."""
+    names = ("devices", "offloaded_layers", "n_gpu_layers", "free_mib_at_load", "tensor_split")
+    return any(row.get(name) not in (None, "", [], {}) for name in names)
 
 
 def free_of(row: Row) -> list[int]:

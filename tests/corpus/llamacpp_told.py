@@ -17,6 +17,7 @@ CARD_GIB = {
 }  # fmt: skip
 TYPE_NAME = re.compile(r"(?<![A-Z0-9])(I?Q\d_[A-Z0-9]+|BF16|F16|MXFP4)")
 OTHER_LAYERS = "the layers of the load are not the layers of the model: two runs in one row"
+SEVERAL_CHUNKS = re.compile(r"llama-(perplexity|imatrix)")  # they read as many texts of -c at once as a batch holds
 NUMBERS = (
     (r"(?:\s-c|--ctx-size)[ =]+(\d+)(?![\d*])", "n_ctx", 256),
     (r"(?:\s-ub|--ubatch-size)[ =]+(\d+)(?![\d*])", "n_ubatch", 1),
@@ -35,6 +36,8 @@ def foreign_command(row: Row, command: str) -> str:
         return "the command is cut"
     for pattern, name, step in NUMBERS:
         said, printed = re.findall(pattern, command), whole(row, name)
+        if name == "n_ctx" and (batch := whole(row, "n_batch")) and SEVERAL_CHUNKS.search(command):
+            said = [str(int(each) * max(1, batch // max(1, int(each)))) for each in said]
         if said and printed and all(abs(int(each) - printed) >= step for each in said):
             batch = whole(row, "n_batch")
             if name == "n_ubatch" and printed == batch:
@@ -78,18 +81,19 @@ def why_untold(row: Row) -> str | None:
     """What keeps these inputs from being priced; None where they say all that the formulas ask for."""
     offloaded, total, given = (number(row.get(name)) for name in ("offloaded_layers", "total_layers", "n_gpu_layers"))
     layers = whole(row, "n_layer")
+    for name, words in (("n_embd", "width"), ("n_vocab", "vocabulary")):
+        if whole(row, name) is None:
+            return f"the model's {words} is not told"
     if size_of(row.get("file_size")) is None and bits_of(row) is None:
         return "neither the file's size nor its type is told"
     if total is not None and layers is not None and int(total) not in (layers, layers + 1):
         return OTHER_LAYERS
-    if offloaded is None and given is None:
-        return (
-            "not told how many layers are on a card"
-            if row.get("devices")
-            else "everything in main memory: no card named"
-        )
     command = str(row.get("command") or "")
     foreign = foreign_command(row, command) if command else ""
+    if offloaded is None and given is None:
+        if row.get("devices"):
+            return "not told how many layers are on a card"
+        return f"no card named, and {foreign}" if foreign else None
     if offloaded == 0 and re.search(r"(?:-ngl|--n-gpu-layers|--gpu-layers)[ =]+[1-9]", command):
         return "the command offloads layers, the log none: two runs in one row"
     everything = offloaded is None or total is None or offloaded >= total

@@ -89,6 +89,7 @@ MODELS: tuple[tuple[str, Shape], ...] = (
     (r"qwen3-(?:embedding-|reranker-)?0\.6b", _dense("qwen3", 28, 1024, 16, 8, 128, 3072, 151_936, 40_960, True)),
     (r"qwen3-1\.7b", _dense("qwen3", 28, 2048, 16, 8, 128, 6144, 151_936, 40_960, True)),
     (r"qwen3-(?:embedding-)?4b", _dense("qwen3", 36, 2560, 32, 8, 128, 9728, 151_936, 40_960, True)),
+    (r"deepseek-r1-0528-qwen3-8b", _dense("qwen3", 36, 4096, 32, 8, 128, 12_288, 151_936, 131_072)),
     (r"qwen3-(?:embedding-)?8b", _dense("qwen3", 36, 4096, 32, 8, 128, 12_288, 151_936, 40_960)),
     (r"qwen3-14b", _dense("qwen3", 40, 5120, 40, 8, 128, 17_408, 151_936, 40_960)),
     (r"qwen3-32b", _dense("qwen3", 64, 5120, 64, 8, 128, 25_600, 151_936, 40_960)),
@@ -165,6 +166,9 @@ QUANTISED: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
+DYNAMIC = re.compile(r"unsloth-bnb|dynamic-bnb")  # some of its matrices stay in 16 bits: only its headers say which
+
+
 def facts_by_name(name: str, quantization: str | None) -> ModelFacts | None:
     """Facts of a model that a log names; None for a name that the table does not have. `weights_bytes` is 0 where the
     table does not know the weights."""
@@ -176,13 +180,17 @@ def facts_by_name(name: str, quantization: str | None) -> ModelFacts | None:
     packed = next((kind for pattern, kind in QUANTISED if re.search(pattern, said)), shape.get("made_for"))
     config = {key: value for key, value in shape.items() if key not in _OURS}
     if packed is not None and packed != "mxfp4":
-        config["quantization_config"] = {"quant_method": {"bnb": "bitsandbytes", "nvfp4": "nvfp4"}.get(packed, packed)}
+        config["quantization_config"] = {
+            "quant_method": {"bnb": "bitsandbytes", "nvfp4": "nvfp4"}.get(packed, packed),
+            "bnb_4bit_use_double_quant": packed == "bnb",
+        }
     if shape.get("expert_type") == "mxfp4":
         config["quantization_config"] = {"quant_method": "mxfp4"}
         packed = None
     if shape.get("tower"):
         config["vision_config"] = {"known": True}
-    entries = dict(_entries(shape, packed)) if shape.get("weights", True) else {}
+    is_told = shape.get("weights", True) and not DYNAMIC.search(plain)
+    entries = dict(_entries(shape, packed)) if is_told else {}
     return facts_of(config, entries)
 
 
@@ -260,7 +268,8 @@ def _matrix(name: str, numbers: int, packed: str | None) -> Iterator[tuple[str, 
             yield f"{name}.qzeros", _entry("I32", numbers // GROUP // 8)
         case "bnb":
             yield f"{name}.weight", _entry("U8", numbers // 2)
-            yield f"{name}.weight.absmax", _entry("F32", numbers // 64)
+            yield f"{name}.weight.absmax", _entry("U8", numbers // 64)
+            yield f"{name}.weight.nested_absmax", _entry("F32", numbers // 64 // 256)
         case "mxfp4":
             yield f"{name}.weight", _entry("U8", numbers // 2 + numbers // 32)
         case "nvfp4":

@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from app.core.catalog.facts import ModelFacts
 from app.core.memory.vllm_cache import pool_of
 from app.core.memory.vllm_load import GIB, usual_batch
@@ -55,6 +57,8 @@ class Prediction:
         ):  # how it was set up, not measured
             said["lora_rank"] = ASSUMED_LORA_RANK
         self.facts = _facts(said)
+        if self.facts is not None and "unsloth" in str(row.get("note") or "").lower():
+            self.facts = msgspec.structs.replace(self.facts, nested_scales=False)  # that wrapper never unpacks them
         self.version = version_of(said["vllm_version"]) if isinstance(said["vllm_version"], str) else None
         total = said["gpu_total_gib"] or _usual_total(str(said["gpu"] or ""))
         self.total_gib = float(total) if total else None
@@ -121,7 +125,11 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
         "activation": _part(found, "activation_peak_gib", lambda solved: solved.ranks[0].activation),
         "non_torch": _part(found, "non_torch_gib", lambda solved: solved.ranks[0].libraries),
         "pool_all_inputs": _pools([(row, each) for row, each in found if each.has_pool and each.says_all]),
-        "pool_with_defaults": _pools([(row, each) for row, each in found if each.has_pool and not each.says_all]),
+        "pool_with_defaults": _pools(
+            [(row, each) for row, each in found if each.has_pool and not each.says_all and not _contradicts_itself(row)]
+        ),
+        "contradict_themselves": [str(row.get("id")) for row, _ in found if _contradicts_itself(row)],
+        "weights_not_told": [str(row.get("id")) for row, each in found if each.facts and not each.knows_weights],
         "starts": _starts(found),
         "baselines": _baselines(found),
         "unknown_models": [str(row.get("id")) for row, each in found if each.facts is None],

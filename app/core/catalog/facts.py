@@ -96,6 +96,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
         None  # of the table of rotations by position that an engine may keep; None = not known
     )
     number_type: str | None = None  # in which the model computes: "bfloat16", "float16", "float32"
+    nested_scales: bool = False  # bitsandbytes: the scales of its 4-bit weights lie in the file as 8-bit numbers
     kv_quantised: str | None = (
         None  # the number type of the KV cache that the weights were made for, where not the model's
     )

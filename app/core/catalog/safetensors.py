@@ -123,6 +123,7 @@ def facts_of(
         rotation_numbers=rotation_numbers(text, kept.window_key_length or kept.key_length),
         number_type=number_type(config, text),
         kv_quantised=kv_quantisation_of(quantised),
+        nested_scales=quantised.get("bnb_4bit_use_double_quant") is True,
         logit_softcap=text.get("final_logit_softcapping") is not None,
         chat_template=template,
         **{name: getattr(kept, name) for name in kept.__struct_fields__},

@@ -32,12 +32,19 @@ def host_buffer(facts: ModelFacts, load: Load) -> int:
 
 
 def card_buffers(
-    facts: ModelFacts, load: Load, places: Sequence[LayerPlace], output_card: int | None, cards: int
+    facts: ModelFacts,
+    load: Load,
+    places: Sequence[LayerPlace],
+    output_card: int | None,
+    cards: int,
+    output_on_host: int = 0,
 ) -> tuple[int, ...]:
     """One buffer per card; cards without a layer have none. The first card also computes what lies in main memory, for
-    which it is sent the weights, one matrix after the other, and the cache."""
+    which it is sent the weights, one matrix after the other, and the cache. That holds for the output's matrix too
+    (`output_on_host` bytes) where the logits of a large batch are wanted: builds with room for few logits never do."""
     shape = shape_of(facts, load)
     large = shape.tokens >= OFFLOAD_BATCH_TOKENS
+    sent_output = output_on_host if load.offload_products and shape.outputs >= OFFLOAD_BATCH_TOKENS else 0
     uploads = [
         (place.cache_on_host, place.other_on_host, place.expert_on_host) if load.offload_products else (0, 0, 0)
         for place in places
@@ -51,13 +58,15 @@ def card_buffers(
             for layer, place in zip(layers, places, strict=False)
             if place.card == card or (card == 0 and place.card is None and large)
         ]
-        if not own and card != output_card:
+        brought = sent_output if card == 0 and output_card is None else 0
+        if not own and card != output_card and not brought:
             found.append(0)
             continue
         span = Span(
             layers=tuple(own),
             embeds=False,
-            is_last=card == output_card,
+            is_last=card == output_card or bool(brought),
+            output_upload=brought,
             inputs_kept=PIPELINE_COPIES if pipelined else 1,
         )
         found.append(compute_bytes(shape, span))

@@ -343,4 +343,4 @@ class _Writer:
         if late == "norm":
             self.graph.readers[normed] += 1
             normed = self.chosen(normed)
-        return self.graph.node(self.shape.vocabulary * self.row, normed)
+        return self.weighted(self.shape.vocabulary * self.row, self.span.output_upload, normed)

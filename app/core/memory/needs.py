@@ -116,7 +116,7 @@ def needs_on_gpus(
         tied = weights.embedding if facts.tied_embeddings else 0
         host_weights += weights.output - tied + weights.other
 
-    buffers = card_buffers(facts, load, places, output_card, count)
+    buffers = card_buffers(facts, load, places, output_card, count, weights.output if output_card is None else 0)
     low, likely, high = CONTEXT_BYTES.get(accelerator, CONTEXT_BYTES["cuda"])
     cards = []
     for card in range(count):

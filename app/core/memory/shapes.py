@@ -86,4 +86,5 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[Layer, ...]
     embeds: bool = True
     is_last: bool = True
+    output_upload: int = 0  # bytes of the output's matrix that lies in main memory and is brought for the product
     inputs_kept: int = 1  # copies of each input held for the whole run (pipeline parallelism has four)

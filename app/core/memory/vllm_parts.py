@@ -16,8 +16,11 @@ from app.core.memory.vllm_load import MIB, NEWEST, OLDEST, Version, VllmLoad
 
 VOCABULARY_PADDING = 64
 PLAIN_TYPES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0}
-# Done while loading, of a plain model: bytes of one weight (bitsandbytes: 4 bits and one 32-bit scale for 64 weights).
-QUANTISED_WHILE_LOADING = {"fp8": 1.0, "bitsandbytes": 0.5 + 4 / 64, "experts_int8": 1.0}
+# Bytes of one weight of bitsandbytes: 4 bits and a scale for 64 weights, of 32 bits or, nested, of 8 with one of 32 bits for
+# 256 of them. Since 0.9.2 a nested scale is unpacked while loading (vLLM's pull request 19742).
+SINGLE_SCALES, NESTED_SCALES = 0.5 + 4 / 64, 0.5 + 1 / 64 + 4 / 64 / 256
+SCALES_UNPACKED = (0, 9, 2)
+QUANTISED_WHILE_LOADING = {"fp8": 1.0, "experts_int8": 1.0}  # of a plain model: bytes of one weight
 MXFP4_HIDDEN_STEP, MXFP4_INNER_STEP = 256, 128
 
 # How many matrices of 32-bit numbers, sequences x vocabulary, the sampler holds at its widest. Sorting the vocabulary: the
@@ -107,8 +110,12 @@ def _loaded_bytes(group: TensorFacts, facts: ModelFacts, load: VllmLoad) -> floa
     if plain and (facts.quantisation in PLAIN_TYPES or group.role in ("embedding", "output")):
         size *= load.number_bytes / PLAIN_TYPES[group.type]
         each = QUANTISED_WHILE_LOADING.get(load.quantisation or "")
+        if load.quantisation == "bitsandbytes":
+            each = SINGLE_SCALES if load.version >= SCALES_UNPACKED else NESTED_SCALES
         if each is not None and group.role in ("layer", "key_value", "expert"):
             size *= each / load.number_bytes
+    if not plain and facts.nested_scales and load.version >= SCALES_UNPACKED:
+        size *= SINGLE_SCALES / NESTED_SCALES
     if group.role == "expert" and (facts.quantisation or "").upper() == "MXFP4":
         size *= _mxfp4_padding(facts, load)
     return size

@@ -158,6 +158,33 @@ def test_builds_until_the_end_of_2025_put_the_output_on_a_card_last() -> None:
     assert on_host.parts[0].bytes == (23 * 120 + 411 + 282) * MIB
 
 
+def test_builds_with_room_for_all_logits_bring_the_output_to_the_card() -> None:
+    """Logits, the output's matrix and one hidden state: what a build of 2025 printed for a card whose output stayed in main
+    memory (151,936 x 4,096 as q8_0, micro-batches of 4,096: 2374 + 630.6 + 64 = 3068.6 MiB)."""
+    words, width, tokens = 151_936, 4_096, 4_096
+    output = words * width * 34 // 32
+    facts = llama(vocabulary=words, tensors=(
+        TensorFacts(role="output", layer=None, type="Q8_0", bytes=output, largest_bytes=output),
+        *(TensorFacts(role="layer", layer=n, type="Q4_K", bytes=120 * MIB, largest_bytes=32 * MIB) for n in range(32)),
+    ))  # fmt: skip
+    asked: dict[str, Scalar] = {
+        "gpu_layers": 20,
+        "context_tokens": 4_096,
+        "batch_tokens": tokens,
+        "ubatch_tokens": tokens,
+    }
+
+    def compute(build: int, **more: Scalar) -> int:
+        load = load_of(facts, {**asked, **more}, family="llama.cpp", on_gpu=True, build=build)
+        cards, _ = needs_on_gpus(facts, load, (1.0,), "cuda")
+        return next(part.bytes for part in cards[0].parts if part.name == "compute")
+
+    logits, hidden = 4 * words * tokens, 4 * width * tokens
+    assert abs(compute(5_000) - (logits + output + hidden)) < MIB
+    assert compute(5_000, op_offload=False) < logits, "not where nothing is brought to the card"
+    assert compute(9_000) < logits, "and not for the few logits of later builds"
+
+
 @pytest.mark.parametrize(
     ("engine", "build"),
     [

@@ -69,7 +69,21 @@ def test_quantising_while_loading_and_weights_in_main_memory() -> None:
     plain, fp8, four = (weights(facts, load(quantisation=kind))[0].likely for kind in (None, "fp8", "bitsandbytes"))
     assert plain - fp8 == pytest.approx(6.98e9, rel=0.01)
     assert plain - four == pytest.approx(6.98e9 * (2 - 0.5625), rel=0.01)
+    older = weights(facts, load(quantisation="bitsandbytes", version=(0, 9, 1)))[0].likely
+    assert four - older == pytest.approx(6.98e9 * (4 - 1) / 64, rel=0.01), "scales were kept in 8 bits then"
     assert plain - weights(facts, load(offload_bytes=4 * GIB))[0].likely == 4 * GIB
+
+
+def test_nested_scales_are_unpacked_by_later_versions() -> None:
+    """Quantised before, 4 bits and 8-bit scales lie in the file; what is loaded depends on the version."""
+    facts = facts_by_name("Llama-3.1-8B-bnb-4bit", None)
+    assert facts is not None
+    assert facts.nested_scales
+    packed = weights(facts, load(version=(0, 9, 1)))[0].likely
+    unpacked = weights(facts, load(version=(0, 9, 2)))[0].likely
+    assert unpacked - packed == pytest.approx(6.98e9 * (4 - 1) / 64, rel=0.01)
+    flat = replace(facts, nested_scales=False)
+    assert weights(flat, load(version=(0, 9, 2)))[0].likely == packed
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,16 @@ def test_the_bars_are_held_on_the_development_rows() -> None:
     assert kv["rows"] >= 11
     assert kv["outside"] == []
     weights = found["weights_per_rank"]
-    assert weights["rows"] >= 20
-    assert {each["id"] for each in weights["outside"]} <= {"vl003", "vl010"}, "4-bit with adapters of unknown rank"
+    assert weights["rows"] >= 19
+    assert weights["outside"] == []
+    assert "vl010" in found["weights_not_told"], "which of its matrices stay in 16 bits, only its headers say"
     whole = found["pool_all_inputs"]
-    assert whole["rows"] >= 3
+    assert whole["rows"] >= 2
     assert whole["within_tolerance"] == whole["rows"]
-    assert found["pool_with_defaults"]["median_gap_gib"] < 0.4
+    usual = found["pool_with_defaults"]
+    assert usual["median_gap_gib"] < 0.4
+    assert usual["within_tolerance"] == usual["rows"] >= 11
+    assert found["contradict_themselves"] == ["vl022"]
     starts = found["starts"]
     assert [each["id"] for each in starts["contradict_themselves"]] == ["vl022"], (
         "its parts make 95 % of the card, not 90 %"
