@@ -108,10 +108,12 @@ def _restyle_text(document: QTextDocument, theme: Theme) -> None:
             spans += 1
         block = block.next()
     cursor = QTextCursor(document)
+    cursor.beginEditBlock()
     for position, length, change in changes:
         cursor.setPosition(position)
         cursor.setPosition(position + length, QTextCursor.MoveMode.KeepAnchor)
         cursor.mergeCharFormat(change)
+    cursor.endEditBlock()
 
 
 def _restyle_table(table: QTextTable, theme: Theme) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FRAME_MS = 16
 WAITED_SECONDS = 0.0001
 GATHER_SECONDS = 0.012  # tokens gather in the socket meanwhile: one read for many costs hardly more than for one
+STEP_SECONDS = 0.001  # what came in a burst is read in steps, with the window's own work in between
 FLUSH_SHARE = 4  # a costly flush waits four times its own cost for the next: text never eats the window's time
 SLOWEST_FLUSH_MS = 200
 FLUSH_CHARACTERS, FLUSH_PARTS = (
@@ -431,11 +432,16 @@ class Session(QObject):
                 return _refusal(response, await response.aread())
             now, flush = time.monotonic, self._flush_timer
             async with contextlib.aclosing(response.aiter_raw()) as pieces:
-                asked = now()
+                asked = began = now()
                 async for piece in pieces:
-                    waited = now() - asked > WAITED_SECONDS  # nothing more had come: the socket was asked
+                    arrived = now()
+                    waited = arrived - asked > WAITED_SECONDS  # nothing more had come: the socket was asked
+                    began = arrived if waited else began
                     for event in parser.feed(piece):
-                        text, reasoning = answer.feed(event.data, now())
+                        if now() - began > STEP_SECONDS:
+                            await asyncio.sleep(0)
+                            began = now()
+                        text, reasoning = answer.feed(event.data, arrived)
                         if text:
                             self._text.append(text)
                         if reasoning:
@@ -444,6 +450,9 @@ class Session(QObject):
                         flush.start()
                     if waited:
                         await asyncio.sleep(GATHER_SECONDS)
+                    elif now() - began > STEP_SECONDS:
+                        await asyncio.sleep(0)
+                        began = now()
                     asked = now()
         return ""
 

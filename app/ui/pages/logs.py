@@ -27,13 +27,15 @@ from app.ui.widgets.notice import IconLabel, NoticeBar
 from app.ui.widgets.text import Label
 
 WAIT_SECONDS = 20
+# Lines gather in the file meanwhile: asking for many costs hardly more than for one, and nobody sees the difference.
+GATHER_SECONDS, HIDDEN_GATHER_SECONDS = 0.05, 0.5
 PIECE_BYTES = 1024**2
 FRAME_MS = 16
-JUDGE_MS, JUDGE_EVERY_MS = 1, 5  # levels are found and counted in slices, beside everything else
+JUDGE_NS, JUDGE_EVERY_MS = 500_000, 5  # levels are found and counted in slices, beside everything else
 FLUSH_SHARE = 4  # showing growth waits four times its own cost for the next: a storm never eats the window's time
 SLOWEST_FLUSH_MS = 200
 STORM_LINES, STORM_MS = 40, 48  # more lines than a view holds since the last time: nobody reads them, 20 pictures/s do
-JUDGE_LINES = 100
+JUDGE_LINES = 50
 CHOSEN_AT_ONCE = 5_000
 TYPING_MS = 150
 
@@ -269,6 +271,8 @@ class LogsPage(QWidget):
                 return
             if not answer.content and answer.headers.get("X-Log-Over") == "1":
                 return
+            if len(answer.content) < PIECE_BYTES:  # all that there was
+                await asyncio.sleep(GATHER_SECONDS if self.isVisible() else HIDDEN_GATHER_SECONDS)
 
     # --- growing ---
 
@@ -295,7 +299,7 @@ class LogsPage(QWidget):
         if spool is None:
             return
         spent.start()
-        while spool.judge(JUDGE_LINES) and spent.elapsed() < JUDGE_MS:
+        while spool.judge(JUDGE_LINES) and spent.nsecsElapsed() < JUDGE_NS:
             pass
         if spool.judged < spool.whole_lines:
             self._judging.start()

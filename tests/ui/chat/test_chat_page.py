@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -255,6 +256,28 @@ async def test_a_thousand_tokens_come_as_few_flushes(room: Room) -> None:
     await room.say("Hi")
     assert "".join(flushes) == room.last.text
     assert len(flushes) <= (time.monotonic() - began) * 1000 / FRAME_MS + 2, "never more than one in a frame"
+
+
+async def test_a_burst_is_read_in_steps(room: Room) -> None:
+    """I16: what has gathered in the socket does not hold up the window, however much it is."""
+
+    async def script(asked: Asked) -> None:
+        await asked.say("First. ")
+        piece = b'data: {"choices": [{"index": 0, "delta": {"content": "word "}}]}\n\n'
+        await asked.stream.write(piece * 4_000)
+        await asked.end()
+
+    room.service.script = script
+    turns = []  # of the window's loop, and how much of the answer was there by then
+    room.page.composer.field.setPlainText("Hi")
+    reading.click(room.page, "Send message")
+    while room.page.session.is_sending:
+        await asyncio.sleep(0)
+        answer = room.page.session._answer
+        turns.append(len(answer.message().text) if answer is not None else 20_007)
+    steps = {b - a for a, b in itertools.pairwise(turns) if b > a}
+    assert room.last.text == "First. " + 4_000 * "word "
+    assert max(steps) < 2_500, "no turn took all that one look at the socket brings"
 
 
 async def test_reasoning_is_folded_until_asked_for(room: Room) -> None:
