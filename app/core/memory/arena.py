@@ -38,7 +38,7 @@ class Graph:
         return self.node(size)
 
     def node(self, size: int, *sources: int) -> int:
-        self.sizes.append(-(-size // ALIGNMENT) * ALIGNMENT)
+        self.sizes.append(size)
         self.sources.append(sources)
         self.in_place.append(())
         self.readers.append(0)
@@ -56,9 +56,10 @@ class Graph:
         self.beginnings.add(number)
         return number
 
-    def peak(self) -> int:
-        """Bytes of the buffer that holds the whole graph."""
-        sizes, readers, sources, in_place = self.sizes, list(self.readers), self.sources, self.in_place
+    def peak(self, given: Sequence[int] = ()) -> int:
+        """Bytes of the buffer that holds the whole graph; `given`: with tensors of these sizes instead."""
+        sizes = [-(-size // ALIGNMENT) * ALIGNMENT for size in given or self.sizes]
+        readers, sources, in_place, beginnings = list(self.readers), self.sources, self.in_place, self.beginnings
         places = [0] * len(sizes)
         starts, lengths = [0], [_ENDLESS]  # free gaps by place; the last one is the open end
         highest = 0
@@ -66,7 +67,7 @@ class Graph:
             own = sources[number]
             taken = -1
             for source in in_place[number]:
-                if readers[source] == 1 and (sizes[source] == size or number in self.beginnings):
+                if readers[source] == 1 and (sizes[source] == size or number in beginnings):
                     taken = source
                     break
             if taken >= 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 # 10⁹ bytes per second, from NVIDIA's and AMD's published specifications of each card. A name is looked for as a part of
 # what the driver says, the longest first: "NVIDIA GeForce RTX 4070 Ti SUPER" is neither a 4070 nor a 4070 Ti. Where one name
 # was sold with two memories, the slower one stands here.
@@ -39,6 +41,7 @@ GIGABYTES_PER_SECOND: dict[str, int] = {
 _BY_LENGTH = sorted(GIGABYTES_PER_SECOND, key=len, reverse=True)
 
 
+@lru_cache(maxsize=64)
 def card_bandwidth(name: str) -> int | None:
     """Bytes per second of a card of that name; None for one that is not in the table. A name counts as whole words only:
     "L4" is no "L40"."""

@@ -111,12 +111,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of remedy. A family's rows stand in the order of least loss.
 
     `offers` yields what fits by this alone, best first. `most` is the step taken as far as it goes, for combinations; None
-    for a kind that combinations solve by `offers` on top of the steps.
+    for a kind that combinations solve by `offers` on top of the steps. `moves_weights`: the others are not even tried
+    alone where the weights are already too much for a device.
     """
 
     kind: str
     offers: Callable[[Attempt], Iterator[Offer]]
     most: Callable[[Attempt], Offer | None] | None = None
+    moves_weights: bool = False
 
 
 class Family(Protocol):

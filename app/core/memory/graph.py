@@ -16,6 +16,7 @@ from app.core.memory import recurrent
 from app.core.memory.arena import Graph
 from app.core.memory.shapes import F16, F32, I32, I64, Attention, FeedForward, Layer, Shape, Span
 
+_MANY = 1 << 20  # cells; every size is a whole number of bytes per cell
 NEIGHBOURHOODS = 3  # the gaps that are left differ from the first layers of a kind to the next ones
 
 
@@ -26,15 +27,60 @@ def compute_bytes(shape: Shape, span: Span) -> int:
 
 @lru_cache(maxsize=1_024)
 def _compute_bytes(shape: Shape, span: Span) -> int:
-    writer = _Writer(shape, span)
-    hidden = writer.embedding()
-    layers = span.layers
-    for position, layer in enumerate(layers):
-        writer.following = layers[position + 1] if position + 1 < len(layers) else None
-        hidden = writer.layer(hidden, layer, is_last=span.is_last and position == len(layers) - 1)
-    if span.is_last:
-        writer.logits(hidden)
-    return writer.graph.peak() + writer.kept
+    return _written(msgspec.structs.replace(shape, cells=0, window_cells=0), span).peak(shape.cells, shape.window_cells)
+
+
+@lru_cache(maxsize=256)
+def _written(shape: Shape, span: Span) -> Written:
+    return Written(shape, span)
+
+
+class Written:
+    """A graph for any number of cells: every tensor's size grows evenly with them, only where it is put does not.
+
+    It is written down anew for the first number that is asked about; who asks about a second will ask about more.
+    """
+
+    def __init__(self, shape: Shape, span: Span) -> None:
+        self._shape = shape
+        self._span = span
+        self._is_even = not any(layer.attention and layer.attention.piece_bytes for layer in span.layers)
+        self._asked = False
+        self._graph = Graph()
+        self._forms: list[tuple[int, int, int]] = []  # of each tensor: bytes, bytes per cell, bytes per window cell
+        self._kept = (0, 0, 0)
+
+    def peak(self, cells: int, window_cells: int) -> int:
+        if not self._asked or not self._is_even:
+            self._asked = True
+            writer = self._write(cells, window_cells)
+            return writer.graph.peak() + writer.kept
+        if not self._forms:
+            self._measure()
+        sizes = [fixed + cells * each + window_cells * windowed for fixed, each, windowed in self._forms]
+        fixed, each, windowed = self._kept
+        return self._graph.peak(sizes) + fixed + cells * each + window_cells * windowed
+
+    def _measure(self) -> None:
+        """How each size grows, from the same graph without cells, with cells, and with window cells."""
+        bare, full, window = (self._write(*cells) for cells in ((0, 0), (_MANY, 0), (0, _MANY)))
+
+        def form(fixed: int, grown: int, windowed: int) -> tuple[int, int, int]:
+            return fixed, (grown - fixed) // _MANY, (windowed - fixed) // _MANY
+
+        self._graph, self._kept = bare.graph, form(bare.kept, full.kept, window.kept)
+        self._forms = list(map(form, bare.graph.sizes, full.graph.sizes, window.graph.sizes))
+
+    def _write(self, cells: int, window_cells: int) -> _Writer:
+        writer = _Writer(msgspec.structs.replace(self._shape, cells=cells, window_cells=window_cells), self._span)
+        hidden = writer.embedding()
+        layers = self._span.layers
+        for position, layer in enumerate(layers):
+            writer.following = layers[position + 1] if position + 1 < len(layers) else None
+            hidden = writer.layer(hidden, layer, is_last=self._span.is_last and position == len(layers) - 1)
+        if self._span.is_last:
+            writer.logits(hidden)
+        return writer
 
 
 def telling(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -94,12 +140,15 @@ class _Writer:
             values = own.kv_heads * own.value_length if not shape.flash and not own.latent_rank else 1
             self.writes[windowed] = given(shape.tokens * I64), given(shape.tokens * I64 * values)
             width = F16 if shape.flash and not shape.wide_mask else F32
-            self.masks[windowed] = given(own.cells * shape.tokens * width)
+            self.masks[windowed] = given(self.cells(own) * shape.tokens * width)
         self.wanted = given(shape.outputs * I32) if span.is_last else -1
         self.kept = (span.inputs_kept - 1) * sum(sizes)
         if shape.flash and shape.wide_mask:
             for windowed, mask in self.masks.items():
                 self.masks[windowed] = graph.node(graph.sizes[mask] // 2, mask)
+
+    def cells(self, own: Attention) -> int:
+        return self.shape.window_cells if own.windowed else self.shape.cells
 
     def embedding(self) -> int:
         if not self.span.embeds:
@@ -241,8 +290,9 @@ class _Writer:
         if self.shape.flash:
             out = graph.node(own.heads * length * row, query, mask, *extra)
         else:
-            values = (graph.node(own.cells * length * F16),) if own.latent_rank else ()  # asked for first
-            scores = graph.node(pieces(own.heads * own.cells * row, own), query, *extra)
+            cells = self.cells(own)
+            values = (graph.node(cells * length * F16),) if own.latent_rank else ()  # asked for first
+            scores = graph.node(pieces(own.heads * cells * row, own), query, *extra)
             weights = graph.same(graph.sizes[scores], scores, mask)
             out = graph.node(own.heads * length * row, weights, *values)
         if own.latent_rank:
@@ -277,9 +327,10 @@ class _Writer:
         place = graph.node(own.rope_length * row, pressed, self.positions)
         graph.node(0, pressed, place, *self.writes[own.windowed])
         lengths = own.key_length - own.rope_length + own.value_length
-        unpacked = graph.node(pieces(own.heads * lengths * own.cells * F32, own))
-        key = graph.node(own.heads * own.key_length * own.cells * F16, unpacked)
-        value = graph.node(own.heads * own.value_length * own.cells * F16, unpacked)
+        cells = self.cells(own)
+        unpacked = graph.node(pieces(own.heads * lengths * cells * F32, own))
+        key = graph.node(own.heads * own.key_length * cells * F16, unpacked)
+        value = graph.node(own.heads * own.value_length * cells * F16, unpacked)
         out = graph.node(own.heads * own.value_length * row, query, key, value, self.masks[own.windowed])
         return out, query
 

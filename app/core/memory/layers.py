@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from app.core.catalog.facts import ModelFacts
 from app.core.memory.load import KV_TYPE_BYTES, Load
 from app.core.memory.parts import cache_cells
+from app.core.memory.remembered import once_per_model
 from app.core.memory.shapes import F16, Attention, FeedForward, Layer, Recurrent, Shape
 
 # Their graph narrows to the wanted tokens only after the last layer.
@@ -18,11 +19,15 @@ _IMAGE_POSITIONS = frozenset(("qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwe
 
 def shape_of(facts: ModelFacts, load: Load) -> Shape:
     tokens = min(load.ubatch_tokens, load.batch_tokens, load.context_tokens)
+    full, window = cache_cells(facts, load)
+    share = 1 if load.unified else max(1, load.slots)
     return Shape(
         width=facts.embedding_length or 0,
         vocabulary=facts.vocabulary or 0,
         tokens=tokens,
         outputs=min(tokens, load.outputs) if load.outputs else tokens,
+        cells=full // share,
+        window_cells=window // share,
         sequences=load.slots,
         flash=load.flash_attention,
         shifting_norm=facts.graph.shifting_norm,
@@ -39,20 +44,30 @@ def shape_of(facts: ModelFacts, load: Load) -> Shape:
 def layers_of(facts: ModelFacts, load: Load, uploads: Sequence[tuple[int, int, int]] = ()) -> tuple[Layer, ...]:
     """One entry per layer of the graph. `uploads` says for each layer how many bytes of cache, of its largest other matrix
     and of its largest expert matrix a card has to be sent, 0 where they lie there."""
-    count = max(0, (facts.layers or 0) - facts.graph.ahead_layers)
-    made: dict[tuple[object, ...], Layer] = {}
-    found = []
-    for layer in range(count):
-        heads = facts.kv_heads[layer] if layer < len(facts.kv_heads) else 0
-        windowed = layer < len(facts.windowed_layers) and facts.windowed_layers[layer]
-        keeps_state = layer < len(facts.graph.state_layers) and facts.graph.state_layers[layer]
-        has_experts = _has_experts(facts, layer)
-        sent = uploads[layer] if layer < len(uploads) else (0, 0, 0)
-        key = (heads, windowed, keeps_state, has_experts, sent)
-        if key not in made:
-            made[key] = _layer(facts, load, heads, windowed, keeps_state, has_experts, sent)
-        found.append(made[key])
-    return tuple(found)
+    kinds = kinds_of_layers(facts)
+    nothing = (0, 0, 0)
+    sent = [*uploads, *[nothing] * (len(kinds) - len(uploads))] if any(map(any, uploads)) else [nothing] * len(kinds)
+    built = list(zip(kinds, sent, strict=False))
+    made = {each: _layer(facts, load, *each[0], each[1]) for each in set(built)}  # equal layers are one value
+    return tuple([made[each] for each in built])
+
+
+@once_per_model
+def kinds_of_layers(facts: ModelFacts) -> tuple[tuple[int, bool, bool, bool], ...]:
+    """Of each layer: its KV heads, whether it sees a window, keeps a state, has experts."""
+
+    def flagged(flags: Sequence[bool], layer: int) -> bool:
+        return layer < len(flags) and flags[layer]
+
+    return tuple(
+        (
+            facts.kv_heads[layer] if layer < len(facts.kv_heads) else 0,
+            flagged(facts.windowed_layers, layer),
+            flagged(facts.graph.state_layers, layer),
+            _has_experts(facts, layer),
+        )
+        for layer in range(max(0, (facts.layers or 0) - facts.graph.ahead_layers))
+    )
 
 
 def _has_experts(facts: ModelFacts, layer: int) -> bool:
@@ -98,17 +113,14 @@ def _layer(
 
 def _attention(facts: ModelFacts, load: Load, kv_heads: int, windowed: bool) -> Attention:
     graph = facts.graph
-    full, window = cache_cells(facts, load)
     latent = facts.latent_kv and graph.latent_rank > 0
     key_length = (facts.window_key_length if windowed else None) or facts.key_length or 0
     value_length = (facts.window_value_length if windowed else None) or facts.value_length or 0
-    cells = window if windowed else full
     return Attention(
         heads=facts.heads or kv_heads,
         kv_heads=kv_heads,
         key_length=graph.latent_key_length or key_length if latent else key_length,
         value_length=graph.latent_value_length or value_length if latent else value_length,
-        cells=cells if load.unified else cells // max(1, load.slots),
         windowed=windowed,
         gated=graph.gated_attention,
         fused=graph.fused_attention,

@@ -67,9 +67,11 @@ class LlamaPlan:
         used = min(1.0, facts.experts_used / facts.experts) if facts.experts and facts.experts_used else 1.0
         caches = kv_cache(facts, load)
         cards, host, all_weights = [0] * len(rooms), 0, 0
+        read_of = _share_read(facts, load, windowed=False), _share_read(facts, load, windowed=True)
         for layer, card in enumerate(where[:-1]):
             dense, experts = weights.layers[layer] - weights.experts[layer], int(weights.experts[layer] * used)
-            cache = int((caches[layer] if layer < len(caches) else 0) * _share_read(facts, load, layer))
+            is_windowed = layer < len(facts.windowed_layers) and facts.windowed_layers[layer]
+            cache = int((caches[layer] if layer < len(caches) else 0) * read_of[is_windowed])
             all_weights += dense + experts
             if card is None:
                 host += dense + experts + cache
@@ -93,9 +95,8 @@ def shares_of(load: Load, rooms: Sequence[Room]) -> tuple[float, ...]:
     return free if any(free) else (1.0,) * len(rooms)
 
 
-def _share_read(facts: ModelFacts, load: Load, layer: int) -> float:
+def _share_read(facts: ModelFacts, load: Load, *, windowed: bool) -> float:
     """How much of a layer's cache a token reads when half of the context is written."""
-    windowed = layer < len(facts.windowed_layers) and facts.windowed_layers[layer]
     if not windowed or facts.sliding_window is None or load.full_window_cache:
         return 0.5
     cells = min(load.context_tokens, facts.sliding_window * load.slots + load.ubatch_tokens)

@@ -77,17 +77,22 @@ def needs_on_gpus(
     host_weights, host_cache, host_state = weights.embedding + weights.host, 0, 0
     dense_share = _dense_share(facts)
     places = []
+    made: dict[tuple[int | None, int, int, int], LayerPlace] = {}  # most layers are like another one
     for layer, card in enumerate(where[:-1]):
         kv = caches[layer] if layer < len(caches) else 0
         recurrent = state // len(stateful) if layer in stateful else 0
-        experts_at, mixer_at, dense_at = _targets(load, layer, card, count)
-        experts = weights.experts[layer]
-        dense = int((weights.layers[layer] - experts) * (0.0 if experts else dense_share))
-        for at, size in (
-            (experts_at, experts),
-            (dense_at, dense),
-            (mixer_at, weights.layers[layer] - experts - dense),
-        ):
+        experts, own = weights.experts[layer], weights.layers[layer]
+        experts_at: int | None = None if layer < load.cpu_expert_layers else card
+        mixer_at = dense_at = card
+        dense = 0
+        if load.overrides:
+            experts_at, mixer_at, dense_at = _targets(load, layer, card, experts_at, count)
+            dense = int((own - experts) * (0.0 if experts else dense_share))
+        if experts_at == mixer_at == dense_at:
+            spread: tuple[tuple[int | None, int], ...] = ((mixer_at, own),)
+        else:
+            spread = ((experts_at, experts), (dense_at, dense), (mixer_at, own - experts - dense))
+        for at, size in spread:
             if at is None:
                 host_weights += size
             else:
@@ -101,14 +106,15 @@ def needs_on_gpus(
             host_state += recurrent
         else:
             states[card] += recurrent
-        places.append(
-            LayerPlace(
-                card=card,
-                cache_on_host=kv if cache_at is None else 0,
-                other_on_host=weights.largest[layer] if mixer_at is None or (dense and dense_at is None) else 0,
-                expert_on_host=weights.largest_expert[layer] if experts_at is None else 0,
-            )
+        place = (
+            card,
+            kv if cache_at is None else 0,
+            weights.largest[layer] if mixer_at is None or (dense and dense_at is None) else 0,
+            weights.largest_expert[layer] if experts_at is None else 0,
         )
+        if place not in made:
+            made[place] = LayerPlace(card=card, cache_on_host=place[1], other_on_host=place[2], expert_on_host=place[3])
+        places.append(made[place])
     output_card = where[-1]
     if output_card is not None:
         held[output_card] += weights.output + weights.other
@@ -149,11 +155,11 @@ def _need(parts: Sequence[Part], *, less: int, compute: int, more: int = 0) -> N
     )
 
 
-def _targets(load: Load, layer: int, card: int | None, cards: int) -> tuple[int | None, int | None, int | None]:
-    """Where a layer's experts, its attention or state, and its dense feed-forward lie: main memory (None) or a card."""
-    experts: int | None = None if layer < load.cpu_expert_layers else card
-    if not load.overrides:
-        return experts, card, card
+def _targets(
+    load: Load, layer: int, card: int | None, experts: int | None, cards: int
+) -> tuple[int | None, int | None, int | None]:
+    """Where rules put a layer's experts, its attention or state, and its dense feed-forward: main memory (None) or a card.
+    `card` and `experts` are where they would lie without."""
     return (
         _overridden(load, layer, _EXPERT_NAMES, experts, cards),
         _overridden(load, layer, _MIXER_NAMES, card, cards),

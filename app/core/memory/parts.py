@@ -12,6 +12,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts
 from app.core.memory.load import CELL_STEP, KV_TYPE_BYTES, Load
+from app.core.memory.remembered import once_per_model
 
 MIB = 1024**2
 F32, F16 = 4, 2
@@ -43,6 +44,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     repacked: int  # of the whole model
 
 
+@once_per_model
 def weights_of(facts: ModelFacts) -> Weights:
     """Exact: the sum of the tensors' bytes, by role and layer."""
     count = max(0, (facts.layers or 0) - facts.graph.ahead_layers)  # those that only predict ahead are not loaded
@@ -107,10 +109,12 @@ def kv_cache(facts: ModelFacts, load: Load) -> tuple[int, ...]:
         facts.window_value_length or value_length
     ) * value
     flags = facts.windowed_layers or (False,) * len(facts.kv_heads)
-    return tuple(
-        int(windowed * heads * window_per_head) if in_window else int(full * heads * per_head)
-        for heads, in_window in zip(facts.kv_heads, flags, strict=False)
-    )
+    layers = list(zip(facts.kv_heads, flags, strict=False))
+    made = {
+        (heads, in_window): int(windowed * heads * window_per_head) if in_window else int(full * heads * per_head)
+        for heads, in_window in set(layers)
+    }
+    return tuple([made[layer] for layer in layers])
 
 
 def recurrent_state(facts: ModelFacts, load: Load) -> int:
@@ -126,11 +130,10 @@ def placement(units: int, on_gpu: int, shares: Sequence[float]) -> tuple[int | N
     for share in shares:
         reached += share / total if total > 0 else 1 / len(shares)
         bounds.append(reached)
-    result: list[int | None] = []
-    for unit in range(units):
-        if unit < first:
-            result.append(None)
-            continue
-        at = (unit - first) / (units - first)
-        result.append(next((card for card, bound in enumerate(bounds) if at < bound), len(bounds) - 1))
+    result: list[int | None] = [None] * first
+    card, last, count = 0, len(bounds) - 1, units - first
+    for unit in range(count):
+        while card < last and unit / count >= bounds[card]:
+            card += 1
+        result.append(card)
     return tuple(result)

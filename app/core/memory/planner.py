@@ -93,13 +93,16 @@ def plan(
     refused = found.verdict in (Verdict.TIGHT, Verdict.DOES_NOT_FIT)
     holders = holders_of(found.devices, [room.card for room in case.rooms], our_run_ids)
     closings = closings_of(found.devices, holders) if refused else ()
+    remedies = remedies_of(case) if solve and refused else ()
     return MemoryPlan(
         verdict=found.verdict,
         devices=found.devices,
         summary=found.placed.refusal or summary_of(found.verdict, found.devices, closings, holders),
-        remedies=remedies_of(case) if solve and refused else (),
+        remedies=remedies,
         holders=holders,
-        longest_context_tokens=longest_context(case) if solve and found.verdict is not Verdict.UNKNOWN else None,
+        longest_context_tokens=longest_context(case, remedies)
+        if solve and found.verdict is not Verdict.UNKNOWN
+        else None,
         context_tokens=found.placed.context_tokens,
         closings=closings,
         notes=found.placed.notes,

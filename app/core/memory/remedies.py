@@ -61,16 +61,35 @@ def remedies_of(case: Case) -> tuple[Remedy, ...]:
     """What suffices alone, in the order of the family's rows; where nothing does, the shortest combinations that do."""
     rows = case.family.rows
     plain = Variation(case, Change())
-    found = [_remedy(case, offer.kind or row.kind, offer) for row in rows for offer in row.offers(plain)]
+    heavy = weights_exceed_a_device(case)
+    tried = [row for row in rows if row.moves_weights or not heavy]
+    found = [_remedy(case, offer.kind or row.kind, offer) for row in tried for offer in row.offers(plain)]
     return tuple((found or _combined(case, rows))[:MAX_REMEDIES])
 
 
-def longest_context(case: Case) -> int | None:
-    """The longest context in whole steps that fits with all else as it is, at most what the model is made for."""
+def weights_exceed_a_device(case: Case) -> bool:
+    """Whether the weights as they lie are too much for a device by themselves: then nothing helps that leaves them there."""
+    return any(
+        device.available_bytes is not None
+        and sum(part.bytes for part in device.parts if part.name == "weights") > device.available_bytes
+        for device in case.evaluated(Change()).devices
+    )
+
+
+def longest_context(case: Case, remedies: Sequence[Remedy] = ()) -> int | None:
+    """The longest context in whole steps that fits with all else as it is, at most what the model is made for. A remedy
+    that shortens the context alone, among those that were found before, is the answer already."""
     family = case.family
+    if weights_exceed_a_device(case):
+        return None
+    for remedy in remedies:
+        if remedy.kind == "context" and isinstance(tokens := remedy.settings.get("context_tokens"), int):
+            return tokens
     most = (family.context_max or LONGEST_CONTEXT_TOKENS) // CONTEXT_STEP_TOKENS
+    now = case.evaluated(Change())
+    known = (now.placed.context_tokens or 0) // CONTEXT_STEP_TOKENS if _fits(now) else 0
     steps = largest(
-        1,
+        min(max(1, known), most),
         most,
         lambda number: case.evaluated(Change(settings=family.with_context(number * CONTEXT_STEP_TOKENS))),
         guess=True,

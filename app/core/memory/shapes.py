@@ -8,13 +8,10 @@ F32, F16, I32, I64 = 4, 2, 4, 8
 
 
 class Attention(msgspec.Struct, frozen=True, kw_only=True):
-    """`cells` is what one sequence's tokens look at; `cached_values` what one token adds to the cache."""
-
     heads: int
     kv_heads: int
     key_length: int
     value_length: int
-    cells: int
     windowed: bool = False
     gated: bool = False  # the query's matrix yields a gate too
     fused: bool = False  # query, key and value come out of one matrix
@@ -62,12 +59,15 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What all layers share. `outputs` is the number of tokens whose logits the engine makes room for."""
+    """What all layers share. `outputs` is the number of tokens whose logits the engine makes room for; `cells` are what one
+    sequence's tokens look at, `window_cells` those of a layer that sees a window."""
 
     width: int
     vocabulary: int
     tokens: int
     outputs: int
+    cells: int = 0
+    window_cells: int = 0
     sequences: int = 1
     flash: bool = True
     shifting_norm: bool = False  # layer norm rather than root mean square

@@ -9,6 +9,7 @@ against its logs in tests/corpus and against the running CPU build.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import msgspec
 
@@ -103,14 +104,22 @@ def layer_kinds(facts: ModelFacts, load: VllmLoad) -> tuple[Kind, ...]:
         return ()
     windowed = facts.windowed_layers or (False,) * facts.layers
     stateful = facts.state_layers or (False,) * facts.layers
+    made: dict[tuple[int, bool, bool], tuple[Kind, ...]] = {}  # most layers are like another one
     kinds: list[Kind] = []
-    for layer, heads in enumerate(facts.kv_heads):
-        if heads:
-            keeps = "full" if not windowed[layer] else "chunk" if facts.window_is_chunk else "window"
-            kinds.append(Kind(keeps, _token_bytes(facts, load, heads, windowed[layer])))
-        if stateful[layer] and facts.layer_state is not None:
-            kinds.append(Kind("state", state_bytes(facts.layer_state, load)))
+    for built in zip(facts.kv_heads, windowed, stateful, strict=False):
+        own = made.get(built)
+        if own is None:
+            own = made[built] = tuple(_kinds_of_layer(facts, load, *built))
+        kinds += own
     return tuple(kinds)
+
+
+def _kinds_of_layer(facts: ModelFacts, load: VllmLoad, heads: int, windowed: bool, stateful: bool) -> Iterator[Kind]:
+    if heads:
+        keeps = "full" if not windowed else "chunk" if facts.window_is_chunk else "window"
+        yield Kind(keeps, _token_bytes(facts, load, heads, windowed))
+    if stateful and facts.layer_state is not None:
+        yield Kind("state", state_bytes(facts.layer_state, load))
 
 
 def _token_bytes(facts: ModelFacts, load: VllmLoad, heads: int, windowed: bool) -> int:

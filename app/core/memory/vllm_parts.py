@@ -11,6 +11,7 @@ import re
 import msgspec
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
+from app.core.memory.remembered import once_per_model
 from app.core.memory.vllm_cache import stage_bounds
 from app.core.memory.vllm_load import MIB, NEWEST, OLDEST, Version, VllmLoad
 
@@ -57,7 +58,7 @@ def weights(facts: ModelFacts, load: VllmLoad) -> tuple[Size, ...]:
     stage_of = [n for n, (start, end) in enumerate(bounds) for _ in range(start, end)]
     towers = 0.0
     most_heads = max(facts.kv_heads, default=0)
-    for group in facts.tensors:
+    for group in facts.tensors if stages > 1 else kinds_of_tensors(facts):
         size = _loaded_bytes(group, facts, load)
         match group.role:
             case "unused" | "draft":
@@ -94,6 +95,16 @@ def weights(facts: ModelFacts, load: VllmLoad) -> tuple[Size, ...]:
             )
         )
     return tuple(found)
+
+
+@once_per_model
+def kinds_of_tensors(facts: ModelFacts) -> tuple[TensorFacts, ...]:
+    """All layers' tensors of a role and a type as one: on one stage it does not matter whose they are."""
+    sums: dict[tuple[str, str], int] = {}
+    for group in facts.tensors:
+        kind = group.role, group.type
+        sums[kind] = sums.get(kind, 0) + group.bytes
+    return tuple(TensorFacts(role=role, layer=None, type=kind, bytes=size) for (role, kind), size in sums.items())
 
 
 def _share(group: TensorFacts, most_heads: int, load: VllmLoad) -> float:

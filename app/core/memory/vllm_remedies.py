@@ -157,6 +157,6 @@ ROWS: tuple[Row, ...] = (
     Row(kind="kv_type", offers=_fp8, most=_fp8_offer),
     Row(kind="batch", offers=_batch, most=_small_batch),
     Row(kind="eager", offers=_eager, most=_eager_offer),
-    Row(kind="card", offers=_another_card),
-    Row(kind="cards", offers=_more_cards),
+    Row(kind="card", offers=_another_card, moves_weights=True),
+    Row(kind="cards", offers=_more_cards, moves_weights=True),
 )
