@@ -14,6 +14,7 @@ from app.core.errors import EngineRoomError
 from app.core.snapshot import SeatView
 from app.ui import wording
 from app.ui.failures import failure_of
+from app.ui.global_shortcut import GlobalShortcut
 from app.ui.link import Link
 from app.ui.store import Connection, Store, profile_in
 from app.ui.theme import Theme
@@ -41,6 +42,8 @@ class Presenter(QObject):
         window.header.return_wanted.connect(self.give_back)
         window.header.seat_pressed.connect(lambda _: self.go("models"))
         window.lend_toggled.connect(self.toggle_lend)
+        self.shortcut = GlobalShortcut(link.tasks, window.remembered)
+        self.shortcut.pressed.connect(self.toggle_lend)
         window.unload_wanted.connect(self.unload_and_leave)
         window.connection_bar.acted.connect(link.retry_now)
         window.notice_bar.closed.connect(self._dismiss)
@@ -58,6 +61,7 @@ class Presenter(QObject):
         self._show_all()
         window.page_opened.connect(self._show_notice)
         window.set_pages(self.make_page)
+        self.shortcut.start()
 
     # --- pages -------------------------------------------------------------------------------------------------------
 
@@ -93,7 +97,7 @@ class Presenter(QObject):
             case "settings":
                 from app.ui.pages.settings import SettingsPage
 
-                return SettingsPage(*given)
+                return SettingsPage(*given, self.shortcut)
             case _:
                 from app.ui.pages.models import ModelsPage
 

@@ -35,7 +35,7 @@ class Window(QMainWindow):
     def __init__(self, theme: Theme, remembered: Remembered) -> None:
         super().__init__()
         self.theme = theme
-        self._remembered = remembered
+        self.remembered = remembered
         self._makers: Callable[[str], QWidget] | None = None
         self._pages: dict[str, QWidget] = {}
         self._over: dict[str, QWidget] = {}
@@ -67,7 +67,7 @@ class Window(QMainWindow):
         self._makers = maker
         # Drawn in many sizes for the desktop: after the first paint is early enough.
         self.setWindowIcon(QIcon(str(resources_folder() / "icons" / "engine-room.svg")))
-        self.open_page(self.page_key or self._remembered.text("page", "models"))
+        self.open_page(self.page_key or self.remembered.text("page", "models"))
 
     def open_page(self, key: str) -> QWidget | None:
         if key not in dict(PAGES):
@@ -81,7 +81,7 @@ class Window(QMainWindow):
             page = self._pages[key] = self._makers(key)
             self.stack.addWidget(page)
         self.stack.setCurrentWidget(self._over.get(key, page))
-        self._remembered.keep(page=key)
+        self.remembered.keep(page=key)
         self.page_opened.emit()
         return page
 
@@ -117,7 +117,7 @@ class Window(QMainWindow):
                 self.open_page(key)
                 widget.leave()
                 return
-        choice = self._remembered.text("on_close")
+        choice = self.remembered.text("on_close")
         if choice == LEAVE or not self.has_model():
             self._go(LEAVE, event)
         elif choice == UNLOAD:
@@ -147,7 +147,7 @@ class Window(QMainWindow):
     def _close_answered(self, key: str, remember: bool) -> None:
         self._sheet = None
         if key and remember:
-            self._remembered.keep(on_close=key)
+            self.remembered.keep(on_close=key)
         if key == UNLOAD:
             self.unload_wanted.emit()
         elif key == LEAVE:
@@ -227,21 +227,21 @@ class Window(QMainWindow):
             page.choose_model()
 
     def _place(self) -> None:
-        place = self._remembered.numbers("place")
+        place = self.remembered.numbers("place")
         screen = QGuiApplication.primaryScreen().availableGeometry()
         size = QSize(place[2], place[3]) if len(place) == 4 else QSize(1280, 800)
         self.resize(size.boundedTo(screen.size()).expandedTo(self.minimumSize().boundedTo(screen.size())))
         if len(place) == 4 and any(s.availableGeometry().contains(*place[:2]) for s in QGuiApplication.screens()):
             self.move(place[0], place[1])
-        if self._remembered.flag("maximised"):
+        if self.remembered.flag("maximised"):
             self.setWindowState(Qt.WindowState.WindowMaximized)
 
     def _keep_place(self) -> None:
         if self.isMaximized():
-            self._remembered.keep(maximised=True)
+            self.remembered.keep(maximised=True)
         else:
             at = self.geometry()
-            self._remembered.keep(maximised=False, place=[at.x(), at.y(), at.width(), at.height()])
+            self.remembered.keep(maximised=False, place=[at.x(), at.y(), at.width(), at.height()])
 
     def come_forward(self, activation_token: str = "") -> None:
         """Shows the window over the others, as far as the desktop lets it."""

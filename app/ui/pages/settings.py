@@ -12,11 +12,13 @@ from app import PRODUCT_NAME, __version__
 from app.core.control import SettingField, SettingsChange, SettingsView
 from app.core.errors import EngineRoomError
 from app.core.resources import resources_folder
+from app.ui.global_shortcut import GlobalShortcut
 from app.ui.link import Link
 from app.ui.store import Store
 from app.ui.theme import CHOICES, Space, Theme
 from app.ui.widgets.controls import Button, Segments, Toggle
 from app.ui.widgets.layout import Card, Line, PageColumn, clear, row
+from app.ui.widgets.shortcut_card import ShortcutCard
 from app.ui.widgets.text import Label, restyle
 
 GROUPS = {
@@ -184,7 +186,7 @@ def _same(one: object, other: object) -> bool:
 class SettingsPage(PageColumn):
     page_wanted = Signal(str, object)
 
-    def __init__(self, store: Store, link: Link, theme: Theme) -> None:
+    def __init__(self, store: Store, link: Link, theme: Theme, shortcut: GlobalShortcut) -> None:
         super().__init__(widest=860)
         self._store, self._link, self._theme = store, link, theme
         self._rows: dict[str, SettingRow] = {}
@@ -194,6 +196,7 @@ class SettingsPage(PageColumn):
         self._waiting = Label(theme, "The settings are shown when the service answers.", "body", "muted", wrap=True)
         self._file = Label(theme, "", "mono", "muted", wrap=True, select=True)
         self.column.addWidget(self.appearance)
+        self.column.addWidget(ShortcutCard(theme, shortcut))
         self.column.addWidget(self._waiting)
         self.column.addLayout(self._groups)
         self.column.addWidget(self._about())
