@@ -127,6 +127,7 @@ def ls(
     unfinished = [variant for model in library.models for variant in model.variants if variant.incomplete]
     rows += [f"… {each.title}: {each.incomplete} ({gib(each.disk_bytes)} so far)" for each in unfinished]
     rows += [f"! {problem.where}: {problem.summary}" for problem in library.problems]
+    rows += [f"… {library.being_read}"] * bool(library.unread)
     show(library, "\n".join(rows) or "No profiles.", as_json)
 
 

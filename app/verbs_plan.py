@@ -40,6 +40,7 @@ class ModelFound(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelsFound(msgspec.Struct, frozen=True, kw_only=True):
     models: list[ModelFound]
+    unread: int = 0  # models that are still being read
 
 
 def add_plan(app: typer.Typer) -> None:
@@ -208,7 +209,9 @@ def models(
     ]
     asked = fits or engine or capability or quantisation
     none = "No model is like that." if asked and library.models else "No models are here yet."
-    show(ModelsFound(models=found), "\n".join(_model_lines(found)) or none, as_json)
+    lines = list(_model_lines(found)) or [none] * (not library.unread)
+    lines += [f"… {library.being_read}"] * bool(library.unread)
+    show(ModelsFound(models=found, unread=library.unread), "\n".join(lines), as_json)
 
 
 def _verdict(variant: ModelVariant, cards: Mapping[str, ProfileCard]) -> Verdict | None:

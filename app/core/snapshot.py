@@ -228,6 +228,14 @@ class Library(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
     folders: tuple[str, ...] = ()
     models: tuple[ModelGroup, ...] = ()
+    unread: int = 0  # models that were found and are still being read
+
+    @property
+    def being_read(self) -> str:
+        """A sentence while models are being read, else ""."""
+        if not self.unread:
+            return ""
+        return "One model is still being read." if self.unread == 1 else f"{self.unread:,} models are still being read."
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,9 @@ from app.core.snapshot import Gpus, ProfileCard
 from app.core.snapshot import Library as LibrarySlice
 from app.daemon import installations
 from app.daemon.companions import companions_of
-from app.daemon.shelf import ENGINE_OF_FOLDERS, Shelf
+from app.daemon.shelf import Shelf
+from app.daemon.shelf_cards import ENGINE_OF_FOLDERS
+from app.daemon.survey import Survey, Surveyor
 from app.daemon.tasks import Tasks
 from app.engines.base import Installation
 from app.engines.registry import DEFAULT_FAMILY, FAMILIES, computes_on, engine_of, is_elsewhere
@@ -36,6 +38,8 @@ POLL_SECONDS = 2.0  # not every drive tells of changes
 POLL_SHARE = 0.01  # a slow walk makes the pauses longer: looking for changes takes at most this share of the time
 LONGEST_PAUSE_SECONDS = 30.0
 FIRST_SCAN_SECONDS = 10.0  # a drive that hangs must not keep the service from starting
+GLIMPSE_SECONDS = 0.1  # while models are read, the list is shown as far as it is
+GLIMPSE_SHARE = 0.1  # making such lists takes at most this share of the time
 MATERIAL_BYTES = 64 * 1024**2  # smaller changes of memory do not make plans worth computing again
 SHOWN_BYTES = 256 * 1024**2  # and smaller changes of a plan's room are not worth sending
 
@@ -59,7 +63,7 @@ class Library:
         self._publish = publish
         self._find_engine = find_engine or (lambda profile: installations.need(profile, paths, os.environ))
         self._settings = settings
-        self._shelf = shelf or Shelf(paths, self._find_engine)
+        self._shelf = shelf or Shelf(Surveyor(paths, self._find_engine))
         self._poll_seconds = poll_seconds
         self.knowledge = knowledge
         self._cards: dict[str, ProfileCard] = {}
@@ -69,22 +73,27 @@ class Library:
         self._runs_of_seats: Mapping[str, str] | None = None
         self._priced_at: dict[str, int] = {}
         self._look, self._price, self._listed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._price_all, self._closed = False, False
         self._scans = asyncio.Lock()
         self._tasks = Tasks()
         self.recalled: dict[str, ProfileCard] = {}  # run → its profile as it was then, for whoever runs it again
         self.current = LibrarySlice()
 
-    async def start(self) -> None:
-        """Returns when the first list is there, or after a while when a drive is slow: then it follows."""
+    def start(self) -> None:
+        """What is there is shown as it is found; `listed` waits for all of it."""
         self._tasks.start(self._watch(), "library: look for changes")
         self._tasks.start(self._keep_priced(), "library: price")
+
+    async def listed(self) -> None:
+        """Returns when the first list is whole, or after a while when a drive is slow: then the rest follows."""
         try:
             async with asyncio.timeout(FIRST_SCAN_SECONDS):
                 await self._listed.wait()
         except TimeoutError:
-            log.warning("the model folders take long to read; the list follows")
+            log.warning("the model folders take long to read; the rest of the list follows")
 
     async def close(self) -> None:
+        self._closed = True
         await self._tasks.close()
 
     def card(self, profile_id: str, as_run: str = "") -> ProfileCard:
@@ -122,15 +131,14 @@ class Library:
 
     async def card_of(self, profile: Profile) -> ProfileCard:
         """The card of a profile that is not in the list, read now."""
-        async with self._scans:
-            return await asyncio.to_thread(self._shelf.card_of, profile)
+        return await asyncio.to_thread(self._shelf.card_of, profile)
 
     def take_over(self, settings: Settings) -> None:
         """Folders and limits may change while running."""
         self._settings = settings
         self._priced_at = {}
         self._look.set()
-        self._price.set()
+        self._price_soon()
 
     def look_soon(self) -> None:
         """Files have come or gone."""
@@ -138,7 +146,7 @@ class Library:
 
     def price_anew(self) -> None:
         """What is known of memory has changed."""
-        self._price.set()
+        self._price_soon()
 
     def price_of(self, facts: ModelFacts, companions: tuple[Companion, ...]) -> MemoryPlan | None:
         """What loading a model that is not here yet would need now; None while memory is not known."""
@@ -147,15 +155,39 @@ class Library:
     async def rescan(self) -> bool:
         """Looks now; whether anything had changed. Plans of unchanged cards stay; new cards are priced a little later."""
         async with self._scans:
-            listing = await asyncio.to_thread(self._shelf.look, self._settings)
-            if listing is None:
+            survey = await asyncio.to_thread(self._shelf.survey, self._settings)
+            if survey is None:
                 return False
-            cards = tuple(_with_plan_of(card, self._cards.get(card.profile.id)) for card in listing.cards)
-            self._show(
-                LibrarySlice(profiles=cards, problems=listing.problems, folders=listing.folders, models=listing.models)
+            reading = asyncio.get_running_loop().run_in_executor(
+                None, self._shelf.read, survey, lambda: not self._closed
             )
-            self._price.set()
+            try:
+                pause = GLIMPSE_SECONDS
+                while not (await asyncio.wait({reading}, timeout=pause))[0]:
+                    began = time.monotonic()
+                    await self._list(survey)
+                    pause = max(GLIMPSE_SECONDS, (time.monotonic() - began) / GLIMPSE_SHARE)
+                await reading
+            finally:
+                reading.cancel()
+            await self._list(survey)
+            self._price_soon()
             return True
+
+    async def _list(self, survey: Survey) -> None:
+        """Shows what is known by now of what the survey saw."""
+        listing = await asyncio.to_thread(self._shelf.listing, survey)
+        cards = tuple(_with_plan_of(card, self._cards.get(card.profile.id)) for card in listing.cards)
+        self._show(
+            LibrarySlice(
+                profiles=cards,
+                problems=listing.problems,
+                folders=listing.folders,
+                models=listing.models,
+                unread=listing.unread,
+            )
+        )
+        self._price.set()  # at least the new ones
 
     def reprice(
         self,
@@ -170,7 +202,12 @@ class Library:
         """
         self._gpus, self._leaving, self._runs_of_seats = gpus, leaving_bytes, runs_of_seats
         if _moved(self._priced_at, _figures(gpus, leaving_bytes)):
-            self._price.set()
+            self._price_soon()
+
+    def _price_soon(self) -> None:
+        """All cards, a little later."""
+        self._price_all = True
+        self._price.set()
 
     async def _watch(self) -> None:
         while True:
@@ -196,11 +233,14 @@ class Library:
             self._price.clear()
             if self._gpus is None:
                 continue
-            self._priced_at = _figures(self._gpus, self._leaving)
+            everything, self._price_all = self._price_all, False
+            if everything:
+                self._priced_at = _figures(self._gpus, self._leaving)
             for profile_id in list(self._cards):
                 card = self._cards.get(profile_id)
-                if card is not None:
-                    self._cards[profile_id] = self._priced(card)
+                if card is None or not (everything or card.plan is None):
+                    continue
+                self._cards[profile_id] = self._priced(card)
                 await asyncio.sleep(0)  # a refusal's remedies take milliseconds, and tokens pass through this loop
             self._show(msgspec.structs.replace(self.current, profiles=tuple(self._cards.values())))
 

@@ -104,9 +104,10 @@ class Seats:
             self._tasks.start(seat.run(), f"seat {name}")
 
     async def restore(self) -> None:
-        """What was wanted before an unexpected end comes first, then what a profile wants loaded at start."""
+        """What was wanted before an unexpected end comes first, then what a profile wants loaded at start. Who was quicker to
+        want something keeps it."""
         for name, seat in self._seats.items():
-            if not await seat.restore():
+            if seat.state.wanted is None and not await seat.restore():
                 first = at_start(name, self._parts.library.profiles.values())
                 if first is not None:
                     await seat.begin(first)

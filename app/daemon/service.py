@@ -212,10 +212,11 @@ class Service:
             log.log(level, "%s", leftover.sentence)
         await self._jobs.start()  # first: what an installation left unfinished is removed before anybody looks
         await self._engines.start()
-        await self._library.start()
+        self._library.start()
         self._tasks.start(self._sampler.run(), "gpu sampler")
         await self._seats.start()
         self._supervising = True
+        await self._library.listed()  # what is shown meanwhile can be loaded; requests and restoring need all of it
         await self._open_gateway()
         self._publish()
         self._tasks.start(self._remember(), "history")

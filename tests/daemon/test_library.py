@@ -19,6 +19,7 @@ from app.core.snapshot import Library as LibrarySlice
 from app.daemon.folders import MAX_DEPTH, walk
 from app.daemon.library import Library
 from app.daemon.shelf import Shelf
+from app.daemon.survey import Surveyor
 from app.engines.base import Installation
 from tests.core.catalog.ggufs import write_gguf
 from tests.rig.gguf_file import F16
@@ -59,7 +60,7 @@ class Place:
             self.settings,
             self.published.append,
             find_engine=self.find_engine,
-            shelf=Shelf(self.paths, self.find_engine, self.shipped, {"builtin:demo": self.builtin}.get),
+            shelf=Shelf(Surveyor(self.paths, self.find_engine, self.shipped, {"builtin:demo": self.builtin}.get)),
             poll_seconds=0.01,
         )
 
@@ -72,6 +73,10 @@ class Place:
         path = (folder or self.paths.profiles) / f"{name}.toml"
         path.write_text(text or f'engine = "llama.cpp"\nmodel = "{self.models / model}"\n', "utf-8")
         return path
+
+    async def begin(self) -> None:
+        self.library.start()
+        await self.library.listed()
 
     async def look(self) -> LibrarySlice:
         await self.library.rescan()
@@ -250,11 +255,11 @@ async def test_nothing_is_published_while_nothing_changes(place: Place) -> None:
     write_gguf(place.models / "tiny.gguf")
     for _ in range(3):
         await place.look()
-    assert len(place.published) == 1
+    assert len([each for each in place.published if not each.unread]) == 1
 
 
 async def test_changes_are_noticed_without_being_asked(place: Place) -> None:
-    await place.library.start()
+    await place.begin()
     assert ids(place.library.current) == []
     write_gguf(place.models / "late.gguf")
     await eventually(lambda: ids(place.library.current) == ["late"], 60, "the new model is listed")
@@ -277,7 +282,7 @@ async def test_an_engine_that_is_installed_later_is_noticed(place: Place) -> Non
 
 async def test_other_folders_are_taken_over_while_running(place: Place, tmp_path: Path) -> None:
     write_gguf(tmp_path / "elsewhere" / "other.gguf")
-    await place.library.start()
+    await place.begin()
     place.library.take_over(Settings(library=LibrarySettings(folders=(str(tmp_path / "elsewhere"),))))
     await eventually(lambda: ids(place.library.current) == ["other"], 60, "the other folder is listed")
 
@@ -305,7 +310,7 @@ async def priced(place: Place, verdict: Verdict) -> None:
 async def test_cards_are_priced_and_priced_again_when_memory_moves(place: Place) -> None:
     write_gguf(place.models / "tiny.gguf")
     place.engine = Installation(family="llama.cpp", executable="/bin/true", accelerator="cuda")
-    await place.library.start()
+    await place.begin()
     place.library.reprice(sample(20))
     await priced(place, Verdict.FITS)
     count = len(place.published)
@@ -323,7 +328,7 @@ async def test_cards_are_priced_and_priced_again_when_memory_moves(place: Place)
 
 
 async def test_a_model_found_after_the_sample_is_priced_too(place: Place) -> None:
-    await place.library.start()
+    await place.begin()
     place.library.reprice(sample(20))
     write_gguf(place.models / "tiny.gguf")
     await eventually(lambda: ids(place.library.current) == ["tiny"], 60, "the model is listed")
@@ -333,7 +338,7 @@ async def test_a_model_found_after_the_sample_is_priced_too(place: Place) -> Non
 async def test_what_our_engines_hold_is_credited_to_a_switch(place: Place) -> None:
     write_gguf(place.models / "tiny.gguf")
     place.engine = Installation(family="llama.cpp", executable="/bin/true", accelerator="cuda")
-    await place.library.start()
+    await place.begin()
     foreign = (GpuProcess(pid=7, name="game", bytes=22 * GIB),)
     place.library.reprice(sample(1, processes=foreign))
     await priced(place, Verdict.DOES_NOT_FIT)
@@ -350,7 +355,7 @@ async def test_a_context_larger_than_the_machine_is_refused_with_numbers_on_the_
     model = place.models / "tiny.gguf"
     place.profile("tiny", f'engine = "llama.cpp"\nmodel = "{model}"\n[settings]\ncontext_tokens = 10000000\n')
     place.engine = Installation(family="llama.cpp", executable="/bin/true", accelerator="cpu")
-    await place.library.start()
+    await place.begin()
     place.library.reprice(sample(20, available_gib=1.5))
     await priced(place, Verdict.DOES_NOT_FIT)
     plan = place.card("tiny").plan
@@ -367,7 +372,7 @@ async def test_what_a_profile_loads_beside_its_model_is_part_of_the_plan(place: 
     model = place.models / "tiny.gguf"
     place.profile("tiny", f'engine = "llama.cpp"\nmodel = "{model}"\n[settings]\nmmproj = "eye.gguf"\n')
     place.engine = Installation(family="llama.cpp", executable="/bin/true", accelerator="cuda")
-    await place.library.start()
+    await place.begin()
     place.library.reprice(sample(20))
     await priced(place, Verdict.FITS)
     plan = place.card("tiny").plan

@@ -111,3 +111,17 @@ def write_model(
         tensors[f"blk.{layer}.ffn_down.weight"] = ((embedding, per_layer), Q8_0)
     write_gguf(path, metadata, tensors)
     return path
+
+
+def write_slow_to_read(path: Path, texts: int = 2_000_000) -> Path:
+    """A model with a vocabulary of millions of empty words: a hole on the disk, and long work for whoever reads its header."""
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2) + _text("general.architecture") + _value("llama")
+    head += _text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, texts)
+    tensor = _text("token_embd.weight") + struct.pack("<IQQIQ", 2, 32, 32, F32, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(head)
+        file.seek(8 * texts, 1)
+        file.write(tensor)
+        file.truncate(-(-file.tell() // ALIGNMENT) * ALIGNMENT + tensor_bytes((32, 32), F32))
+    return path

@@ -12,6 +12,7 @@ if "--double" in sys.argv:
     os.environ["QT_SCALE_FACTOR"] = "2"
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import msgspec
 from PySide6.QtWidgets import QApplication
 
 from app.ui.pages.models import ModelsPage
@@ -20,6 +21,8 @@ from tests.ui import library_worlds, stage, worlds
 SIZES = {"1024": (1024, 640), "1280": (1280, 800), "1920": (1920, 1080)}
 WORLDS = {
     "empty": worlds.WORLDS["empty"],
+    "first_scan": worlds.WORLDS["first_scan"],
+    "scanning": library_worlds.world(msgspec.structs.replace(library_worlds.MODELS, unread=1_204)),
     "demo": library_worlds.world(
         library_worlds.Library(
             profiles=(worlds.DEMO, worlds.DEMO_LONG),

@@ -24,6 +24,21 @@ def test_without_models_it_says_where_to_put_them(stage_of: StageOf) -> None:
     assert window.page_key == "settings"
 
 
+def test_while_models_are_being_read_it_says_how_many(stage_of: StageOf) -> None:
+    """Nobody is told to add models that are there and not read yet; those that are read can be used."""
+    made = stage_of("first_scan")
+    said = texts(made.window)
+    assert "Reading your models" in said
+    assert "1,204 models are still being read." in said
+    assert "No models yet" not in said
+    assert not is_there(made.window, "Choose model folders")
+    made.store.put("library", msgspec.structs.replace(worlds.CPU_LIBRARY, unread=3))
+    assert "· 3 more being read" in texts(made.window)
+    assert is_there(made.window, "Load demo")
+    made.store.put("library", worlds.CPU_LIBRARY)
+    assert "more being read" not in texts(made.window)
+
+
 def test_before_the_service_answers_it_waits_and_offers_nothing(stage_of: StageOf) -> None:
     window = stage_of(None).window
     assert "Waiting for the service" in texts(window)

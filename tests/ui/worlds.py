@@ -342,6 +342,9 @@ HISTORY = History(
 
 WORLDS: dict[str, World] = {
     "empty": World(gpus=NO_GPU, library=Library(folders=("~/models",)), service=SERVICE, engines=ENGINES),
+    "first_scan": World(
+        gpus=NO_GPU, library=Library(folders=("~/models",), unread=1_204), service=SERVICE, engines=ENGINES
+    ),
     "no_gpu": World(gpus=NO_GPU, library=CPU_LIBRARY, service=SERVICE, engines=ENGINES),
     "two_gpus": World(gpus=TWO_GPUS, library=GPU_LIBRARY, service=SERVICE, engines=ENGINES),
     "loading": World(

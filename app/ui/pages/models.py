@@ -14,7 +14,7 @@ from app.core.control import CommandOf, CommandView, Unload, Want
 from app.core.errors import EngineRoomError
 from app.core.lifecycle import Failure
 from app.core.memory.plan_types import Remedy
-from app.core.snapshot import ProfileCard, SeatView
+from app.core.snapshot import Library, ProfileCard, SeatView
 from app.ui import wording
 from app.ui.failures import failure_of
 from app.ui.library.deeds import Deed
@@ -137,12 +137,11 @@ class ModelsPage(PageColumn):
         library = self._store.library
         self._entries = entries_of(library)
         known = "library" in self._store.known
-        self._count.say(f"{len(self._entries)}" if self._entries else "")
         for part in (self._heading, self.search):
             part.setVisible(bool(self._entries))
         self.filters.show_choices(choices_of(library))
         self.empty.setVisible(not self._entries)
-        self.empty.show_state(known, library.folders)
+        self.empty.show_state(known, library)
         self.problems.show_problems(self._store)
         self._filter()
         self._show_memory()
@@ -235,7 +234,9 @@ class ModelsPage(PageColumn):
             else "No model is like that. Clear a filter to see more."
         )
         many = len(self._entries)
-        self._count.say(f"{len(found)} of {many}" if wish.is_set else f"{many}" if many else "")
+        unread = self._store.library.unread
+        counted = f"{len(found)} of {many}" if wish.is_set else f"{many}" if many else ""
+        self._count.say(f"{counted} · {unread:,} more being read" if counted and unread else counted)
 
     def _show_elsewhere(self, entries: tuple[Entry, ...], open_: bool) -> None:
         """Models that Engine Room knows how to load well, and that are not here: out of the way until asked for."""
@@ -368,13 +369,17 @@ class _Empty(Card):
         line.addLayout(column, 1)
         self.column.addLayout(line)
 
-    def show_state(self, known: bool, folders: tuple[str, ...]) -> None:
-        self.settings.setVisible(known)
+    def show_state(self, known: bool, library: Library) -> None:
+        self.settings.setVisible(known and not library.unread)
         if not known:
             self._title.say("Waiting for the service")
             self._text.say("Profiles and graphics cards appear here as soon as the Engine Room service answers.")
             return
-        where = ", ".join(folders) or "a model folder"
+        if library.unread:
+            self._title.say("Reading your models")
+            self._text.say(f"{library.being_read} Each appears here as soon as its file has been read.")
+            return
+        where = ", ".join(library.folders) or "a model folder"
         self._title.say("No models yet")
         self._text.say(
             f"Put GGUF files into {where}: they appear here by themselves. Or add a folder that you have already."
