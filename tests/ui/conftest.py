@@ -65,6 +65,7 @@ def stage_of(qtbot: QtBot, qapp: QApplication, tmp_path: Path) -> Iterator[Stage
 def garbage_stays_in_this_thread() -> Iterator[None]:
     """As in the window itself: a cycle collected in a worker thread would free Qt's objects there, and Qt crashes."""
     gc.disable()
+    gc.freeze()  # what is there now is not looked through again after each test
     yield
     gc.collect()
     gc.enable()
