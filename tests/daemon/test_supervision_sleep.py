@@ -1,8 +1,6 @@
 """A model sleeps and wakes: measured memory, not the engine's word, decides what comes next (E11, I4), on a simulated driver."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import tomli_w
@@ -14,7 +12,7 @@ from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, chat_body
 from tests.rig.driver import SimulatedDriver, card, card_uuid
-from tests.rig.engines import PROGRAM, FakeEngine
+from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import eventually
 
@@ -24,17 +22,8 @@ CARD = card_uuid(0)
 
 @pytest.fixture
 def sleeper(home: Home, fake_engine: FakeEngine, driver: SimulatedDriver) -> FakeEngine:
-    """A vLLM for NVIDIA cards, as files tell it; its Python is the stand-in. One card of 24 GiB."""
-    place = home.folder / "vllm-environment"
-    metadata = place / "lib" / "python3.11" / "site-packages" / "vllm-0.32.0+cu129.dist-info" / "METADATA"
-    python = place / "bin" / "python"
-    for file in (metadata, python):
-        file.parent.mkdir(parents=True)
-    metadata.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cu129\n")
-    interpreter = Path(sys.executable).resolve()
-    python.write_text(f'#!/bin/sh\nshift 3\nexec "{interpreter}" -S -I "{PROGRAM}" --face vllm "$@"\n')
-    python.chmod(0o755)
-    home.environment["ENGINE_ROOM_VLLM"] = str(python)
+    """A vLLM for NVIDIA cards. One card of 24 GiB."""
+    fake_engine.install_vllm("0.32.0+cu129")
     driver.gpus([card()])
     write_tiny_folder(home.models / "tiny")
     return fake_engine

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 import tomli_w
@@ -12,28 +10,14 @@ from app.core import lifecycle
 from app.daemon.procfs import all_processes
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.daemon import Daemon, chat_body
-from tests.rig.engines import PROGRAM, FakeEngine
+from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import eventually
 
 
 @pytest.fixture
 def vllm(home: Home, fake_engine: FakeEngine) -> FakeEngine:
-    """An environment that has a vLLM, as files tell it; its Python is the stand-in."""
-    place = home.folder / "vllm-environment"
-    metadata = place / "lib" / "python3.11" / "site-packages" / "vllm-0.32.0+cpu.dist-info" / "METADATA"
-    python = place / "bin" / "python"
-    for file in (metadata, python):
-        file.parent.mkdir(parents=True)
-    metadata.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
-    interpreter = Path(sys.executable).resolve()
-    said = "-I -m vllm.entrypoints.cli.main serve"
-    python.write_text(
-        f'#!/bin/sh\n[ "$1 $2 $3 $4" = "{said}" ] || exit 9\nshift 3\n'
-        f'exec "{interpreter}" -S -I "{PROGRAM}" --face vllm "$@"\n'
-    )
-    python.chmod(0o755)
-    home.environment["ENGINE_ROOM_VLLM"] = str(python)
+    fake_engine.install_vllm()
     home.settings(supervision={"stop_grace_seconds": 3, "drain_seconds": 0.3})
     write_tiny_folder(home.models / "tiny")
     return fake_engine

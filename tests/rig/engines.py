@@ -33,6 +33,24 @@ class FakeEngine:
         program.chmod(0o755)
         return program
 
+    def install_vllm(self, version: str = "0.32.0+cpu") -> Path:
+        """An environment that has a vLLM, as files tell it (what it computes on is in the version); its Python is the
+        stand-in."""
+        place = self.home.folder / "vllm-environment"
+        metadata = place / "lib" / "python3.11" / "site-packages" / f"vllm-{version}.dist-info" / "METADATA"
+        python = place / "bin" / "python"
+        for file in (metadata, python):
+            file.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+        said = "-I -m vllm.entrypoints.cli.main serve"
+        python.write_text(
+            f'#!/bin/sh\n[ "$1 $2 $3 $4" = "{said}" ] || exit 9\nshift 3\n'
+            f'exec "{_interpreter()}" -S -I "{PROGRAM}" --face vllm "$@"\n'
+        )
+        python.chmod(0o755)
+        self.home.environment["ENGINE_ROOM_VLLM"] = str(python)
+        return python
+
     def model(self, name: str = "tiny", **facts: object) -> Path:
         path = self.home.models / f"{name}.gguf"
         return path if path.exists() and not facts else write_model(path, **facts)  # type: ignore[arg-type]
