@@ -27,6 +27,10 @@ ASK_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 GONE = "no such container"
 CLIENTS = ("docker", "podman")
+CLIENT_FAILED = (
+    125  # the exit code of `run` when it is the client or the service that failed, not what is in the container
+)
+CLIENT_SAYS = "docker: "  # begins what `run` says of that
 
 
 def not_installed() -> EngineNotInstalled:

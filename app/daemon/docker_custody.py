@@ -1,7 +1,8 @@
 """Owns the container of one run: knows its processes, proves that it answers on the run's port, ends it and what is left.
 
 A container outlives its client, the keeper and us; it ends by its own engine's word alone. Where the kernel shows its
-processes they are counted as the run's, and never signalled: they are not ours to signal.
+processes they are counted as the run's, and never signalled: they are not ours to signal. A container engine that does not
+answer has ended nothing: the run goes on until it answers, or until the kernel shows that nothing of it is left (I1).
 """
 
 from __future__ import annotations
@@ -14,32 +15,43 @@ from pathlib import Path
 
 from app.daemon import docker, processes
 from app.daemon.leftovers import Leftover
+from app.daemon.logtail import last_lines
 from app.daemon.processes import ProcessIdentity, ProcessView
-from app.daemon.procfs import all_processes, below
+from app.daemon.procfs import all_processes, below, read_file, read_process
 from app.daemon.runspec import RunSpec
 from app.engines.base import Container
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5  # between questions after a container that does not run yet
+HIDDEN_SECONDS = 30.0  # and after one whose processes this machine's kernel does not show
 END_SECONDS = 8.0
+ID_LENGTH = 64
 
 
 class ContainerCustody:
-    """`head` is the container's first process as this machine's kernel numbers it; None as long as it is not known."""
+    """`head` is the container's first process as this machine's kernel numbers it; None as long as it is not known.
+
+    `left` says what is left of the container after an `end` that was none.
+    """
 
     def __init__(self, spec: RunSpec) -> None:
         assert spec.container is not None
         self.container: Container = spec.container
         self.head: ProcessIdentity | None = None
         self.certainly_gone = False
+        self.left = ""
         self._environment = dict(spec.environment)
-        self._port = spec.port
-        self._looked_at = 0.0
+        self._log = Path(spec.log_path)
+        self._look_at = 0.0
 
     def processes(self) -> list[ProcessView]:
         """Every living process in the container, as far as the kernel shows them. Blocks while nothing is known of it."""
         self._find_head()
+        return self.seen()
+
+    def seen(self) -> list[ProcessView]:
+        """As `processes`, without asking anybody."""
         if self.head is None or not processes.alive(self.head):
             return []
         found = below({self.head.pid}, all_processes()) | {self.head.pid}
@@ -47,9 +59,9 @@ class ContainerCustody:
 
     def _find_head(self) -> None:
         now = time.monotonic()
-        if self.head is not None or now - self._looked_at < LOOK_SECONDS:
+        if self.head is not None or now < self._look_at:
             return
-        self._looked_at = now
+        self._look_at = now + LOOK_SECONDS
         try:
             self._note(docker.look(self.container, self._environment))
         except docker.NoAnswer as error:
@@ -57,7 +69,9 @@ class ContainerCustody:
 
     def _note(self, state: docker.State | None) -> None:
         if self.head is None and state is not None and state.running and state.pid > 1:
-            self.head = processes.identity(state.pid)
+            self.head = _first_process(state)
+            if self.head is None:
+                self._look_at = time.monotonic() + HIDDEN_SECONDS
 
     def answers_on(self, port: int) -> bool:
         """Whether the port of this machine leads into this container, by the container engine's word for it (I13)."""
@@ -68,13 +82,46 @@ class ContainerCustody:
         self._note(state)
         return state is not None and state.running and ("127.0.0.1", port) in state.ports
 
-    def end(self) -> tuple[ProcessView, ...]:
-        """Ends the container. What is returned would not go: its processes, where the engine of containers is silent."""
+    def end(self, client_code: int | None = None) -> bool:
+        """Ends the container; whether nothing of it runs any more. Else `left` says what is known, and to end it is to be
+        tried again. `client_code` is how the client ended, when it did so by itself."""
+        if self.certainly_gone:
+            return True
         try:
             self.certainly_gone = docker.end(self.container, self._environment, END_SECONDS)
+            why = "it still runs although it was killed"
         except docker.NoAnswer as error:
-            log.info("%s could not be ended by Docker: %s", self.container.name, error)
-        return () if self.certainly_gone else tuple(self.processes())
+            if self._never_ran(client_code) or (self.head is not None and not processes.alive(self.head)):
+                return (
+                    True  # its name stays on record: what is left of it holds no memory, and is removed at a next start
+                )
+            why = f"Docker does not answer, so it may still run ({error})"
+        left = "" if self.certainly_gone else f"container {self.container.name}: {why}"
+        if left and left != self.left:
+            log.info("%s", left)
+        self.left = left
+        return self.certainly_gone
+
+    def never_made(self) -> None:
+        """The client was not even started."""
+        self.certainly_gone = True
+
+    def _never_ran(self, client_code: int | None) -> bool:
+        """Whether the client gave up before it had reached the service, by its own words at the end of the run's log."""
+        said = "\n".join(line for _, line in last_lines(self._log) if line.startswith(docker.CLIENT_SAYS))
+        return client_code == docker.CLIENT_FAILED and docker.trouble_in(said) is not None
+
+
+def _first_process(state: docker.State) -> ProcessIdentity | None:
+    """The container's first process; None where the number means another process here, as that of a service in a virtual
+    machine does. A process is the container's when its control group or its parent, the container's shim, names the id."""
+    number = state.id.encode()
+    known = processes.identity(state.pid)
+    process = read_process(state.pid)
+    if known is None or process is None or process.start_ticks != known.start_ticks or len(number) < ID_LENGTH:
+        return None
+    named = (f"/proc/{state.pid}/cgroup", f"/proc/{process.parent}/cmdline")
+    return known if any(number in (read_file(place) or b"") for place in named) and processes.alive(known) else None
 
 
 def end_leftovers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -314,8 +314,8 @@ class Effects:
             self._remember_expected(prepared)
             self._tell(step.Exited(run_id, failure))
         end = await handle.ended()
-        if end.survivors:
-            self._tell(step.Survived(run_id, tuple(describe(process) for process in end.survivors)))
+        if left := _left(end.survivors, end.container_left):
+            self._tell(step.Survived(run_id, left))
             await handle.cleared()
         self._parts.book.finish(run_id, "stopped" if failure is None else "failed", failure)
         self._tell(step.Ended(run_id, failure))
@@ -346,8 +346,8 @@ class Effects:
         prepared = self._parts.book.prepared.get(run_id)
         handle = prepared.handle if prepared is not None else None
         found = await asyncio.to_thread(handle.processes) if handle is not None else []
-        if found:
-            self._tell(step.Survived(run_id, tuple(describe(process) for process in found)))
+        if left := _left(found, handle.container_left if handle is not None else ""):
+            self._tell(step.Survived(run_id, left))
         elif prepared is None or prepared.launch_failed or (handle is not None and handle.is_over):
             self._tell(step.Ended(run_id))
 
@@ -431,6 +431,11 @@ Held = Mapping[str, Mapping[str, int]]  # run → device → bytes
 
 def _anonymous_bytes(handle: RunHandle) -> int:
     return processes.anonymous_bytes([process.pid for process in handle.processes()])
+
+
+def _left(found: Sequence[processes.ProcessView], container_left: str) -> tuple[str, ...]:
+    """What would not end, in words."""
+    return (*(describe(process) for process in found), *([container_left] if container_left else []))
 
 
 def describe(process: processes.ProcessView) -> str:

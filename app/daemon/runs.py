@@ -56,11 +56,13 @@ class RunExit(msgspec.Struct, frozen=True):
 
 
 class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a run. With `survivors` it is not over: these did not go when killed, and the seat stays taken."""
+    """The end of a run. With `survivors` it is not over: these did not go when killed, and the seat stays taken. So it is with
+    `container_left`, a sentence on the container that could not be ended."""
 
     exit_code: int | None = None
     signal: int | None = None
     survivors: tuple[ProcessView, ...] = ()
+    container_left: str = ""
     keeper_died: bool = False
 
 
@@ -121,6 +123,11 @@ class RunHandle:
     def has_survivors(self) -> bool:
         """Whether something would not go and is still there."""
         return self._ended.done() and not self._ended.cancelled() and not self.is_over
+
+    @property
+    def container_left(self) -> str:
+        """A sentence on the container that could not be ended so far; "" when there is none."""
+        return "" if self.custody is None or self.is_over else self.custody.left
 
     def stop(self) -> None:
         """TERM, the spec's grace, KILL; a second call never begins anew."""
@@ -200,6 +207,8 @@ class RunHandle:
             case {"failed": {"step": step, "errno": number}}:
                 if not self._born.done():
                     self._born.set_exception(refusal(self.spec, step, number))
+                if self.custody is not None:
+                    self.custody.never_made()
                 self._over()
             case {"exited": {"code": code, "signal": number}}:
                 _resolve(self._exited, RunExit(code, number))
@@ -215,8 +224,10 @@ class RunHandle:
 
     async def _end_container(self, custody: ContainerCustody) -> None:
         """Whatever became of the client and of the command that ends it: the run is over when the container is gone."""
-        while survivors := await asyncio.to_thread(custody.end):
-            self._tell_end(survivors)
+        _resolve(self._exited, RunExit())  # that it has gone is certain here, even where nobody saw how
+        code = self._exited.result().exit_code
+        while not await asyncio.to_thread(custody.end, code):
+            self._tell_end(tuple(await asyncio.to_thread(custody.seen)), custody.left)
             await asyncio.sleep(2)
         self._all_over()
 
@@ -232,11 +243,11 @@ class RunHandle:
         self._tell_end(())
         _resolve(self._cleared, None)
 
-    def _tell_end(self, survivors: tuple[ProcessView, ...]) -> None:
+    def _tell_end(self, survivors: tuple[ProcessView, ...], container_left: str = "") -> None:
         if self._watchdog is not None:
             self._watchdog.cancel()
         how = self._exited.result() if self._exited.done() else RunExit()
-        if not survivors:
+        if not survivors and not container_left:
             _resolve(self._exited, how)
         if not self._born.done():
             why = f"The keeper said: {self._fault}." if self._fault else ""
@@ -244,8 +255,12 @@ class RunHandle:
                 EngineFailed(f"{self.spec.title} was ended before it had started.", "Load it again.", why)
             )
         end = RunEnd(
-            exit_code=how.exit_code, signal=how.signal, survivors=survivors, keeper_died=self._keeper_died
-        )  # fmt: skip
+            exit_code=how.exit_code,
+            signal=how.signal,
+            survivors=survivors,
+            container_left=container_left,
+            keeper_died=self._keeper_died,
+        )
         _resolve(self._ended, end)
 
     async def _end_by_ourselves(self) -> None:

@@ -17,9 +17,15 @@ def failure_of(seat: SeatView) -> Failure | None:
             found = Failure(
                 kind="stop_failed",
                 summary="These processes would not end, so the seat stays taken: " + "; ".join(processes),
-                advice="They are waiting inside the driver or a disk. Usually only a restart of the machine helps.",
+                advice=_cure(processes),
                 profile_id=profile_id,
             )
         case _:
             found = seat.last_failure if not wording.is_loading(seat) else None
     return None if found is None or found.kind == "cancelled" else found
+
+
+def _cure(left: tuple[str, ...]) -> str:
+    if any(each.startswith("container ") for each in left):
+        return "It is ended as soon as Docker answers: start or restart its service."
+    return "They are waiting inside the driver or a disk. Usually only a restart of the machine helps."

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -176,6 +177,55 @@ def test_docker_that_dies_meanwhile(docker: Docker, fake_engine: FakeEngine, dae
     daemon.wait_idle()
     failed = [run for run in daemon.slices()["runs"].runs if run.failure is not None]
     assert failed[0].failure.summary == "The Docker service went away while the engine ran."
+
+
+def test_a_silent_docker_is_no_end_also_where_nobody_sees_the_container(
+    docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    """I1, I2, I5: Docker in a virtual machine, say. Its numbers are not our processes'; while it does not answer the engine
+    may still run, so the seat stays taken and says why. The service can be ended all the same; its next start goes on."""
+    stranger = subprocess.Popen(["/usr/bin/sleep", "600"])
+    try:
+        docker.numbers_processes_elsewhere(stranger.pid)
+        profile(docker, fake_engine)
+        daemon.start().load("tiny")
+        name, pid = engine_of(docker)
+        daemon.expect_warnings("left behind")
+        docker.switch("hang")
+        daemon.unload()
+        view = daemon.wait_phase(lifecycle.StopFailed)
+        assert isinstance(view.phase, lifecycle.StopFailed)
+        assert alive(pid), "it does run"
+        [left] = view.phase.processes
+        assert left.startswith(f"container {name}: Docker does not answer, so it may still run (")
+        daemon.terminate(30)
+        assert alive(pid), "nobody could end it"
+        docker.switch("hang", False)
+        daemon.start()
+        gone(docker, pid)
+        eventually(lambda: not list(docker.home.paths.runs.glob("*.container")), 60, "nothing is left to be remembered")
+        assert stranger.poll() is None, "whoever has that number here was never meant (I5)"
+    finally:
+        stranger.kill()
+        stranger.wait(20)
+
+
+def test_a_launch_that_never_reached_docker_is_over(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+    """I7: Docker dies between the check and the launch, and does not come back: nothing was started, so nothing is awaited."""
+    client = docker.home.bin / "docker"
+    says = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+    real = client.read_text().partition("\n")[2]
+    client.write_text(
+        f'#!/bin/sh\ncase "$1" in\n  version|image) {real} ;;\n  run) echo "docker: {says}" >&2; exit 125 ;;\n'
+        f'  *) echo "{says}" >&2; exit 1 ;;\nesac\n'
+    )
+    profile(docker, fake_engine)
+    daemon.start().want("tiny")
+    failure = daemon.wait_failed()
+    assert failure.summary == "The Docker service does not answer."
+    assert daemon.slices_seen is not None
+    assert not [seen for seen in daemon.slices_seen.seats_seen if isinstance(seen.phase, lifecycle.StopFailed)]
+    assert docker.created() == []
 
 
 def test_an_image_that_is_not_here_is_fetched_at_the_first_launch(

@@ -90,12 +90,18 @@ class Container:
             "State": {
                 "Status": "running" if self.running else "exited",
                 "Running": self.running,
-                "Pid": self.pid,
+                "Pid": self.pid and elsewhere(self.pid),
                 "ExitCode": ended["code"] if ended else 0,
             },
             "Config": {"Labels": self.spec["labels"], "Image": self.spec["image"]},
             "NetworkSettings": {"Ports": ports if self.running else {}},
         }
+
+
+def elsewhere(pid):
+    """As a service in a virtual machine numbers it, where the test says so: a number of that machine, not of this one."""
+    file = FOLDER / "elsewhere"
+    return int(file.read_text()) if file.exists() else pid
 
 
 class Proxy:
