@@ -95,11 +95,21 @@ class Keys:
         return "keyring" if in_keyring else "file"
 
     async def remove(self, name: str) -> bool:
-        """Whether there was one."""
+        """Whether there was one. Raises SettingInvalid, and changes nothing, when it lies in a keyring that is shut: what is
+        still there must not be called forgotten."""
         kept = await asyncio.to_thread(self._read)
         there = name in kept.in_keyring or name in kept.values
-        if name in kept.in_keyring:
-            await self._in_keyring(lambda ring: ring.delete_password(SERVICE, name))
+
+        def drop(ring: _Ring) -> bool:
+            if ring.get_password(SERVICE, name) is not None:
+                ring.delete_password(SERVICE, name)
+            return ring.get_password(SERVICE, name) is None
+
+        if name in kept.in_keyring and not await self._in_keyring(drop):
+            raise SettingInvalid(
+                f"The key {name!r} lies in the desktop's keyring, which cannot be opened now; it was not removed.",
+                "Unlock the keyring, then remove the key again.",
+            )
         if there:
             await asyncio.to_thread(self._change, lambda kept: _forget(kept, name))
         return there

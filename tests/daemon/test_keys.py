@@ -85,6 +85,24 @@ async def test_a_keyring_that_asks_and_waits_is_not_waited_for(tmp_path: Path, d
         await keys.need("other", "Profile far")
 
 
+async def test_a_key_in_a_shut_keyring_is_not_called_forgotten(tmp_path: Path, desktop: Desktop) -> None:
+    """I18: who removes a key trusts that it is nowhere any more; while the keyring is shut the name stays, and says where."""
+    keys = Keys(tmp_path / "keys.json", seconds=0.1)
+    for name in ("mine", "lost"):
+        assert await keys.set(name, "sk-1") == "keyring"
+    for shut in ("silent", "broken"):
+        desktop.open.clear() if shut == "silent" else desktop.open.set()
+        desktop.broken = shut == "broken"
+        with pytest.raises(SettingInvalid, match="was not removed"):
+            await keys.remove("mine")
+        assert (await keys.names())["mine"] == "keyring"
+    desktop.broken = False
+    assert await keys.remove("mine")
+    del desktop.kept["engine-room", "lost"]  # by the keyring's own program
+    assert await keys.remove("lost")
+    assert (desktop.kept, await keys.names()) == ({}, {})
+
+
 async def test_keys_that_are_given_at_once_are_all_kept(tmp_path: Path, desktop: Desktop) -> None:
     desktop.broken = True
     keys = Keys(tmp_path / "keys.json")
