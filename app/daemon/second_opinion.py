@@ -1,4 +1,7 @@
-"""Asks an engine what a load would take without loading it, one at a time, in the background or for a moment."""
+"""Asks an engine what a load would take without loading it, one at a time, in the background or for a moment.
+
+Of each profile one load waits for its turn, the latest: whoever turns a dial has no use for what it passed.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ DRY_RUN_BYTES = 16 * 1024**2  # a large vocabulary is printed word by word at th
 DRY_RUN_MEMORY_BYTES = 4 * 1024**3  # of its own; it maps the model's file beside
 CARD_BYTES = 1024**3  # a context on the card takes some hundred MiB for the moment, and must not take the last
 SILENT_KEPT = 256
+MOST_WAITING = 16  # profiles; the one that has waited longest is not asked for then
 
 
 class SecondOpinion:
@@ -40,7 +44,8 @@ class SecondOpinion:
     def __init__(self, learning: Learning, known_flags: KnownFlags) -> None:
         self._learning = learning
         self._known_flags = known_flags
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}  # by subject: the one under way, and those that wait
+        self._waiting: dict[str, asyncio.Task[None]] = {}  # by profile, oldest first
         self._silent: dict[str, None] = {}  # subjects of which nothing was heard
         self._stop = threading.Event()
         self._turn = asyncio.Lock()
@@ -74,8 +79,16 @@ class SecondOpinion:
                 return False
             task = self._asking[subject] = self._tasks.start(self._ask(subject, launch, command), f"dry run {subject}")
             task.add_done_callback(lambda _: self._asking.pop(subject, None))
+            self._line_up(launch.profile.id, task)
         await asyncio.wait({task}, timeout=WAITED_SECONDS)
         return self._learning.has_heard(subject)
+
+    def _line_up(self, profile_id: str, task: asyncio.Task[None]) -> None:
+        if (passed := self._waiting.pop(profile_id, None)) is not None:
+            passed.cancel()
+        self._waiting[profile_id] = task
+        while len(self._waiting) > MOST_WAITING:
+            self._waiting.pop(next(iter(self._waiting))).cancel()
 
     def _command(self, launch: Launch, gpus: Gpus) -> Command | None:
         if launch.installation.accelerator != "cpu":
@@ -86,6 +99,8 @@ class SecondOpinion:
 
     async def _ask(self, subject: str, launch: Launch, command: Command) -> None:
         async with self._turn:
+            if self._waiting.get(launch.profile.id) is asyncio.current_task():
+                del self._waiting[launch.profile.id]  # from here on it is not called off
             try:
                 opinion = await asyncio.to_thread(self._answer, subject, launch, command)
             except Stopped:
