@@ -29,12 +29,18 @@ _SWITCH = re.compile(r"(?i)true|false|none|null")
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|credential)")
 
 
-def masked(data: bytes, secrets: Iterable[str] = ()) -> bytes:
-    """`data` with every known secret value and everything that looks like one replaced by asterisks, byte for byte."""
+def masked_values(data: bytes, secrets: Iterable[str]) -> bytes:
+    """`data` with every known secret value replaced by asterisks, byte for byte; all else stays, whatever it looks like."""
     for secret in secrets:
         if len(secret) >= 4:
             value = secret.encode()
             data = data.replace(value, MASK * len(value))
+    return data
+
+
+def masked(data: bytes, secrets: Iterable[str] = ()) -> bytes:
+    """`data` with every known secret value and everything that looks like one replaced by asterisks, byte for byte."""
+    data = masked_values(data, secrets)
     for pattern in _PATTERNS:
         data = pattern.sub(lambda found: MASK * len(found.group()), data)
     return data

@@ -11,10 +11,11 @@ import aiohttp
 from multidict import CIMultiDict
 
 from app.core.lifecycle import Endpoint, Failure
+from app.core.redaction import masked
 from app.daemon.attachment import Heard, Unfit
 from app.daemon.gateway import Route
 from app.daemon.gateway.answers import Refused
-from app.daemon.gateway.outlets import Outlets, host_of
+from app.daemon.gateway.outlets import Outlets, host_of, trust_of
 from app.engines.base import Launch
 from app.engines.registry import FAMILIES
 from app.engines.remote import lists_models, name_at_remote, outlets
@@ -31,11 +32,14 @@ class RemoteAttachment:
     look_seconds = LOOK_SECONDS
 
     def __init__(self, launch: Launch, key: str) -> None:
+        """Raises SettingInvalid, also for a certificate file that cannot be used."""
         values = FAMILIES[launch.profile.engine].effective_settings(launch)
         self._profile_id = launch.profile.id
         self._key_name = str(values.get("key_name", ""))
         self._by_token = values.get("check") == "token"
         self.outlets = outlets(values, launch.profile.model, key)
+        trust_of(self.outlets)  # raises here, where a sentence is awaited
+        self._key = key
         self.where = host_of(self.outlets[0])
         self._name = name_at_remote(values, launch.profile.model)
         context = values.get("context_tokens")
@@ -152,7 +156,19 @@ class RemoteAttachment:
         return answer.status, value if isinstance(value, dict) else {}, _wait_of(answer.headers.get("Retry-After", ""))
 
     def _unfit(self, kind: str, summary: str, advice: str) -> Unfit:
-        return Unfit(Failure(kind=kind, profile_id=self._profile_id, phase="loading", summary=summary, advice=advice))
+        return Unfit(
+            Failure(
+                kind=kind,
+                profile_id=self._profile_id,
+                phase="loading",
+                summary=self._without_key(summary),
+                advice=self._without_key(advice),
+            )
+        )
+
+    def _without_key(self, said: str) -> str:
+        """What is shown and logged of a remote's words: some repeat the key that they were sent (I18)."""
+        return masked(said.encode(), (self._key,)).decode("utf-8", "replace")
 
     # --- looking, letting go ---
 
@@ -168,7 +184,8 @@ class RemoteAttachment:
         finally:
             await upstream.close()
         if status >= 500:
-            return "silent", f"{self.where} is in trouble (status {status}): {_sentence(value)}".rstrip(": ")
+            trouble = f"{self.where} is in trouble (status {status}): {_sentence(value)}".rstrip(": ")
+            return "silent", self._without_key(trouble)
         return "answers", ""
 
     async def let_go(self, seconds: float) -> str:

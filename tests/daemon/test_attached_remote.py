@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from app.core import lifecycle
 from app.core.errors import SettingInvalid
 from app.core.memory.plan_types import Verdict
+from app.daemon.attachment import Unfit
+from app.daemon.remote_attachment import RemoteAttachment
+from tests.engines.launches import launch
 from tests.rig.attached import Remote, profile
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, chat_body, streamed
@@ -200,6 +204,34 @@ def test_what_is_wrong_is_told_before_anything_is_sent(home: Home, daemon: Daemo
     assert not remote.journal("request")
     with pytest.raises(SettingInvalid, match="no command line"):
         daemon.post("/control/command", {"profile": "keyless"})
+
+
+async def test_the_words_of_a_remote_are_shown_without_the_key_that_it_repeats(home: Home, remote: Remote) -> None:
+    """I18: a key may look like any word, so it is known by its value."""
+    key, words = "canary.0123456789", "No capacity for *****************"
+    remote.knobs(fault="echo", status=400)
+    remote.start()
+    settings: dict[str, Any] = {"base_url": f"{remote.url}/v1", "check": "token"}
+    wanted = replace(launch("remote", settings), model_name="gpt-test")
+    attachment = RemoteAttachment(wanted, key)
+    with pytest.raises(Unfit) as unfit:
+        await attachment.greet(lambda _: None)
+    said = f"{unfit.value.failure.summary} {unfit.value.failure.advice} {unfit.value}"
+    assert words in said
+    assert key not in said
+    remote.knobs(status=503)
+    assert await attachment.look() == ("silent", f"{remote.address} is in trouble (status 503): {words}")
+    assert {row["authorization"] for row in remote.journal("request")} == {f"Bearer {key}"}
+
+
+def test_a_certificate_file_that_cannot_be_used_is_a_sentence(home: Home, tmp_path: Path) -> None:
+    """I11: before anything is sent, and with the setting that cures it."""
+    (tmp_path / "notes.pem").write_text("no certificate")
+    for name, why in (("gone.pem", "cannot be read: No such file"), ("notes.pem", "holds no certificate")):
+        settings: dict[str, Any] = {"base_url": "https://127.0.0.1:1/v1", "ca_file": str(tmp_path / name)}
+        with pytest.raises(SettingInvalid, match=f"ca_file: .*{name} {why}") as refused:
+            RemoteAttachment(launch("remote", settings), "")
+        assert "take ca_file out" in refused.value.advice
 
 
 SLOW_RING = """

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ssl
 import time
 import urllib.request
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from app.core.errors import SettingInvalid
 from app.core.lifecycle import Endpoint
 from app.daemon.gateway.answers import Refused
 from app.daemon.gateway.upstream import Route, Upstream, was_used_before
@@ -29,8 +31,14 @@ class Outlets(Upstream):
     """The pools to all addresses of one run."""
 
     def __init__(self, route: Route, endpoint: Endpoint) -> None:
-        ca_file = next((outlet.ca_file for outlet in route.outlets if outlet.ca_file), "")
-        super().__init__(route, endpoint, ssl.create_default_context(cafile=ca_file) if ca_file else True)
+        """Raises nothing: whoever asks is told what is wrong with the route."""
+        self._distrust = ""
+        trust: ssl.SSLContext | bool = True
+        try:
+            trust = trust_of(route.outlets)
+        except SettingInvalid as error:
+            self._distrust = str(error)
+        super().__init__(route, endpoint, trust)
         self._outlets = route.outlets
         self._down: dict[str, float] = {}
 
@@ -38,6 +46,8 @@ class Outlets(Upstream):
         self, method: str, path: str, query: str, headers: CIMultiDictProxy[str] | CIMultiDict[str], body: bytes | None
     ) -> aiohttp.ClientResponse:
         """The first answer that is one; raises Refused (502) with what every address said."""
+        if self._distrust:
+            raise Refused(502, self._distrust, code="remote_unreachable")
         sent = self._headers(headers)
         sent.pop("Authorization", None)
         troubles: list[str] = []
@@ -58,6 +68,10 @@ class Outlets(Upstream):
             self._down[outlet.base_url] = time.monotonic() + DOWN_SECONDS
         raise Refused(502, " ".join(troubles), code="remote_unreachable", retry_after_seconds=5)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple({value.removeprefix("Bearer ") for outlet in self._outlets for value in outlet.headers.values()})
+
     def _in_turn(self) -> list[Outlet]:
         """As the profile has them, those that were down a moment ago last."""
         now = time.monotonic()
@@ -77,6 +91,23 @@ class Outlets(Upstream):
             if not was_used_before():
                 raise
         return await self._session.request(method, url, headers=whole, data=body, allow_redirects=False, proxy=proxy)
+
+
+def trust_of(outlets: Iterable[Outlet]) -> ssl.SSLContext | bool:
+    """Which authorities are believed: the file that the profile names, else the system's own. Raises SettingInvalid."""
+    file = next((outlet.ca_file for outlet in outlets if outlet.ca_file), "")
+    if not file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        why = "holds no certificate that can be read"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    raise SettingInvalid(
+        f"ca_file: {file} {why}.",
+        "Name a PEM file with the authority's certificate in the profile, or take ca_file out.",
+    )
 
 
 def trouble_of(outlet: Outlet, answer: aiohttp.ClientResponse, *, more: bool) -> str | None:

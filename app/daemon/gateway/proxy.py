@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from app.core.counting import Counts, StreamCounter, whole_answer
+from app.core.redaction import masked_values
 from app.core.settings import GatewaySettings
 from app.core.snapshot import RequestView
 from app.daemon.gateway.admission import Ticket
@@ -263,6 +264,8 @@ class Proxy:
             pieces.append(piece)
             size += len(piece)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if answer.status >= 400:
+            body = masked_values(body, upstream.keys)  # some repeat the key that they refuse (I18); its length stays
         if answer.status in (404, 405) and _lacks_path(body):
             name = upstream.route.endpoint.engine if upstream.route.endpoint is not None else "the engine"
             raise Refused(501, f"{name} does not have {exchange.path}.", code="not_supported_by_engine")

@@ -119,6 +119,11 @@ class Upstream:
             except (aiohttp.ClientError, ValueError) as error:
                 raise _no_answer(error) from error
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What the engine is sent and no client may read back (I18)."""
+        return (self.route.api_key,)
+
     def _url(self, path: str, query: str) -> URL:
         if query:
             return URL(self._base + path + query, encoded=True)

@@ -1,7 +1,7 @@
 """Behaves like a remote endpoint, OpenAI's way or Azure's, and has its faults. Standard library only.
 
-Knobs: models, key, azure (deployment's name), version, fault (html · redirect · busy · down · none), retry_after, half,
-no_max_tokens, words, tls (file with certificate and key).
+Knobs: models, key, azure (deployment's name), version, fault (html · redirect · busy · down · echo · none), retry_after, half,
+no_max_tokens, status (of html and echo, which repeats the key), words, tls (file with certificate and key).
 """
 # ruff: noqa: PTH100, PTH120
 
@@ -33,6 +33,10 @@ class Remote(Handler):
         except (ConnectionError, OSError):
             self.close_connection = True
 
+    def given(self, now):
+        whole = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        return self.headers.get("api-key", "") if now.get("azure") else whole
+
     def answer(self, asked):
         now = knobs()
         match now.get("fault"):
@@ -51,12 +55,9 @@ class Remote(Handler):
                 )
             case "down":
                 return self.send({"error": {"message": "upstream is down"}}, 503)
-        key = now.get("key", "")
-        given = (
-            self.headers.get("api-key", "")
-            if now.get("azure")
-            else self.headers.get("Authorization", "").removeprefix("Bearer ")
-        )
+            case "echo":
+                return self.send({"error": {"message": f"No capacity for {self.given(now)}"}}, now["status"])
+        key, given = now.get("key", ""), self.given(now)
         if key and given != key:
             return self.send({"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}, 401)
         path, _, query = self.path.partition("?")
