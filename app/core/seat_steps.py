@@ -151,6 +151,16 @@ def begin_release(state: SeatState, now: float, budgets: Budgets) -> Step:
     return replace(state, phase=releasing, endpoint=None), (AwaitRelease(phase.run_id),)
 
 
+def longest_end_seconds(budgets: Budgets) -> float:
+    """How long an end may take that is asked for at any moment, until the seat is idle or says what would not end: every
+    deadline above, one after another."""
+    parts = (
+        *(budgets.drain_seconds, budgets.park_seconds + 5, budgets.stop_grace_seconds + 1, budgets.kill_seconds),
+        *(INSPECT_SECONDS, budgets.vram_return_seconds + 5),
+    )
+    return sum(parts)
+
+
 def settle(state: SeatState, now: float, budgets: Budgets) -> Step:
     """Where an end leads: the wanted load, rest, a restart after a crash, the previous model, a fallback, Failed or Idle."""
     failure, wanted = state.ending, state.wanted

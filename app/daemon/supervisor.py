@@ -35,7 +35,7 @@ from app.core.options import Scalar
 from app.core.profiles import launches_alike
 from app.core.resting import rest_due
 from app.core.seat import Budgets, Resting, SeatState, Wanted
-from app.core.seat_steps import WOKEN_BY_A_REQUEST
+from app.core.seat_steps import WOKEN_BY_A_REQUEST, longest_end_seconds
 from app.core.settings import Settings
 from app.core.snapshot import Gpus, SeatView
 from app.daemon.effects import Effects, Parts
@@ -74,8 +74,8 @@ class Supervisor:
         self._state = SeatState(run_prefix=run_prefix)
         self._effects = Effects(seat, parts, lambda: self._state, lambda: self._budgets, self._tell)
         self._stopping = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._over = asyncio.Event()  # nothing is wanted, and nothing is left or what is left would not end
+        self._over.set()
         self._idle_shown = (0.0, 0.0)
         self.view = SeatView(name=seat)
 
@@ -240,12 +240,14 @@ class Supervisor:
             reply.set_result(Said(refusal, wanted.profile_id if wanted is not None else ""))
 
     def _budgets_now(self) -> Budgets:
+        """Asked before every event, so it raises nothing: a profile that nobody can read must not hold the seat."""
         effects = self._effects
-        return replace(
-            self._budgets,
-            idle_unload_seconds=effects.idle_unload_seconds(),
-            idle_parking=effects.sleeper.idle_parking(),
-        )
+        try:
+            idle_seconds, level = effects.idle_unload_seconds(), effects.sleeper.idle_parking()
+        except Exception:
+            log.exception("how long %s may be idle is not known", self.seat)
+            return self._budgets
+        return replace(self._budgets, idle_unload_seconds=idle_seconds, idle_parking=level)
 
     def _moved(self, before: SeatState, event: step.Event) -> None:
         source, target = type(before.phase).__name__, type(self._state.phase).__name__
@@ -297,10 +299,10 @@ class Supervisor:
         )
         self._parts.gateway.set_route(route_of(self.seat, state, self._parts))
         self._changed()
-        if state.wanted is None and not run_id:
-            self._idle.set()
+        if state.wanted is None and (not run_id or isinstance(state.phase, StopFailed)):
+            self._over.set()
         else:
-            self._idle.clear()
+            self._over.clear()
 
     def _attached(self, run_id: str | None) -> AttachedState | None:
         prepared = self._parts.book.prepared.get(run_id) if run_id else None
@@ -326,18 +328,14 @@ class Supervisor:
         return self._idle_shown[1]
 
     async def close(self) -> None:
-        """Unloads and waits until nothing is left; the wish is forgotten, for this end is asked for."""
+        """Unloads and waits until nothing is left, or what is left would not end; the wish is forgotten, for this end is asked for."""
         self._stopping = True
         lent = self._state.resting is not None and self._state.resting.reason == "lent"
         kept = kept_json(self._state) if lent else None  # a lending is a promise: its model comes back after any end
-        budgets = self._budgets
-        seconds = (
-            budgets.drain_seconds + budgets.stop_grace_seconds + budgets.kill_seconds + budgets.vram_return_seconds
-        )
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds + 5):
+            async with asyncio.timeout(longest_end_seconds(self._budgets)):
                 await self.unload()
-                await self._idle.wait()
+                await self._over.wait()
         await self._remember(kept)
         await self._tasks.settle()
         await self._effects.close()

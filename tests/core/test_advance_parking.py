@@ -8,6 +8,7 @@ from app.core import seat as step
 from app.core.advance import due
 from app.core.lifecycle import Failure, Sleeping
 from app.core.seat import Event, Wanted
+from app.core.seat_steps import longest_end_seconds
 from tests.core.test_advance import AT, NO_ROOM, A, B, Seat, failure
 
 GIB = 1024**3
@@ -33,6 +34,27 @@ def test_it_answers_to_the_end_then_sleeps_and_stays_wanted() -> None:
     assert isinstance(seat.state.phase, Sleeping)
     assert seat.state.phase.freed_bytes == 7 * GIB
     assert due(seat.state, seat.budgets) is None, "it sleeps until somebody asks"
+
+
+def test_an_end_that_is_asked_for_has_a_limit_also_where_nothing_answers() -> None:
+    """I2, I7: whoever ends the service waits so long for a seat, also for one that is just going to sleep."""
+    seat = Seat(drain_seconds=7, park_seconds=50, stop_grace_seconds=3, kill_seconds=4, vram_return_seconds=6)
+    limit = longest_end_seconds(seat.budgets)
+    seat.ready(A)(step.Park(1))
+    began = seat.now
+    seen = []
+    while seat.phase != "Idle":
+        at = due(seat.state, seat.budgets)
+        assert at is not None, seat.phase
+        seat.now = at
+        seat(step.Tick())
+        if seat.phase == "Parking":
+            seat(step.want(None))
+        if seat.asks() == ["Inspect"]:
+            seat(step.Ended(seat.run))
+        seen.append(seat.phase)
+    assert list(dict.fromkeys(seen)) == ["Parking", "Stopping", "Killing", "ReleasingVram", "Idle"]
+    assert 50 < seat.now - began <= limit
 
 
 @pytest.mark.parametrize("waker", [step.InUse(True), step.GiveBack(), step.want(A)], ids=["request", "person", "click"])
