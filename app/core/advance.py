@@ -65,6 +65,7 @@ from app.core.seat import (
     SpawnFailed,
     Step,
     Survived,
+    Suspended,
     Tick,
     WakeFailed,
     Want,
@@ -101,7 +102,7 @@ def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Ste
             return _restart(state, now, budgets)
         case Tick():
             return _tick(state, now, budgets)
-        case Lend() | Park() | GiveBack() | Rest() | InUse() | Room():
+        case Lend() | Park() | GiveBack() | Rest() | InUse() | Room() | Suspended():
             return on_rest(state, event, now, budgets)
         case _:
             if getattr(state.phase, "run_id", None) != event.run_id:
@@ -179,12 +180,15 @@ def _restart(state: SeatState, now: float, budgets: Budgets) -> Step:
     match phase:
         case Ready() | Stalled():
             return begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
-        case Sleeping():
-            return begin_stop(replace(state, wanted=state.serving, resting=None, notice=""), now, budgets)
-        case Spawning() | Loading() if state.wanted is not None:
+        case Parking() | Sleeping():
+            state = replace(state, wanted=state.wanted or state.serving, resting=None, parking=0, notice="")
+            return begin_stop(state, now, budgets)
+        case Spawning() | Loading() | Waking() if state.wanted is not None:
             return begin_kill(replace(state, ending=None, notice=""), now, budgets)
         case Backoff() if state.wanted is not None:
             return begin_load(state, now)
+        case Reserving() | Draining() | Stopping() | Killing() | ReleasingVram() if state.wanted is not None:
+            return replace(state, resting=None, parking=0), ()  # what is wanted is loaded when this is over
     refusal = Failure(
         kind="nothing_loaded", summary="There is no loaded model to load again.", advice="Load one first."
     )

@@ -22,10 +22,11 @@ from app.core.seat import (
     Room,
     SeatState,
     Step,
+    Suspended,
 )
 from app.core.seat_steps import WOKEN_BY_A_REQUEST, begin_drain, begin_kill, begin_stop, come_back, rest
 
-RestEvent = Lend | Park | GiveBack | Rest | InUse | Room
+RestEvent = Lend | Park | GiveBack | Rest | InUse | Room | Suspended
 
 
 def on_rest(state: SeatState, event: RestEvent, now: float, budgets: Budgets) -> Step:
@@ -44,6 +45,11 @@ def on_rest(state: SeatState, event: RestEvent, now: float, budgets: Budgets) ->
             if busy and state.resting is not None and state.resting.reason in WOKEN_BY_A_REQUEST:
                 return come_back(state, now, budgets)
             return state, ()
+        case Suspended(seconds):
+            lent = state.resting
+            if lent is None or lent.reason != "lent" or lent.until is None:
+                return state, ()  # an idle model's clock stands still too: nobody could have asked it meanwhile
+            return replace(state, resting=replace(lent, until=lent.until - seconds)), ()
         case Room(wanted, plan):
             waits = state.resting is not None and state.resting.reason == "memory" and state.wanted == wanted
             return come_back(state, now, budgets) if waits and plan.is_admitted else (state, ())

@@ -246,6 +246,12 @@ class Released(msgspec.Struct, frozen=True):
     held: str = ""
 
 
+class Suspended(msgspec.Struct, frozen=True):
+    """The machine has slept for so long: monotonic time stood still, and what was promised by the clock on the wall did not."""
+
+    seconds: float
+
+
 class Tick(msgspec.Struct, frozen=True):
     pass
 
@@ -276,6 +282,7 @@ Event = (
     | Quiet
     | Flowing
     | Released
+    | Suspended
     | Tick
 )
 

@@ -44,6 +44,15 @@ from app.daemon.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+LENT_LOOK_SECONDS = (
+    30.0  # no timer tells that the machine was suspended: as late may what was lent come back after that
+)
+
+
+def suspended_seconds() -> float:
+    """How long the machine has been suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
 
 def budgets_from(settings: Settings) -> Budgets:
     chosen = settings.supervision
@@ -74,6 +83,7 @@ class Supervisor:
         self._state = SeatState(run_prefix=run_prefix)
         self._effects = Effects(seat, parts, lambda: self._state, lambda: self._budgets, self._tell)
         self._stopping = False
+        self._suspended_before = suspended_seconds()
         self._over = asyncio.Event()  # nothing is wanted, and nothing is left or what is left would not end
         self._over.set()
         self._idle_shown = (0.0, 0.0)
@@ -207,9 +217,15 @@ class Supervisor:
                     reply.set_exception(EngineFailed("Engine Room made a mistake.", "Its own log has the details."))
 
     async def _next(self) -> tuple[step.Event, asyncio.Future[Said] | None]:
+        suspended = suspended_seconds() - self._suspended_before
+        if suspended > 1.0:
+            self._suspended_before += suspended
+            return step.Suspended(suspended), None
         at = due(self._state, self._budgets_now())
         if at is None:
             return await self._mailbox.get()
+        if self._state.resting is not None and self._state.resting.reason == "lent":
+            at = min(at, self._parts.clock() + LENT_LOOK_SECONDS)
         try:
             return await asyncio.wait_for(self._mailbox.get(), max(0.0, at - self._parts.clock()) + 0.001)
         except TimeoutError:

@@ -210,6 +210,22 @@ def test_only_what_is_ready_can_be_put_to_sleep() -> None:
     assert asleep(Seat())(step.Park(1)).asks() == ["Refuse"]
 
 
+def test_a_restart_is_never_refused_while_there_is_a_model() -> None:
+    """It is loaded anew, wherever it is on its way to sleep or back."""
+    on_its_way = Seat().ready(A)(step.Park(1))(step.Drained("run-0001"))
+    assert (on_its_way.phase, on_its_way(step.Restart()).phase, on_its_way.asks()) == ("Parking", "Stopping", ["Stop"])
+    waking = asleep(Seat())(step.InUse(True))
+    assert (waking.phase, waking(step.Restart()).phase, waking.asks()) == ("Waking", "Killing", ["Kill"])
+    draining = Seat().ready(A)(step.Park(1))(step.Restart())
+    assert (draining.phase, draining.asks()) == ("Draining", [])
+    draining(step.Drained(draining.run))
+    for seat in (on_its_way, waking, draining):
+        assert (rests(seat), seat.state.wanted) == ("", A)
+        seat(step.Ended(seat.run))
+        assert seat(step.Restart()).phase == "ReleasingVram", "it is being loaded again already"
+        assert (seat(step.Released(seat.run)).phase, seat.state.wanted) == ("Reserving", A)
+
+
 def test_a_restart_of_a_sleeper_loads_it_anew() -> None:
     seat = asleep(Seat())
     assert seat(step.Restart()).phase == "Stopping"

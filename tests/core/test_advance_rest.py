@@ -134,6 +134,21 @@ def test_wanting_something_else_ends_the_lending_and_wanting_nothing_forgets_it(
     assert (seat.phase, rests(seat), seat.state.wanted) == ("Idle", "", None)
 
 
+def test_a_lending_counts_the_time_for_which_the_machine_slept() -> None:
+    """S8: thirty minutes are thirty minutes of the person's, whatever the machine's monotonic clock makes of them; how long
+    a model may be idle counts only while somebody could have asked it."""
+    seat = ended(lent(Seat().ready(A), 1800))
+    until = due(seat.state, seat.budgets)
+    assert until is not None
+    seat(step.Suspended(1200))
+    assert due(seat.state, seat.budgets) == until - 1200
+    seat(step.Suspended(3600))
+    assert (seat(step.Tick()).phase, seat.state.wanted) == ("Reserving", A), "it comes back at once"
+    idle = Seat(idle_unload_seconds=60).ready(A)
+    before = due(idle.state, idle.budgets)
+    assert due(idle(step.Suspended(3600)).state, idle.budgets) == before
+
+
 def test_what_was_lent_goes_on_being_lent_after_a_restart_of_the_daemon() -> None:
     seat = Seat()(step.Rest(A, Resting(reason="lent", until=60)))
     assert (seat.phase, seat.state.wanted, due(seat.state, seat.budgets)) == ("Idle", A, 60)

@@ -9,6 +9,7 @@ from app.core import lifecycle
 from app.core.control import Accepted, Lend, Unload
 from app.core.errors import BadRequest, UnknownProfile
 from app.core.snapshot import from_json
+from app.daemon.supervisor import suspended_seconds
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, streamed
 from tests.rig.driver import SimulatedDriver, card, card_uuid
@@ -156,3 +157,9 @@ def test_what_no_longer_fits_comes_back_when_its_memory_does(
     driver.foreign(CARD, 4711, "game", 0)
     daemon.wait_phase(lifecycle.Ready, "large", 30)
     assert daemon.seat().resting == ""
+
+
+def test_how_long_the_machine_was_suspended_stands_still_while_it_runs() -> None:
+    found = suspended_seconds()
+    assert found > -0.1
+    assert suspended_seconds() == pytest.approx(found, abs=0.1)
