@@ -75,7 +75,7 @@ def ask(
     `until`: it is ended as soon as it has said this. `added` reaches it as it is. `memory_bytes` bounds what it may allocate
     for itself (0 = nothing does).
 
-    Raises Stopped when `stop` is set meanwhile.
+    Raises Stopped when `stop` is set meanwhile, OSError when no process can be started now.
     """
     folder = temporary.make_for_a_question(environment)
     try:
@@ -110,15 +110,16 @@ def _asked(
         start_new_session=True,
     )
     assert process.stdout is not None
-    output, ended = process.stdout.fileno(), os.pidfd_open(process.pid)
-    os.set_blocking(output, False)
+    output, ended = process.stdout.fileno(), -1
     said = bytearray()
     why = ""
-    listened = select.poll()  # not select.select: it takes no descriptor above 1023, and a service has many
-    for descriptor in (output, ended):
-        listened.register(descriptor, select.POLLIN)
     deadline = time.monotonic() + seconds
     try:
+        ended = os.pidfd_open(process.pid)
+        os.set_blocking(output, False)
+        listened = select.poll()  # not select.select: it takes no descriptor above 1023, and a service has many
+        for descriptor in (output, ended):
+            listened.register(descriptor, select.POLLIN)
         while not why:
             ready = [descriptor for descriptor, _ in listened.poll(_LOOK_SECONDS * 1000)]
             if output in ready and not _took(output, said):
@@ -139,7 +140,8 @@ def _asked(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        os.close(ended)
+        if ended >= 0:
+            os.close(ended)
     text = bytes(said[:limit_bytes]).decode("utf-8", "replace")
     return Answer(text=text, code=None if why else process.returncode, why=why)
 

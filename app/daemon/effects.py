@@ -35,7 +35,7 @@ from app.daemon.keys import Keys
 from app.daemon.library import Library
 from app.daemon.logtail import last_lines
 from app.daemon.parking import Sleeper
-from app.daemon.preflight import preflight
+from app.daemon.preflight import Preflight
 from app.daemon.preparing import Preparation, Prepared, failure_of, first_view
 from app.daemon.runbook import RunBook
 from app.daemon.runs import RunExit, RunHandle
@@ -56,6 +56,7 @@ class Parts(NamedTuple):
     settings: Callable[[], Settings]
     library: Library
     preparation: Preparation
+    preflight: Preflight
     sampler: GpuSampler
     custody: Custody
     gateway: Gateway
@@ -99,7 +100,7 @@ class Effects:
         for each in (first, *others):
             try:
                 prepared = await self._prepare_well(each, gpus, held, self._leaving_bytes(gpus))
-                await preflight(prepared, self._parts.preparation)
+                await self._parts.preflight.check(prepared)
                 found.append(step.Choice(wanted=each, plan=prepared.plan))
             except EngineRoomError as error:
                 if each is first and not isinstance(error, ModelMissing | EngineNotInstalled):
@@ -210,8 +211,10 @@ class Effects:
         try:
             held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
             prepared = await self._prepare_well(wanted, gpus, held, {})
-            await preflight(prepared, self._parts.preparation)
-        except EngineRoomError as error:
+            await self._parts.preflight.check(prepared)
+        except Exception as error:  # whatever went wrong, the seat must hear of it (I7)
+            if not isinstance(error, EngineRoomError):
+                log.exception("the memory for %s could not be reserved", wanted.profile_id)
             self._tell(step.NotAdmitted(run_id, failure_of(error, wanted.profile_id, "reserving")))
             return
         if not prepared.plan.is_admitted and not wanted.override:

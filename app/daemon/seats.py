@@ -28,6 +28,7 @@ from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.keys import Keys
 from app.daemon.library import Library
+from app.daemon.preflight import Preflight
 from app.daemon.preparing import FindEngine, Preparation
 from app.daemon.routing import lent_sentence
 from app.daemon.runbook import RunBook
@@ -70,10 +71,12 @@ class Seats:
         self._board = board
         self._lost = lost
         self._book = RunBook(database, runs_folder, lambda: self._settings.logs.runs_kept, self._run_changed)
+        preparation = Preparation(lambda: self._settings, library, find_engine, runs_folder)
         self._parts = Parts(
             settings=lambda: self._settings,
             library=library,
-            preparation=Preparation(lambda: self._settings, library, find_engine, runs_folder),
+            preparation=preparation,
+            preflight=Preflight(preparation),
             sampler=sampler,
             custody=custody,
             gateway=gateway,

@@ -1,14 +1,19 @@
 """Jobs do their work in programs of their own: told as they go, cancelled without a trace, ended with the daemon (E7, I1, I3)."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from app.core.errors import BadRequest, EngineBusy, EngineNotInstalled, EngineRoomError, SettingInvalid
-from app.core.snapshot import Engines
+from app.core.snapshot import Engines, Jobs
+from app.daemon.job_program import PullingByOllama
+from app.daemon.jobs import Jobs as JobsOfService
 from tests.daemon.desk import Desk, slow_build
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, kill_verified
+from tests.rig.descriptors import descriptors_left
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.installables import (
@@ -198,3 +203,25 @@ def test_a_job_that_fails_says_so_as_its_callers_error(desk: Desk, home: Home, w
     assert (job.state, job.kind, job.subject) == ("failed", "install", "llama.cpp")
     assert "standin 1.0 for CUDA cannot be had" in job.error
     assert "install again" in job.advice
+
+
+async def test_a_job_whose_process_cannot_be_started_is_refused_and_leaves_no_trace(tmp_path: Path) -> None:
+    """I1, I11: the service has no descriptor left for a file, or for the pipes of a program."""
+    shown: list[Jobs] = []
+    folder = tmp_path / "jobs"
+    jobs = JobsOfService(folder, tmp_path / "engines", dict(os.environ), shown.append, lambda: None)
+    order = PullingByOllama(url="http://127.0.0.1:1", model="none")
+    said = set[str]()
+    for free in range(6):  # a file takes one, the pipes of a program six
+        with descriptors_left(free), pytest.raises(EngineRoomError) as refused:
+            await jobs.begin("ollama", "Fetching none", "none", order, frozenset(("none",)))
+        said.add(type(refused.value).__name__)
+        assert "Too many open files" in refused.value.summary
+        assert [file.name for file in folder.glob("*")] == [], f"with {free} left"
+    assert said == {"NotWritable", "EngineFailed"}
+    job = await jobs.begin("ollama", "Fetching none", "none", order, frozenset(("none",)))
+    async with asyncio.timeout(60):
+        while shown[-1].jobs[0].state == "running":  # noqa: ASYNC110 - what is shown is the condition
+            await asyncio.sleep(0.01)
+    assert [(each.id, each.state) for each in shown[-1].jobs] == [(job, "failed")], "nothing else was ever there"
+    await jobs.close()
