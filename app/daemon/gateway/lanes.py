@@ -34,6 +34,7 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self._named: dict[str, Lane] = {}
         self._upstreams: dict[str, Upstream] = {}
+        self._replaced: list[Upstream] = []  # of runs whose endpoint is another now; answers may still come over them
         self.on_use: Callable[[str, bool], None] = lambda _seat, _busy: None
         self.main = self._lane(MAIN)
 
@@ -55,7 +56,7 @@ class Lanes:
             known = self._upstreams.get(route.run_id)
             if known is None or known.route.endpoint != route.endpoint:
                 if known is not None:
-                    self._tasks.start(known.close(), "close upstream")
+                    self._replaced.append(known)
                 self._upstreams[route.run_id] = (Outlets if route.outlets else Upstream)(route, route.endpoint)
             else:
                 known.route = route
@@ -119,11 +120,14 @@ class Lanes:
             lane.was_in_use = not lane.was_in_use
             self.on_use(seat, lane.was_in_use)
         self._on_change()
-        if len(self._upstreams) > 1 or self.main.route.state != "ready":
+        if len(self._upstreams) > 1 or self._replaced or self.main.route.state != "ready":
             self._drop_upstreams()
 
     def _drop_upstreams(self) -> None:
-        """Connections of a run that is not ready are closed as soon as nothing is in flight on them."""
+        """Connections of a run that is not ready, or answers elsewhere now, are closed as soon as nothing is in flight to it."""
+        for upstream in [each for each in self._replaced if not self.in_flight(each.route.run_id)]:
+            self._replaced.remove(upstream)
+            self._tasks.start(upstream.close(), "close upstream")
         for run_id in list(self._upstreams):
             if self.upstream(run_id) is None and not self.in_flight(run_id):
                 self._tasks.start(self._upstreams.pop(run_id).close(), "close upstream")
@@ -135,6 +139,7 @@ class Lanes:
             lane.admission.close()
 
     async def close(self) -> None:
-        for upstream in self._upstreams.values():
+        for upstream in (*self._upstreams.values(), *self._replaced):
             await upstream.close()
         self._upstreams.clear()
+        self._replaced.clear()

@@ -49,6 +49,27 @@ async def test_of_two_seats_with_the_same_model_the_one_that_is_ready_answers(op
         assert json.loads(body)["error"]["code"] == "memory_lent"
 
 
+async def test_an_engine_that_answers_elsewhere_finishes_what_it_has_begun(open_gateway) -> None:
+    """I8: the same run has another endpoint; who waits is sent to the new one, and what comes from the old one ends well."""
+    go_on = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await go_on.wait()
+        await answers(call)
+
+    async with open_gateway(slow, concurrency=1) as desk, Engine(answers) as other:
+        first, second = (
+            asyncio.get_running_loop().create_task(ask(desk.port, post(CHAT, asked("demo"), desk.port)))
+            for _ in range(2)
+        )
+        await until(lambda: desk.engine.calls and desk.gateway.traffic.queued == 1)
+        desk.ready(engine=other)
+        await until(lambda: desk.gateway.traffic.queued == 1)
+        go_on.set()
+        assert [answer[0] for answer in await asyncio.gather(first, second)] == [200, 200]
+        assert (len(desk.engine.calls), len(other.calls)) == (1, 1)
+
+
 async def test_one_seats_full_queue_holds_up_no_other(open_gateway) -> None:
     """I6: each seat has places of its own."""
     release = asyncio.Event()
