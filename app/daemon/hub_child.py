@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 90.0
 IDLE_SECONDS = 120.0
+LEAVE_SECONDS = 5.0
 LONGEST_ANSWER_BYTES = 64 * 1024**2
 
 
@@ -93,6 +94,10 @@ class HubChild:
             log.warning("the program that asks the hub said something that is no answer")
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+        except asyncio.CancelledError:  # it was asked to leave and did not
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
         finally:
             code = await process.wait()
             for future in waiting.values():
@@ -119,4 +124,8 @@ class HubChild:
         if self._process is not None and self._process.returncode is None:
             assert self._process.stdin is not None
             self._process.stdin.close()
-        await self._tasks.settle()
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._tasks.settle()
+        except TimeoutError:  # it is stopped, or waits for a disk
+            await self._tasks.close()
