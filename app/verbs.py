@@ -26,6 +26,7 @@ from app.core.errors import (
 )
 from app.core.snapshot import Gpus, Library, Runs, Seats, Service, Traffic
 from app.speaking import Json, gib, show, spoken
+from app.verbs_bench import add_bench
 from app.verbs_installing import engines
 from app.verbs_keys import keys
 from app.verbs_ollama import ollama
@@ -49,6 +50,7 @@ app.add_typer(profiles)
 app.add_typer(keys)
 app.add_typer(ollama)
 add_settings(app)
+add_bench(app)
 add_runs(app)
 add_seats(app)
 add_hub(app)
@@ -260,7 +262,7 @@ PANELS = {
     "Models": ("ls", "models", "load", "switch", "unload", "stop", "restart", "park", "wake", "lend", "chat"),
     "Getting models": ("search", "pull", "downloads", "rm"),
     "What happens": ("status", "logs", "doctor"),
-    "Before and after": ("plan", "command", "settings", "runs", "manifest", "again", "export"),
+    "Before and after": ("plan", "command", "settings", "runs", "manifest", "again", "bench", "export"),
     "Engine Room itself": ("serve", "quit", "version"),
 }
 

@@ -27,6 +27,8 @@ POST /control/engines/pin     Pin       → Accepted
 POST /control/engines/add     AddEngine → Accepted (a file or an environment anywhere)
 POST /control/engines/refresh Refresh → Engines, when everything was looked at
 POST /control/engines/canary  Canary    → JobStarted
+POST /control/bench           BenchOf   → JobStarted | 409 engine_busy, 404 model_missing
+GET  /control/benches                   → Benches (core.bench), newest first
 POST /control/jobs/cancel     JobOf     → Accepted
 POST /control/jobs/pause      JobOf     → Accepted (a download: what has come stays, also over the service's end)
 POST /control/jobs/resume     JobOf     → Accepted (paused, cancelled or failed: it goes on where it stopped)
@@ -216,6 +218,12 @@ class CanaryResult(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second: tuple[float | None, float | None]
     same_answer: bool | None = None
     verdict: str = ""  # a sentence
+
+
+class BenchOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Measure what is loaded. `profile` names which, where two seats have one; "" = the first that is ready."""
+
+    profile: str = ""
 
 
 class JobStarted(msgspec.Struct, frozen=True, kw_only=True):

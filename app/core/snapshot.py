@@ -252,7 +252,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""  # what it does now, for a person
     error: str = ""
     advice: str = ""
-    kind: str = ""  # install · remove · canary · clear · pull
+    kind: str = ""  # install · remove · canary · clear · pull · bench
     subject: str = ""  # what it is about: a family, an installation's id, a cache, a model of the hub
     bytes_done: int | None = None
     bytes_total: int | None = None

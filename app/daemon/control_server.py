@@ -19,6 +19,7 @@ from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import SOCKET_PATH_LIMIT
 from app.core.snapshot import Engines, Hello, History, RunView, slice_event, to_json
 from app.daemon.attached_work import AttachedWork
+from app.daemon.benches import Benches
 from app.daemon.engine_work import EngineWork
 from app.daemon.hub import Hub
 from app.daemon.logpiece import readable_end, redacted_piece
@@ -61,6 +62,8 @@ class Controls(Protocol):
     def engine_work(self) -> EngineWork: ...
     @property
     def hub(self) -> Hub: ...
+    @property
+    def benches(self) -> Benches: ...
     @property
     def attached_work(self) -> AttachedWork: ...
     def history(self) -> History: ...
@@ -109,6 +112,8 @@ class ControlServer:
         app.router.add_post("/control/engines/install", self._call(control.Install, c.engine_work.install))
         app.router.add_post("/control/engines/remove", self._call(control.EngineOf, c.engine_work.remove))
         app.router.add_post("/control/engines/canary", self._call(control.Canary, c.engine_work.canary))
+        app.router.add_post("/control/bench", self._call(control.BenchOf, c.benches.begin))
+        app.router.add_get("/control/benches", self._ask(c.benches.list))
         app.router.add_post("/control/jobs/cancel", self._call(control.JobOf, c.engine_work.cancel))
         app.router.add_get("/control/jobs/{id}/log", self._job_log)
         app.router.add_get("/control/keys", self._ask(c.attached_work.keys))

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from app.core.bench import Bench
 from app.core.control import Manifest
 from app.core.errors import NotWritable
 from app.core.load_time import LoadTimes
@@ -36,8 +37,12 @@ CREATE TABLE IF NOT EXISTS memory (
     kind TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, id)
 );
 """,
+    """
+CREATE TABLE IF NOT EXISTS benches (id TEXT PRIMARY KEY, run_id TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL);
+""",
 )
 MEMORY_KEPT = 300  # rows of each kind about memory
+BENCHES_KEPT = 200
 
 
 class Database:
@@ -217,6 +222,32 @@ class Database:
 
     async def forget_memory(self) -> None:
         await self._write("forget memory", lambda: self._execute("DELETE FROM memory"))
+
+    async def keep_bench(self, bench: Bench) -> None:
+        """The oldest beyond the bound go. A bench stays when its run is forgotten."""
+
+        def work() -> None:
+            row = (bench.id, bench.run_id, bench.at_unix, to_json(bench))
+            self._execute("INSERT OR REPLACE INTO benches VALUES (?, ?, ?, ?)", row)
+            self._execute(
+                "DELETE FROM benches WHERE id NOT IN (SELECT id FROM benches ORDER BY at DESC LIMIT ?)", (BENCHES_KEPT,)
+            )
+
+        await self._write(f"bench {bench.id}", work)
+
+    async def benches(self) -> tuple[Bench, ...]:
+        """Newest first. A row of another version is left out."""
+
+        def work() -> tuple[Bench, ...]:
+            found = []
+            for (blob,) in self._execute("SELECT value FROM benches ORDER BY at DESC"):
+                try:
+                    found.append(from_json(Bench, blob))  # type: ignore[arg-type]
+                except ValueError:
+                    continue
+            return tuple(found)
+
+        return await self._do(work)
 
     async def remember(self, name: str, value: str | None) -> None:
         def work() -> None:

@@ -16,6 +16,7 @@ import msgspec
 from app.core.errors import EngineRoomError, ErrorReport
 from app.core.snapshot import from_json, to_json
 from app.daemon import ollama_pull
+from app.daemon.bench import Benching, bench
 from app.daemon.caches import clear
 from app.daemon.canary import canary
 from app.daemon.docker_images import PullingImage
@@ -58,7 +59,7 @@ class PullingByOllama(msgspec.Struct, frozen=True, kw_only=True, tag="ollama_pul
     model: str
 
 
-Order = Installing | Removing | Clearing | Trying | PullingByOllama | PullingImage | Pulling
+Order = Installing | Removing | Clearing | Trying | Benching | PullingByOllama | PullingImage | Pulling
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,6 +103,8 @@ def carry_out(order: Order, work: Work, log: Path) -> dict[str, object]:
             return pull(order, work)
         case Trying():
             return dict(msgspec.to_builtins(canary(order.new, order.old, work)))
+        case Benching():
+            return bench(order, work)
         case PullingByOllama():
             return ollama_pull.pull(order.url, order.model, work)
 

@@ -40,7 +40,7 @@ RESUMABLE = ("pull",)  # kinds whose order stays good: they go on where they sto
 
 
 class Jobs:
-    """All jobs of this daemon. `settled` is called when one is over, whatever its outcome."""
+    """All jobs of this daemon. `settled` is told each that is over, whatever its outcome."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Jobs:
         engines: Path,
         environment: Mapping[str, str],
         publish: Callable[[JobsSlice], None],
-        settled: Callable[[], None],
+        settled: Callable[[Job], None],
     ) -> None:
         self._folder, self._engines = folder, engines
         self._environment = environment
@@ -337,7 +337,7 @@ class Jobs:
             self._orders.pop(old, None)
         self._drop_old_logs()
         self._show()
-        self._settled()
+        self._settled(job)
 
     def _change(self, job_id: str, **fields: object) -> None:
         self._jobs[job_id] = replace(self._jobs[job_id], **fields)

@@ -29,6 +29,7 @@ from app.core.snapshot import (
     Gpus,
     Hello,
     History,
+    Job,
     Problem,
     RunView,
     Traffic,
@@ -41,6 +42,7 @@ from app.core.snapshot import (
 )
 from app.daemon import exporting, processes
 from app.daemon.attached_work import AttachedWork
+from app.daemon.benches import Benches
 from app.daemon.board import Board
 from app.daemon.control_server import ControlServer
 from app.daemon.database import Database
@@ -176,6 +178,14 @@ class Service:
             lambda jobs: self._board.publish("jobs", jobs),
             settled=self._job_over,
         )
+        self.benches = Benches(
+            self._jobs,
+            self._board,
+            self._database,
+            paths.socket,
+            traffic=lambda: self._gateway.traffic,
+            manifest=self._manifests.of,
+        )
         self.attached_work = AttachedWork(self.keys, self._jobs, self._engines.find)
         self.engine_work = EngineWork(
             self._jobs, paths, environment, finder=self._engines, shelf=self._library, board=self._board
@@ -256,6 +266,7 @@ class Service:
             self._server,
             self._library,
             self._jobs,
+            self.benches,
             self.hub,
             self._engines,
             self._sampler,
@@ -281,7 +292,8 @@ class Service:
     def leave(self) -> None:
         self._leave.set()
 
-    def _job_over(self) -> None:
+    def _job_over(self, job: Job) -> None:
+        self.benches.settled(job)
         self._engines.look_again()
         self._library.look_soon()  # a download may have brought a model
 

@@ -106,6 +106,7 @@ class NotingLink(QObject):
                 file="~/.config/engine-room/settings.toml", fields=FIELDS, restart_needed=("gateway.port",)
             ),
             "/control/history": worlds.HISTORY,
+            "/control/benches": worlds.BENCHES,
         }
         self.tasks = ImmediateTasks()
         self.retries = 0

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 
 from app.core import lifecycle as phases
+from app.core.bench import Bench, Benches, Round
 from app.core.catalog.facts import ModelFacts
+from app.core.conversation import MadeBy
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Part, Remedy, Verdict
 from app.core.profiles import Profile
 from app.core.snapshot import (
@@ -388,3 +390,36 @@ WORLDS: dict[str, World] = {
         ),
     ),
 }
+
+
+def bench(
+    number: int, title: str, engine: str, reading: float | None, writing: float, first: float, shared: bool = False
+) -> Bench:
+    rounds = tuple(Round(first_token_seconds=first, tokens_per_second=writing) for _ in range(3))
+    return Bench(
+        id=f"bench-{number}",
+        at_unix=1_795_000_000.0 - 90_000 * number,
+        run_id=f"r-{number}",
+        profile_id=title.lower(),
+        title=title,
+        engine=engine,
+        engine_build="b1",
+        prompt_tokens=508,
+        answer_tokens=128,
+        first_token_seconds=first,
+        prompt_tokens_per_second=reading,
+        tokens_per_second=writing,
+        rounds=rounds,
+        shared=shared,
+        made_by=MadeBy(title=title, engine=engine, model_path="/models/x", settings={"context_tokens": 32768}),
+    )
+
+
+BENCHES = Benches(
+    benches=(
+        bench(1, "Qwen3 32B", "vllm", 3_412.0, 41.7, 0.149),
+        bench(2, "Qwen3 32B", "vllm", 2_980.0, 33.1, 0.171, shared=True),
+        bench(3, "Mistral 7B, long context", "llama-server", 1_184.4, 74.2, 0.429),
+        bench(4, "A remote one", "remote", None, 51.0, 0.62),
+    )
+)

@@ -103,7 +103,7 @@ class EnginesPage(PageColumn):
     @staticmethod
     def _tells(job: Job) -> bool:
         """A finished removal or clearing is seen in the list itself."""
-        return not (job.state == "done" and job.kind in ("remove", "clear"))
+        return job.kind != "bench" and not (job.state == "done" and job.kind in ("remove", "clear"))
 
     def _profiles_of(self, family: EngineView) -> tuple[tuple[str, str], ...]:
         """The profiles on which this family's installations can be compared."""

@@ -13,6 +13,7 @@ from app.ui import wording
 from app.ui.link import Link
 from app.ui.store import Store
 from app.ui.theme import Space, Theme
+from app.ui.widgets.bench_card import BenchCard
 from app.ui.widgets.layout import Card, Grid, PageColumn, row
 from app.ui.widgets.memory_bar import MemoryBar
 from app.ui.widgets.memory_panel import engine_bytes, segments, short_name
@@ -160,7 +161,9 @@ class MonitorPage(PageColumn):
         )
         self._recent_card = self._carded("Recent requests", self.recent)
         self._totals = Label(theme, "", "small_number", "muted")
-        for part in (self._figures, self._devices, self._driver, self._process_card, self._recent_card, self._totals):
+        self.bench = BenchCard(theme, store, link)
+        cards = (self._figures, self._devices, self._driver, self.bench, self._process_card, self._recent_card)
+        for part in (*cards, self._totals):
             self.column.addWidget(part)
         self.column.addStretch(1)
         store.gpus_changed.connect(self._take_gpus)
