@@ -21,9 +21,9 @@ def test_every_documented_route_exists_and_every_route_is_documented() -> None:
 
 
 def test_every_documented_value_is_defined() -> None:
-    """A name with a capital in the table is a type of the API, here, in the snapshot or in the hub's values."""
-    from app.core import hub, snapshot
+    """A name with a capital in the table is a type of the API, here, in the snapshot, in the hub's values or the bench's."""
+    from app.core import bench, hub, snapshot
 
     table = (control.__doc__ or "").split("Routes:")[1]
     for name in re.findall(r"(?:→ |  )([A-Z][a-z]+(?:[A-Z][a-z]+)*)\b(?=\s|$| \|)", table):
-        assert name == "MemoryPlan" or any(hasattr(place, name) for place in (control, snapshot, hub)), name
+        assert name == "MemoryPlan" or any(hasattr(place, name) for place in (control, snapshot, hub, bench)), name
