@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,10 @@ _PARTIAL = re.compile(
     r"(.+\.(?:gguf|safetensors))\.(?:downloadinprogress|incomplete|part|partial|crdownload)", re.IGNORECASE
 )
 
+_NAME = attrgetter("name")
+
 Stamp = tuple[int, int]  # modification time in nanoseconds, size in bytes
+Identity = tuple[int, int]  # device and inode: two names of one file have the same
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[Path, tuple[Stamp | None, ...]]
     problems: tuple[Problem, ...]
     sources: dict[Path, str] = {}  # of each model
+    identities: dict[Path, Identity] = {}  # of each model whose first file is there
     named: dict[Path, tuple[Named, ...]] = {}  # models that their store gives one or more names
     again: dict[Path, tuple[Path, ...]] = {}  # other places of the same file
     beside: dict[Path, Stamp | None] = {}  # files that by their names belong to a model
@@ -79,6 +84,14 @@ def stamp_of(path: Path) -> Stamp | None:
     except (OSError, ValueError):
         return None
     return status.st_mtime_ns, status.st_size
+
+
+def identity_of(path: Path) -> Identity | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def parts_of(path: Path) -> tuple[Path, ...]:
@@ -104,17 +117,21 @@ class Walker:
         self.unfinished: list[Unfinished] = []
         self.problems: list[Problem] = []
         self.again: dict[Path, tuple[Path, ...]] = {}
-        self._known: dict[tuple[int, int], Path] = {}
+        self._known: dict[Identity, str] = {}
+        self._stamps: dict[Path, tuple[Stamp]] = {}  # of models that are one file
+        self._identities: dict[Path, Identity] = {}
         self._fresh: list[Path] = []
         self._entries, self._max_entries = 0, max_entries
         self._source, self._quiet = FOLDER, False
 
     def seen(self) -> Seen:
-        models = dict(sorted(self.models.items()))
+        models = {path: self.models[path] for path in sorted(self.models, key=lambda path: path.parts)}
+        stamps = self._stamps
         return Seen(
-            models={first: tuple(stamp_of(part) for part in parts_of(first)) for first in models},
+            models={first: stamps.get(first) or tuple(stamp_of(part) for part in parts_of(first)) for first in models},
             problems=tuple(self.problems),
             sources=models,
+            identities={path: self._identities[path] for path in models if path in self._identities},
             named=self.named,
             beside={path: stamp_of(path) for path in sorted(self.beside)},
             again=self.again,
@@ -128,14 +145,15 @@ class Walker:
     def search(self, folder: Path, source: str = FOLDER, quiet_when_missing: bool = False) -> list[Path]:
         """The models that were found below it now."""
         self._source, self._quiet, self._fresh = source, quiet_when_missing, []
-        self._search(folder, 0)
+        self._search(str(folder), 0, None)
         return self._fresh
 
     def add(self, model: Path, source: str) -> Path:
         """Puts a model onto the list, whatever its file is called; the path under which it is there."""
-        if (known := self._known_as(model, model.stat())) is not None:
-            return known
-        self._found(model, source)
+        status = model.stat()
+        if (known := self._known_as(str(model), status)) is not None:
+            return Path(known)
+        self._found(model, source, status)
         return model
 
     def entries_of(self, folder: Path, advice: str = _CHECK) -> list[os.DirEntry[str]]:
@@ -150,12 +168,14 @@ class Walker:
             self.problem(folder, f"The folder {folder} cannot be read: {reason}.", advice)
             return []
 
-    def _search(self, folder: Path, depth: int) -> None:
+    def _search(self, folder: str, depth: int, status: os.stat_result | None) -> None:
+        """Paths are text until they are a model's: thousands are passed at each look."""
         try:
-            if self._known_as(folder, folder.stat()) is not None:
+            status = status or os.stat(folder)  # noqa: PTH116
+            if self._known_as(folder, status) is not None:
                 return
             with os.scandir(folder) as listing:
-                entries = sorted(self._counted(listing, folder), key=lambda entry: entry.name)
+                entries = sorted(self._counted(listing, folder), key=_NAME)
         except FileNotFoundError:
             if depth == 0 and not self._quiet:
                 self.problem(folder, f"The model folder {folder} is not there.", "Make it, or change it in Settings.")
@@ -170,19 +190,19 @@ class Walker:
         names = {entry.name for entry in entries}
         if is_model_folder(names):
             if lacking := missing_parts(names):
-                self._not_whole(folder, name_of_folder(folder), f"{_files(len(lacking))} not here yet.")
+                self._not_whole(Path(folder), name_of_folder(Path(folder)), f"{_files(len(lacking))} not here yet.")
             else:
-                self._found(folder, self._source)
+                self._found(Path(folder), self._source, status)
         for entry in entries:
-            if not entry.name.startswith("."):
+            if entry.name[0] != ".":
                 self._look_at(entry, depth)
 
     def _look_at(self, entry: os.DirEntry[str], depth: int) -> None:
-        path = Path(entry.path)
         try:
             status = entry.stat()  # of what a link points to
         except OSError as error:
             if entry.name.lower().endswith(".gguf"):
+                path = Path(entry.path)
                 if self._source == FOLDER:
                     self.problem(path, f"{path} cannot be opened: {error.strerror}.", "Mend the link or remove it.")
                 else:
@@ -190,41 +210,47 @@ class Walker:
             return
         if stat.S_ISDIR(status.st_mode):
             if depth < MAX_DEPTH:
-                self._search(path, depth + 1)
+                self._search(entry.path, depth + 1, status)
         elif stat.S_ISREG(status.st_mode):
-            self._look_at_file(path, status)
+            self._look_at_file(entry, status)
 
-    def _look_at_file(self, path: Path, status: os.stat_result) -> None:
-        lower = path.name.lower()
+    def _look_at_file(self, entry: os.DirEntry[str], status: os.stat_result) -> None:
+        lower = entry.name.lower()
         if lower.endswith(".gguf"):
             if _is_beside(lower):
-                if self._known_as(path, status) is None:
-                    self.beside.add(path)
+                if self._known_as(entry.path, status) is None:
+                    self.beside.add(Path(entry.path))
                 return
-            first = shards_of(path)[0]
-            if first != path or self._known_as(path, status) is None:
-                self._found(first, self._source)
-        elif found := _PARTIAL.fullmatch(path.name):
-            self._not_whole(path, Path(found[1]).stem, "Its download has not finished.", status.st_size)
+            path = Path(entry.path)
+            parts = shards_of(path)
+            if len(parts) > 1:
+                self._found(parts[0], self._source, status if parts[0] == path else None)
+            elif self._known_as(entry.path, status) is None:
+                self._found(path, self._source, status)
+                self._stamps[path] = ((status.st_mtime_ns, status.st_size),)
+        elif found := _PARTIAL.fullmatch(entry.name):
+            self._not_whole(Path(entry.path), Path(found[1]).stem, "Its download has not finished.", status.st_size)
 
     def _not_whole(self, path: Path, name: str, why: str, size: int = 0) -> None:
         self.unfinished.append(Unfinished(name=name, source=self._source, path=path, why=why, bytes=size))
 
-    def _found(self, model: Path, source: str) -> None:
+    def _found(self, model: Path, source: str, status: os.stat_result | None) -> None:
+        if status is not None:
+            self._identities[model] = status.st_dev, status.st_ino
         if model not in self.models:
             self.models[model] = source
             self._fresh.append(model)
 
-    def _known_as(self, path: Path, status: os.stat_result) -> Path | None:
+    def _known_as(self, path: str, status: os.stat_result) -> str | None:
         """The other path under which the same file or folder was seen; None when this is the first time."""
         known = self._known.setdefault((status.st_dev, status.st_ino), path)
         if known is path:
             return None
-        if known in self.models and path != known:
-            self.again[known] = (*self.again.get(known, ()), path)
+        if path != known and (first := Path(known)) in self.models:
+            self.again[first] = (*self.again.get(first, ()), Path(path))
         return known
 
-    def _counted(self, listing: Iterable[os.DirEntry[str]], folder: Path) -> Iterable[os.DirEntry[str]]:
+    def _counted(self, listing: Iterable[os.DirEntry[str]], folder: Path | str) -> Iterable[os.DirEntry[str]]:
         for entry in listing:
             if not entry.name.isascii() and (name := _named_wrongly(entry.name)):
                 self.problem(
@@ -245,7 +271,7 @@ class Walker:
                 return
             yield entry
 
-    def problem(self, where: Path, summary: str, advice: str) -> None:
+    def problem(self, where: Path | str, summary: str, advice: str) -> None:
         self.problems.append(Problem(where=str(where), summary=summary, advice=advice))
 
 

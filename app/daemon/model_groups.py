@@ -16,7 +16,7 @@ from app.core.catalog.grouping import Beside, Identity, Piece, belonging, drafts
 from app.core.catalog.hub_cache import name_of_folder
 from app.core.errors import ModelError
 from app.core.snapshot import ModelGroup, ProfileCard
-from app.daemon.folders import Seen, Stamp, Unfinished, stamp_of
+from app.daemon.folders import Seen, Stamp, Unfinished, identity_of, stamp_of
 
 _CHECKSUM = re.compile(r"(?:sha256-)?([0-9a-f]{64})")
 
@@ -57,10 +57,10 @@ class Companions:
             if card.facts is not None:
                 profiles.setdefault(Path(card.model_path), []).append(card)
         pieces, companions = [], dict(self._of)
-        named = {identity: path for path in self.pieces if (identity := _identity(path)) is not None}
+        named = {identity: path for path in self.pieces if (identity := identity_of(path)) is not None}
         ids: dict[Path, list[str]] = {}
         for path, own in profiles.items():
-            known = path if path in self.pieces else named.get(_identity(path) or (0, 0), path)
+            known = path if path in self.pieces else named.get(identity_of(path) or (0, 0), path)
             ids.setdefault(known, []).extend(card.profile.id for card in own)
         for path, each in {**dict.fromkeys(ids), **self.pieces}.items():
             piece = each
@@ -81,7 +81,7 @@ class Companions:
 
 def beside_of(path: Path, stamp: Stamp) -> Beside | None:
     """What the file is; None for one that no engine loads beside a model, or that cannot be read."""
-    identity = _identity(path)
+    identity = identity_of(path)
     read = _read(path, stamp)
     if identity is None or read is None:
         return None
@@ -185,14 +185,6 @@ def _digest(path: Path) -> str:
     except (OSError, ValueError, RuntimeError):
         return ""
     return found[1] if found else ""
-
-
-def _identity(path: Path) -> Identity | None:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from app.core.profiles import Profile, profile_from_model, slug
 from app.core.resources import BUILTIN_MODELS
 from app.core.snapshot import Problem, ProfileCard
 from app.daemon.companions import companions_of
-from app.daemon.folders import Named, Seen
+from app.daemon.folders import Named, Seen, identity_of
 from app.daemon.model_groups import Companions
 from app.daemon.shelf_names import NOT_A_FILE, card_by_name, is_by_name
 from app.daemon.survey import ENGINE_ITSELF, Survey, problem_at
@@ -88,10 +88,10 @@ def found_cards(
     )
     of_files = next((family for family in there if family != ENGINE_OF_FOLDERS), DEFAULT_FAMILY)
     taken = {name for card in cards.values() for name in (card.profile.id, *card.profile.aliases)}
-    used = {_real(survey.models[card.profile.id]) for card in cards.values() if not is_by_name(card.profile)}
+    used = {identity_of(survey.models[card.profile.id]) for card in cards.values() if not is_by_name(card.profile)}
     found, problems = [], []
     for path in seen.models:
-        if _real(path) in used:
+        if (identity := seen.identities.get(path)) is not None and identity in used:
             continue
         facts = facts_of.get(path)
         if isinstance(facts, Problem):
@@ -165,10 +165,3 @@ def _ids(path: Path, named: Named | None = None) -> Iterator[str]:
     while True:
         yield f"{longer}-{number}"
         number += 1
-
-
-def _real(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, ValueError):
-        return path

@@ -31,6 +31,7 @@ MAX_DIMENSIONS = 4
 MAX_ELEMENTS = 2**48
 MAX_ALIGNMENT = 2**20
 _CHUNK_BYTES = 1024**2
+_FIRST_CHUNK_BYTES = 32 * 1024  # of many files the header is no longer
 _NUMBER_BYTES = 40  # that one number of a list takes in memory
 _TENSOR_BYTES = 500  # that one tensor takes beside its name
 
@@ -139,6 +140,7 @@ class _Source:
         self._file, self._size, self.name = file, size, name
         self._window, self._at, self._base = b"", 0, 0
         self._walked, self._kept, self._read = 0, 0, 0
+        self._chunk = _FIRST_CHUNK_BYTES
 
     @property
     def offset(self) -> int:
@@ -152,11 +154,13 @@ class _Source:
             return
         if self.offset + count > self._size:
             self._cut_short()
-        parts = [self._window[self._at :]]
+        rest = self._window[self._at :]
+        parts = [rest] if rest else []  # one part alone is not copied
         self._base, self._at = self._base + self._at, 0
-        have = len(parts[0])
+        have = len(rest)
         while have < count:
-            more = self._file.read(max(count - have, _CHUNK_BYTES)) or b""
+            more = self._file.read(max(count - have, self._chunk)) or b""
+            self._chunk = min(4 * self._chunk, _CHUNK_BYTES)
             if not more:
                 self._cut_short()  # the file shrank while it was read
             self._read += len(more)

@@ -1,6 +1,7 @@
-"""Reads mutated model headers in a child process with 64 MB to spend: `python -m tests.core.catalog.fuzzing [CASES [FIRST]]`.
+"""Reads mutated model headers in a process with 64 MB to spend: `python -m tests.core.catalog.fuzzing [CASES [FIRST]]`.
 
-Case `n` is made from its number alone, so that a finding can be made again. Prints one JSON object.
+Case `n` is made from its number alone, so that a finding can be made again. The cases are made here and read in a process that
+does nothing else and lives through all of them, so that what it grows by is the reader's: `added_bytes`. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -32,85 +33,115 @@ MOST_BYTES = 64 * 10**6
 MOST_READ_BYTES = 130 * 2**20  # of one file or folder
 MOST_SECONDS = 60.0  # of one case, on a machine that does other things too
 MOST_TEXT = 500
-EACH_CHILD = 25_000
+MOST_FAILURES = 20  # that are told
+GOOD = ("read", "planned", "refused")
 GIB = 1024**3
+
+
+def fuzz(cases: int, first: int = 0) -> dict[str, Any]:
+    """Figures of that many cases; `failures` is empty when every one was read or refused with a sentence."""
+    began = time.monotonic()
+    kinds: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    failures: list[tuple[int, str, str]] = []
+    most: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="er-fuzz-") as name:
+        folder = Path(name)
+        seeds = gguf_seeds(folder / "seeds")
+        model = folder / "m.gguf"
+        model.write_bytes(seeds[0])
+        os.truncate(model, 2**36)
+        checkpoint = write_folder(folder / "m")
+        reader = Reader(model, checkpoint)
+        for number in range(first, first + cases):
+            kind = KINDS[number % len(KINDS)]
+            path = model if kind == GGUF else checkpoint
+            magic, undo = mutant(kind, random.Random(number), seeds, path)
+            found = reader.tried(path, plans=number // 8 % 4 == 0)
+            undo()
+            outcome = str(found.pop("outcome"))
+            kinds[kind]["magic"] += magic
+            kinds[kind][outcome if outcome in GOOD else "failed"] += 1
+            if outcome not in GOOD:
+                failures.append((number, kind, outcome))
+            most |= Counter(found)
+            if outcome == CRASH:
+                reader = Reader(model, checkpoint)
+        reader.close()
+    if most["read_bytes"] > MOST_READ_BYTES:
+        failures.append((-1, "all", f"one case read {most['read_bytes']:,} bytes"))
+    if most["added_bytes"] > MOST_BYTES:
+        failures.append((-1, "all", f"reading took {most['added_bytes']:,} bytes of memory"))
+    counts = sum(kinds.values(), Counter())
+    return {
+        "cases": cases, "failed": counts["failed"], "failures": failures[:MOST_FAILURES],
+        "magic_share": round(counts["magic"] / max(1, cases), 3), **{name: counts[name] for name in GOOD},
+        "added_bytes": most["added_bytes"], "resident_before_bytes": reader.resident_bytes,
+        "most_read_bytes": most["read_bytes"], "worst_seconds": round(most["milliseconds"] / 1e3, 2), "kinds": kinds,
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+
+
+CRASH = "the reader's process ended"
+
+
+class Reader:
+    """A process that reads what it is told to; ends itself with its input."""
+
+    def __init__(self, *warm: Path) -> None:
+        """`warm`: whole models, read first: what is imported and cached at the first use is not the reader's."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.core.catalog.fuzzing", "--reader", *map(str, warm)],
+            cwd=Path(__file__).parents[3],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.resident_bytes = int(self._line())
+
+    def tried(self, path: Path, plans: bool) -> dict[str, Any]:
+        """What became of one case: "outcome" (one of GOOD or what went wrong), and figures."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{int(plans)} {path}\n".encode())
+            self._process.stdin.flush()
+            answer: dict[str, Any] = json.loads(self._line())
+        except (OSError, ValueError):
+            self.close()
+            return {"outcome": CRASH}
+        return answer
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+
+# --- in the reader's process -------------------------------------------------------------------------------------------
 
 
 class Hang(BaseException):
     """No error of the reader may be taken for it."""
 
 
-def fuzz(cases: int, first: int = 0) -> dict[str, Any]:
-    """Figures of that many cases; `failures` is empty when every one was read or refused with a sentence."""
-    began = time.monotonic()
-    total: dict[str, Any] = {"cases": 0, "failures": [], "kinds": {}, "worst_seconds": 0.0, "most_read_bytes": 0,
-                             "peak_bytes": 0}  # fmt: skip
-    at, end = first, first + cases
-    while at < end:
-        found = _child(at, min(end, at + EACH_CHILD))
-        total["cases"] += found["cases"]
-        total["failures"] += found["failures"]
-        for name in ("worst_seconds", "most_read_bytes", "peak_bytes"):
-            total[name] = max(total[name], found[name])
-        for kind, counts in found["kinds"].items():
-            total["kinds"][kind] = dict(Counter(total["kinds"].get(kind, {})) + Counter(counts))
-        at = found["next"]
-    counts = sum((Counter(each) for each in total["kinds"].values()), Counter())
-    passed = counts["magic"] / max(1, total["cases"])
-    return {**total, "magic_share": round(passed, 3), "refused": counts["refused"], "read": counts["read"],
-            "planned": counts["planned"], "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
-
-
-def _child(first: int, end: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="er-fuzz-") as folder:
-        command = [sys.executable, "-m", "tests.core.catalog.fuzzing", "--child", str(first), str(end), folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
-        if done.returncode == 0:
-            return {**json.loads(done.stdout.splitlines()[-1]), "next": end}
-        progress = Path(folder) / "at"
-        if not progress.exists():
-            raise RuntimeError(f"the child did not begin: {done.stderr[-2_000:]}")
-        at = int(progress.read_text())
-    failure = [at, "crash", f"exit {done.returncode}: {done.stderr[-400:]}"]
-    return {"cases": at - first + 1, "failures": [failure], "kinds": {}, "worst_seconds": 0.0, "most_read_bytes": 0,
-            "peak_bytes": 0, "next": at + 1}  # fmt: skip
-
-
-# --- in the child ------------------------------------------------------------------------------------------------------
-
-
-def run(first: int, end: int, folder: Path) -> dict[str, Any]:
-    seeds = gguf_seeds(folder / "seeds")
-    model = folder / "m.gguf"
-    model.write_bytes(seeds[0])
-    os.truncate(model, 2**36)
-    checkpoint = write_folder(folder / "m")
-    for path in (model, checkpoint):  # what is imported and cached at the first use is not the reader's
+def read_as_told(warm: Sequence[Path]) -> None:
+    for path in warm:
         _planned(_facts(path))
-    kinds: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
-    failures: list[tuple[int, str, str]] = []
-    worst, most_read = 0.0, 0
-    progress = os.open(folder / "at", os.O_RDWR | os.O_CREAT, 0o600)
     signal.signal(signal.SIGALRM, _hang)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    for number in range(first, end):
-        os.pwrite(progress, f"{number:<12}".encode(), 0)
-        chance = random.Random(number)
-        kind = KINDS[number % len(KINDS)]
-        path = model if kind == GGUF else checkpoint
-        magic, undo = mutant(kind, chance, seeds, path)
-        kinds[kind]["magic"] += magic
-        outcome, seconds, read = _tried(path, number // 8 % 4 == 0)
-        undo()
-        kinds[kind][outcome if outcome in ("read", "refused", "planned") else "failed"] += 1
-        if outcome not in ("read", "refused", "planned") and len(failures) < 20:
-            failures.append((number, kind, outcome))
-        if read > MOST_READ_BYTES and len(failures) < 20:
-            failures.append((number, kind, f"read {read:,} bytes"))
-        worst, most_read = max(worst, seconds), max(most_read, read)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return {"cases": end - first, "kinds": kinds, "failures": failures, "worst_seconds": round(worst, 2),
-            "most_read_bytes": most_read, "peak_bytes": peak}  # fmt: skip
+    before = _peak_bytes()
+    print(before, flush=True)
+    for line in sys.stdin:
+        plans, _, path = line.rstrip("\n").partition(" ")
+        outcome, seconds, read = _tried(Path(path), plans == "1")
+        answer = {"outcome": outcome, "milliseconds": round(seconds * 1e3), "read_bytes": read,
+                  "added_bytes": _peak_bytes() - before}  # fmt: skip
+        print(json.dumps(answer), flush=True)
+
+
+def _peak_bytes() -> int:
+    """The most memory that this program ever had resident (what `getrusage` says begins with the parent's)."""
+    with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - in the loop
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(b"VmHWM:"))
 
 
 def _tried(path: Path, plans: bool) -> tuple[str, float, int]:
@@ -196,8 +227,8 @@ def _hang(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    if arguments[:1] == ["--child"]:
-        print(json.dumps(run(int(arguments[1]), int(arguments[2]), Path(arguments[3]))))
+    if arguments[:1] == ["--reader"]:
+        read_as_told([Path(each) for each in arguments[1:]])
         return
     numbers = [int(each) for each in arguments]
     print(json.dumps(fuzz(*(numbers or [CASES]))))
