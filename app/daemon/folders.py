@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 
@@ -110,7 +110,10 @@ def walk(folders: Iterable[Path], quiet_when_missing: Iterable[Path] = (), max_e
 class Walker:
     """Searches one folder after another; whatever was seen once, under any name, is not seen again."""
 
-    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(self, max_entries: int = MAX_ENTRIES, earlier: Mapping[str, Path] | None = None) -> None:
+        """`earlier`: the `paths` of the last look. Thousands of paths that are the same objects are made and compared at once."""
+        self._earlier = earlier or {}
+        self.paths: dict[str, Path] = {}
         self.models: dict[Path, str] = {}  # → source
         self.named: dict[Path, tuple[Named, ...]] = {}
         self.beside: set[Path] = set()
@@ -192,7 +195,7 @@ class Walker:
             if lacking := missing_parts(names):
                 self._not_whole(Path(folder), name_of_folder(Path(folder)), f"{_files(len(lacking))} not here yet.")
             else:
-                self._found(Path(folder), self._source, status)
+                self._found(self._path(folder), self._source, status)
         for entry in entries:
             if entry.name[0] != ".":
                 self._look_at(entry, depth)
@@ -221,7 +224,7 @@ class Walker:
                 if self._known_as(entry.path, status) is None:
                     self.beside.add(Path(entry.path))
                 return
-            path = Path(entry.path)
+            path = self._path(entry.path)
             parts = shards_of(path)
             if len(parts) > 1:
                 self._found(parts[0], self._source, status if parts[0] == path else None)
@@ -230,6 +233,10 @@ class Walker:
                 self._stamps[path] = ((status.st_mtime_ns, status.st_size),)
         elif found := _PARTIAL.fullmatch(entry.name):
             self._not_whole(Path(entry.path), Path(found[1]).stem, "Its download has not finished.", status.st_size)
+
+    def _path(self, text: str) -> Path:
+        path = self.paths[text] = self._earlier.get(text) or Path(text)
+        return path
 
     def _not_whole(self, path: Path, name: str, why: str, size: int = 0) -> None:
         self.unfinished.append(Unfinished(name=name, source=self._source, path=path, why=why, bytes=size))

@@ -37,12 +37,13 @@ class Sources:
         self._environ = environ
         self._read: dict[Path, tuple[Stamp, bytes]] = {}
         self._used: set[Path] = set()
+        self._paths: dict[str, Path] = {}
 
     def look(self, folders: Iterable[Path], enabled: Iterable[str], quiet_when_missing: Iterable[Path] = ()) -> Seen:
         """All models of the folders and of the stores whose kind is `enabled`; a store that is not there says nothing."""
         kinds, quiet = frozenset(enabled), frozenset(quiet_when_missing)
         self._used = set()
-        walker = Walker()
+        walker = Walker(earlier=self._paths)
         for store in stores_of(self._environ):  # first: a store knows its models' names, a walk only their files'
             walker.count_anew()
             if store.kind in kinds and _is_there(store, walker):
@@ -57,6 +58,7 @@ class Sources:
         for folder in folders:
             walker.search(folder, quiet_when_missing=folder in quiet)
         self._read = {path: kept for path, kept in self._read.items() if path in self._used}
+        self._paths = walker.paths
         return walker.seen()
 
     # --- Ollama ---
