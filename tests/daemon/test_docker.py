@@ -116,8 +116,10 @@ def test_a_stop_while_it_loads_ends_the_container(docker: Docker, fake_engine: F
     eventually(lambda: docker.running(), what="the container runs")
     _, pid = engine_of(docker)
     daemon.unload()
-    daemon.wait_idle()
+    view = daemon.wait_idle()
     gone(docker, pid)
+    assert (view.wanted, view.last_failure, daemon.slices()["runs"].runs[0].outcome) == (None, None, "stopped")
+    assert docker.running() == {}
 
 
 def test_whoever_is_killed_no_container_stays(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
@@ -238,7 +240,11 @@ def test_an_image_that_is_not_here_is_fetched_at_the_first_launch(
     daemon.start().want("tiny")
     daemon.wait_seat(lambda view: getattr(view.phase, "stage", "") == "download", what="it is being fetched")
     docker.switch("slow", False)
-    daemon.wait_phase(lifecycle.Ready)
+    view = daemon.wait_phase(lifecycle.Ready)
+    assert [made["image"] for made in docker.created()] == [image]
+    assert view.run is not None
+    log = daemon.run_log(view.run.id).decode()
+    assert f"Unable to find image '{image}' locally" in log, "the fetching is told in the run's log"
     daemon.unload()
     daemon.wait_idle()
 

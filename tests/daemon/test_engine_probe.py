@@ -295,9 +295,11 @@ def test_a_question_ends_with_whoever_asked(program: Path, tmp_path: Path) -> No
         finally:
             os._exit(0)
     eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 20, "it was asked")
+    asked = int((tmp_path / "pid").read_text())
+    assert not _is_dead(asked), "it would go on for long"
     os.kill(asker, signal.SIGKILL)
-    os.waitpid(asker, 0)
-    eventually(lambda: _is_dead(int((tmp_path / "pid").read_text())), 10, "it has ended")
+    assert os.WTERMSIG(os.waitpid(asker, 0)[1]) == signal.SIGKILL, "it had no time to clean up"
+    eventually(lambda: _is_dead(asked), 60, "it has ended")
 
 
 @pytest.mark.parametrize(("code", "words"), [(0, ""), (1, ""), (-4, "instructions"), (132, "instructions"), (127, "x")])

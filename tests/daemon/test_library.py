@@ -285,6 +285,7 @@ async def test_other_folders_are_taken_over_while_running(place: Place, tmp_path
     await place.begin()
     place.library.take_over(Settings(library=LibrarySettings(folders=(str(tmp_path / "elsewhere"),))))
     await eventually(lambda: ids(place.library.current) == ["other"], 60, "the other folder is listed")
+    assert place.card("other").model_path == str(tmp_path / "elsewhere" / "other.gguf")
 
 
 # --- prices ----------------------------------------------------------------------------------------------------------
@@ -333,6 +334,9 @@ async def test_a_model_found_after_the_sample_is_priced_too(place: Place) -> Non
     write_gguf(place.models / "tiny.gguf")
     await eventually(lambda: ids(place.library.current) == ["tiny"], 60, "the model is listed")
     await priced(place, Verdict.FITS)
+    plan = place.card("tiny").plan
+    assert plan is not None
+    assert plan.devices, "by the sample that was there before it"
 
 
 async def test_what_our_engines_hold_is_credited_to_a_switch(place: Place) -> None:

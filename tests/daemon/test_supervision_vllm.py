@@ -86,8 +86,11 @@ def test_a_stop_while_it_loads_does_not_wait_for_a_term_that_it_ignores(vllm: Fa
     assert leader.pid is not None
     eventually(lambda: "VLLM::Worker" in tree(leader.pid or 0), 15, "its tree stands")
     daemon.unload()
-    daemon.wait_idle(10)
+    view = daemon.wait_idle(10)
     gone(leader.pid)
+    assert (view.last_failure, daemon.run(leader.id).outcome) == (None, "stopped"), (
+        "a load that is called off is no failure"
+    )
 
 
 @pytest.mark.parametrize("victim", ["vllm", "VLLM::EngineCor", "VLLM::Worker"])
@@ -101,6 +104,8 @@ def test_whoever_of_its_tree_is_killed_nobody_stays(vllm: FakeEngine, daemon: Da
     else:  # the stand-in's head does not notice what the real one notices
         os.kill(tree(leader)["vllm"], signal.SIGKILL)
     gone(leader)
+    crashed = daemon.wait_slice("runs", lambda seen: seen.runs[-1].ended_at_unix).runs[-1]
+    assert (crashed.pid, crashed.outcome) == (leader, "failed"), "nobody asked for that end"
     daemon.unload()
     daemon.wait_idle()
 

@@ -278,6 +278,7 @@ def test_a_stop_while_it_compiles_or_takes_what_was_compiled_leaves_nothing(
 def stops_on(ready: Daemon, home: Home, name: str, phase: str) -> None:
     before = files_of(home)
     stage_of = FAMILIES["vllm"].stage_of
+    ended = []
     for _ in range(TIMES):
         known = set(home.paths.runs.glob("*.log"))
         ready.want(name)
@@ -293,6 +294,9 @@ def stops_on(ready: Daemon, home: Home, name: str, phase: str) -> None:
             pytest.fail(f"no line of the log named the phase {phase}")
         stopped(ready)
         nothing_left(home, {leader}, {port}, before)
+        assert leader > 0
+        ended.append((ready.run(run.id).outcome, ready.seat().last_failure))
+    assert ended == [("stopped", None)] * TIMES, "a load that is called off is no failure"
 
 
 @pytest.mark.parametrize("victim", NAMES)
