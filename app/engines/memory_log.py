@@ -21,10 +21,23 @@ _PARTS = {"KV": "kv_cache", "RS": "state", "compute": "compute", "output": "outp
 _SIZES = {"kv_cache": re.compile(r"llama_kv_cache\S*: size =\s+([\d.]+) MiB"),
           "state": re.compile(r"llama_memory_recurrent: size =\s+([\d.]+) MiB")}  # fmt: skip
 
-# vLLM prints by rank; ranks are alike, and the first one speaks for all.
+# vLLM prints by rank; ranks are alike, and the first one speaks for all. Its words by version: the last pattern of each part
+# is of 0.6 to 0.8; a build for the processor says what it was told. Old versions say GB and mean GiB.
 _VLLM = {
-    "kv_cache": re.compile(r"Available KV cache memory: (-?[\d.]+) GiB"),
-    "graphs": re.compile(r"Graph capturing finished in .*?took (-?[\d.]+) GiB"),
+    "weights": (
+        re.compile(r"Model loading took ([\d.]+) Gi?B"),
+        re.compile(r"Loading model weights took ([\d.]+) Gi?B"),
+    ),
+    "kv_cache": (
+        re.compile(r"Available KV cache memory: (-?[\d.]+) GiB"),
+        re.compile(r"Explicitly set \(([\d.]+)/[\d.]+\) GiB for KV cache"),
+        re.compile(r"memory reserved for KV Cache is (-?[\d.]+) ?GiB"),
+    ),
+    "graphs": (re.compile(r"Graph capturing finished in .*?took (-?[\d.]+) GiB"),),
+    "compute": (
+        re.compile(r"([\d.]+) ?GiB for peak activation"),
+        re.compile(r"activation peak memory takes ([\d.]+) ?GiB"),
+    ),
 }
 
 
@@ -65,8 +78,8 @@ def _llama_figures(log: str, cards: Sequence[str]) -> tuple[Figure, ...]:
 
 def _vllm_figures(log: str, cards: Sequence[str]) -> tuple[Figure, ...]:
     found = []
-    for part, pattern in _VLLM.items():
-        said = pattern.search(log)
+    for part, patterns in _VLLM.items():
+        said = next((said for pattern in patterns if (said := pattern.search(log))), None)
         if said is not None and float(said[1]) > 0:
             found += [Figure(device=at, part=part, bytes=round(float(said[1]) * GIB)) for at in cards or (HOST,)]
     return tuple(found)

@@ -38,6 +38,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str = ""  # a sentence: why the engine would not start like this, whatever is free
     context_tokens: int | None = None  # of the load, with the engine's default filled in
     notes: tuple[str, ...] = ()  # sentences: what was solved and what it trades
+    is_doubtful: bool = False  # the engine likely starts like this, but not if its parts take their high bounds
 
 
 class Reads(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +95,8 @@ class Attempt(Protocol):
     def fits(self, change: Change) -> bool: ...
 
     def largest(self, least: int, most: int, change: Callable[[int], Change]) -> int | None:
-        """The largest number from `least` to `most` whose change fits, where that is so up to some point."""
+        """The largest number from `least` to `most` whose change fits, where that is so up to some point; surely where
+        there is one of which that can be said, else likely."""
 
     def evaluated(self, change: Change) -> Evaluated: ...
 

@@ -54,7 +54,7 @@ class Variation:
         return _fits(self.evaluated(change))
 
     def largest(self, least: int, most: int, change: Callable[[int], Change]) -> int | None:
-        return largest(least, most, lambda number: self.evaluated(change(number)))
+        return surely_or_likely(least, most, lambda number: self.evaluated(change(number)))
 
 
 def remedies_of(case: Case) -> tuple[Remedy, ...]:
@@ -87,8 +87,8 @@ def longest_context(case: Case, remedies: Sequence[Remedy] = ()) -> int | None:
             return tokens
     most = (family.context_max or LONGEST_CONTEXT_TOKENS) // CONTEXT_STEP_TOKENS
     now = case.evaluated(Change())
-    known = (now.placed.context_tokens or 0) // CONTEXT_STEP_TOKENS if _fits(now) else 0
-    steps = largest(
+    known = (now.placed.context_tokens or 0) // CONTEXT_STEP_TOKENS if _fits_surely(now) else 0
+    steps = surely_or_likely(
         min(max(1, known), most),
         most,
         lambda number: case.evaluated(Change(settings=family.with_context(number * CONTEXT_STEP_TOKENS))),
@@ -97,21 +97,37 @@ def longest_context(case: Case, remedies: Sequence[Remedy] = ()) -> int | None:
     return None if steps is None else steps * CONTEXT_STEP_TOKENS
 
 
-def largest(least: int, most: int, evaluated: Callable[[int], Evaluated], *, guess: bool = False) -> int | None:
+def surely_or_likely(
+    least: int, most: int, evaluated: Callable[[int], Evaluated], *, guess: bool = False
+) -> int | None:
+    """The largest that fits without a doubt; where there is none, the largest that fits at all."""
+    found = largest(least, most, evaluated, guess=guess, fits=_fits_surely)
+    return largest(least, most, evaluated, guess=guess) if found is None else found
+
+
+def largest(
+    least: int,
+    most: int,
+    evaluated: Callable[[int], Evaluated],
+    *,
+    guess: bool = False,
+    fits: Callable[[Evaluated], bool] | None = None,
+) -> int | None:
     """The largest number from `least` to `most` that fits, where that is so up to some point; None when nowhere.
 
     Memory grows nearly linearly, so the next number to try is where the room would be used up; every second one is the
     middle, which bounds the number of trials. `guess`: rather the upper end fits than the lower one does not.
     """
+    fits = fits or _fits
     if most < least:
         return None
-    if guess and _fits(evaluated(most)):
+    if guess and fits(evaluated(most)):
         return most
     low = evaluated(least)
-    if not _fits(low):
+    if not fits(low):
         return None
     high = evaluated(most)
-    if not guess and _fits(high):
+    if not guess and fits(high):
         return most
     below, above = low.spare_bytes, high.spare_bytes
     by_line = True
@@ -121,7 +137,7 @@ def largest(least: int, most: int, evaluated: Callable[[int], Evaluated], *, gue
             middle = min(most - 1, max(least + 1, least + (most - least) * below // (below - above)))
         tried = evaluated(middle)
         before = most - least
-        if _fits(tried):
+        if fits(tried):
             least, below = middle, tried.spare_bytes
         else:
             most, above = middle, tried.spare_bytes
@@ -217,6 +233,10 @@ def _remedy(case: Case, kind: str, offer: Offer) -> Remedy:
         gpus=offer.change.gpus,
         kind=kind,
     )
+
+
+def _fits_surely(found: Evaluated) -> bool:
+    return _fits(found) and not found.placed.is_doubtful
 
 
 def _fits(found: Evaluated) -> bool:

@@ -106,7 +106,7 @@ def load_of(
         tensor_parallel=each,
         pipeline_parallel=groups,
         number_bytes=_number_bytes(facts, text("number_type")),
-        kv_type=kv_type_of(facts, text("kv_type"), version),
+        kv_type=kv_type_of(facts, text("kv_type"), version, _number_bytes(facts, text("number_type"))),
         eager=settings.get("eager") is True or settings.get("optimisation_level") == 0 or on_cpu,
         utilisation=None if on_cpu else number("gpu_memory_utilisation"),
         kv_cache_bytes=kv_bytes or None,
@@ -133,13 +133,14 @@ def usual_batch(accelerator: str, card_bytes: int | None, card_name: str) -> tup
     return 2_048, 256
 
 
-def kv_type_of(facts: ModelFacts, said: str, version: Version) -> str:
-    """auto is the type in which the model computes, or the one for which its weights carry scales."""
+def kv_type_of(facts: ModelFacts, said: str, version: Version, number_bytes: int = 2) -> str:
+    """auto is the type in which the model computes (16 bits also of one that was published in 32, as the engine logs), or
+    the one for which its weights carry scales."""
     if said and said != "auto":
         return said
     if facts.kv_quantised and version >= (0, 12):
         return facts.kv_quantised
-    return "float32" if facts.number_type == "float32" else "bfloat16"
+    return "float32" if number_bytes > 2 else "bfloat16"
 
 
 def _number_bytes(facts: ModelFacts, said: str) -> int:

@@ -110,7 +110,8 @@ class VllmPlan:
             host=_gpu_host_need(found),
             refusal=self._refusal(found, rooms),
             context_tokens=load.context_tokens,
-            notes=(*trade_off(found), *_doubt(found)),
+            notes=(*trade_off(found), *(doubt := _doubt(found))),
+            is_doubtful=bool(doubt),
         )
 
     def with_context(self, tokens: int) -> dict[str, Scalar]:

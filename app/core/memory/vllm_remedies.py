@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from app.core.memory.case import Attempt, Change, Offer, Room, Row
+from app.core.memory.vllm_load import MIB
 from app.core.memory.vllm_solve import LEAST_CONTEXT_TOKENS, LEAST_SEQUENCES, Solved, share_of
 from app.core.memory.vllm_solve import Card as VllmCard
 
@@ -36,6 +37,28 @@ def _share_offer(attempt: Attempt) -> Offer | None:
         return None
     title = f"Take {share:.0%} of the card, which is free now"
     return Offer(title=title, change=Change(settings={"gpu_memory_utilisation": share}))
+
+
+def _kv_bytes(attempt: Attempt) -> Iterator[Offer]:
+    """Where the profile says how many bytes the KV cache gets: the least that hold one conversation where they were too
+    few, else the most for which there is room."""
+    said = attempt.settings.get("kv_cache_mib")
+    found = _solved(attempt)
+    if not isinstance(said, int) or found.layout is None:
+        return
+    least = -(-found.request_bytes // MIB)
+    if said < least:
+        enough = _kv_bytes_offer(least)
+        if attempt.fits(enough.change):
+            yield enough
+        return
+    mib = attempt.largest(least, said - 1, lambda n: _kv_bytes_offer(n).change)
+    if mib is not None:
+        yield _kv_bytes_offer(mib)
+
+
+def _kv_bytes_offer(mib: int) -> Offer:
+    return Offer(title=f"Give the KV cache {mib:,} MiB", change=Change(settings={"kv_cache_mib": mib}))
 
 
 def _sequences(attempt: Attempt) -> Iterator[Offer]:
@@ -152,6 +175,7 @@ def _solved(attempt: Attempt) -> Solved:
 
 ROWS: tuple[Row, ...] = (
     Row(kind="utilisation", offers=_utilisation, most=_share_offer),
+    Row(kind="kv_bytes", offers=_kv_bytes),
     Row(kind="sequences", offers=_sequences, most=_few_sequences),
     Row(kind="context", offers=_context),
     Row(kind="kv_type", offers=_fp8, most=_fp8_offer),

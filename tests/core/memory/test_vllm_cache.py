@@ -9,7 +9,7 @@ import pytest
 from app.core.catalog.facts import ModelFacts
 from app.core.catalog.safetensors import facts_of
 from app.core.memory.vllm_cache import layout_of, longest_context, pool_of, request_bytes, stage_bounds
-from app.core.memory.vllm_load import VllmLoad
+from app.core.memory.vllm_load import VllmLoad, load_of
 from tests.corpus.vllm_models import facts_by_name
 
 MIB, GIB = 1024**2, 1024**3
@@ -31,6 +31,20 @@ def named(name: str, quantization: str | None = None) -> ModelFacts:
 
 def load(**values: Any) -> VllmLoad:
     return VllmLoad(**{"context_tokens": 4096, "sequences": 256, "batch_tokens": 2048, **values})
+
+
+def test_a_model_published_in_32_bits_caches_16_unless_it_is_told_to_compute_in_32() -> None:
+    """As the engine logged of one: 8 MiB for 4 layers of one head of 64 hold 8,064 tokens and the block that is kept."""
+    config = {
+        "model_type": "llama", "num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "head_dim": 64, "intermediate_size": 256, "vocab_size": 260, "max_position_embeddings": 16_384, "torch_dtype": "float32",
+    }  # fmt: skip
+    facts = facts_of(config, {})
+    for number_type, tokens in (("auto", 8_064), ("float32", 3_968)):
+        load = load_of(facts, {"context_tokens": 16_384, "number_type": number_type}, accelerator="cpu")
+        layout = layout_of(facts, load)
+        assert layout is not None
+        assert longest_context(layout, load, 8 * 1024**2, 16_384) == tokens
 
 
 def test_layers_of_one_kind_share_one_block_table() -> None:

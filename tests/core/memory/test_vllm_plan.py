@@ -165,13 +165,15 @@ def test_what_cannot_start_is_said_before() -> None:
     ("kind", "settings", "cards", "change"),
     [
         ("utilisation", {"gpu_memory_utilisation": 0.92, "context_tokens": 8192}, [card(21)], {"gpu_memory_utilisation": 0.78}),
+        ("kv_bytes", {"context_tokens": 8192, "kv_cache_mib": 64, "max_sequences": 16}, [card(21)], {"kv_cache_mib": 449}),
+        ("kv_bytes", {"context_tokens": 8192, "kv_cache_mib": 16_384, "max_sequences": 16}, [card(21)], None),
         ("context", {"context_tokens": 32_768, "max_sequences": 16}, [card(18)], None),
         ("sequences", {"gpu_memory_utilisation": 0.69, "context_tokens": 8192, "max_sequences": 1024}, [card(19)], None),
         ("kv_type", {"context_tokens": 32_768, "kv_cache_mib": 1024, "max_sequences": 16}, [card(20)], {"kv_type": "fp8"}),
         ("card", {"context_tokens": 32_768, "max_sequences": 16}, [card(10), card(23, uuid="GPU-b")], {}),
         ("cards", {"context_tokens": 32_768, "max_sequences": 16}, [card(14), card(14, uuid="GPU-b")], {"tensor_parallel": 2}),
     ],
-    ids=["utilisation", "context", "sequences", "kv_type", "card", "cards"],
+    ids=["utilisation", "too few bytes", "too many bytes", "context", "sequences", "kv_type", "card", "cards"],
 )  # fmt: skip
 def test_each_kind_of_remedy_is_offered_and_fits(
     kind: str, settings: dict[str, Scalar], cards: list[GpuSample], change: dict[str, Scalar] | None
@@ -184,6 +186,26 @@ def test_each_kind_of_remedy_is_offered_and_fits(
         assert remedy.settings == change
     again = vllm(facts, {**settings, **remedy.settings}, *cards, gpu_uuids=remedy.gpus)
     assert again.verdict is Verdict.FITS, again.summary
+
+
+def test_the_longest_context_surely_starts_and_may_be_longer_than_the_pool_of_now() -> None:
+    """With a longer one fewer answers at once are chosen, so that the largest step leaves more for the cache; the mark does
+    not move with the slider."""
+    facts, share = named("Qwen3-8B"), {"gpu_memory_utilisation": 0.85}
+    marks = set()
+    for tokens in (8_192, 16_384, 32_768):
+        found = vllm(facts, {**share, "context_tokens": tokens}, card(23.5))
+        assert found.verdict is Verdict.FITS
+        marks.add(found.longest_context_tokens)
+    (longest,) = marks
+    assert longest is not None
+    now = vllm(facts, {**share, "context_tokens": 16_384}, card(23.5)).notes[0]
+    assert longest > int(now.split(" hold ")[1].split(" tokens")[0].replace(",", "")), "more than what is held now"
+    taken = vllm(facts, {**share, "context_tokens": longest}, card(23.5))
+    assert not any("may refuse" in note for note in taken.notes)
+    assert any("answers at once instead of more" in note for note in taken.notes)
+    further = vllm(facts, {**share, "context_tokens": longest + 256}, card(23.5))
+    assert further.verdict is not Verdict.FITS or any("may refuse" in note for note in further.notes)
 
 
 def test_a_hybrid_holds_many_more_tokens_than_its_layers_would_suggest() -> None:
