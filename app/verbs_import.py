@@ -11,7 +11,9 @@ from app.client import Client
 from app.core import control
 from app.core.env_import import Imported, imported_from, read_env
 from app.core.errors import BadRequest
+from app.core.options import problem_with
 from app.core.snapshot import Gpus
+from app.engines.registry import FAMILIES
 from app.speaking import Json, show, spoken
 from app.wiring import real_paths
 
@@ -33,10 +35,15 @@ def import_env(
         slices = client.slices()
         gpus = slices["gpus"]
         assert isinstance(gpus, Gpus)
-        found = imported_from(values, [card.uuid for card in gpus.gpus if card.mig_parent is None])
-        if write:
-            _write(client, found, values)
-    show(found, "\n".join(lines_of(found, write)), as_json)
+        found = imported_from(values, [card.uuid for card in gpus.gpus if card.mig_parent is None], _problem_of)
+        waiting = _write(client, found, values) if write else ()
+    lines = lines_of(found, write) + [f"{name} counts from the next start of the service." for name in waiting]
+    show(found, "\n".join(lines), as_json)
+
+
+def _problem_of(engine: str, setting: str, value: object) -> str | None:
+    option = next((option for option in FAMILIES[engine].options if option.name == setting), None)
+    return f"is no setting of {engine}" if option is None else problem_with(option, value)
 
 
 def _text(file: Path) -> str:
@@ -52,16 +59,21 @@ def _text(file: Path) -> str:
         raise BadRequest(f"{file} cannot be read: {error.strerror}.", "Check its name and permissions.") from error
 
 
-def _write(client: Client, found: Imported, values: dict[str, str]) -> None:
+def _write(client: Client, found: Imported, values: dict[str, str]) -> tuple[str, ...]:
+    """Returns the settings that do not count at once."""
+    waiting: tuple[str, ...] = ()
     for profile in found.profiles:
         wish = control.ProfileText(
             profile=profile.id, text=profile.text, own=True, based_on=""
         )  # another one of that name stays
         client.post("/control/profiles", wish, control.ProfileText)
     if found.settings:
-        client.post("/control/settings", control.SettingsChange(values=dict(found.settings)), control.SettingsView)
+        change = control.SettingsChange(values=dict(found.settings))
+        view = client.post("/control/settings", change, control.SettingsView)
+        waiting = tuple(name for name in found.settings if name in view.restart_needed)
     for name, variable in found.keys.items():
         client.post("/control/keys", control.GivenKey(name=name, key=values[variable].strip()), control.Accepted)
+    return waiting
 
 
 def lines_of(found: Imported, written: bool) -> list[str]:

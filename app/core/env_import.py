@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import dotenv
 import msgspec
 import tomli_w
+from pydantic import ValidationError
 
 from app.core.profiles import slug
+from app.core.settings import GatewaySettings
 
 KINDS = {
     **{"llama_cpp": "llama.cpp", "llama.cpp": "llama.cpp", "llamacpp": "llama.cpp", "vllm": "vllm", "ollama": "ollama"},
@@ -86,13 +89,19 @@ def read_env(text: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def imported_from(values: Mapping[str, str], cards: Sequence[str] = ()) -> Imported:
-    """What `values` mean here; `cards` are the uuids of this machine's cards in their order."""
+ProblemOf = Callable[[str, str, object], str | None]  # engine, setting, value → the end of a sentence
+
+
+def imported_from(
+    values: Mapping[str, str], cards: Sequence[str] = (), problem_of: ProblemOf = lambda *_: None
+) -> Imported:
+    """What `values` mean here; `cards` are the uuids of this machine's cards in their order. What `problem_of` tells of a value
+    is said, and the value left out: one bad line is no reason to refuse the others."""
     notes: list[str] = []
     kind = _kind(values, notes)
     keys: dict[str, str] = {}
     key_name = _key_name(values, keys) if kind == "remote" else ""
-    shared = _shared(values, kind, key_name, cards, notes)
+    shared = _shared(values, kind, key_name, cards, notes, problem_of)
     tasks = [(task, _first(values, names), values.get(address, "")) for task, (names, address) in TASKS.items()]
     wanted: list[tuple[str, str, tuple[str, ...]]]
     wanted = [(model, address, (task,)) for task, model, address in tasks if model or address]
@@ -105,8 +114,9 @@ def imported_from(values: Mapping[str, str], cards: Sequence[str] = ()) -> Impor
     if unknown:
         notes.append(f"Not known here and left alone: {', '.join(unknown)}.")
     settings: dict[str, int | float | str] = {}
-    if timeout := _first(values, TIMEOUT_NAMES):
-        _put(settings, "gateway.request_timeout_seconds", timeout, float, notes, "The time limit")
+    name = next((name for name in TIMEOUT_NAMES if values.get(name, "").strip()), "")
+    if name:
+        _put(settings, "gateway.request_timeout_seconds", values[name].strip(), float, notes, name, _timeout_problem)
     return Imported(profiles=profiles, settings=settings, keys=keys, notes=tuple(notes))
 
 
@@ -138,7 +148,12 @@ def _key_name(values: Mapping[str, str], keys: dict[str, str]) -> str:
 
 
 def _shared(
-    values: Mapping[str, str], kind: str, key_name: str, cards: Sequence[str], notes: list[str]
+    values: Mapping[str, str],
+    kind: str,
+    key_name: str,
+    cards: Sequence[str],
+    notes: list[str],
+    problem_of: ProblemOf,
 ) -> dict[str, object]:
     settings: dict[str, object] = {"key_name": key_name} if key_name else {}
     for name, (setting, read, engines) in SETTINGS.items():
@@ -150,7 +165,7 @@ def _shared(
         elif name == "VLLM_ATTENTION_BACKEND" and said in GONE_BACKENDS:
             notes.append(f"{name}: {said} is gone from vLLM; the best one for the card is taken.")
         else:
-            _put(settings, setting, said, read, notes, name)
+            _put(settings, setting, said, read, notes, name, partial(problem_of, kind, setting))
     shared: dict[str, object] = {"settings": settings}
     if chosen := _cards(values.get("CUDA_VISIBLE_DEVICES", ""), cards, notes):
         shared["gpus"] = chosen
@@ -164,11 +179,25 @@ def _put(
     read: Callable[[str], object],
     notes: list[str],
     name: str,
+    problem_of: Callable[[object], str | None],
 ) -> None:
     try:
-        into[setting] = read(said)  # type: ignore[assignment]
+        value = read(said)
     except ValueError:
-        notes.append(f"{name}: {said!r} is no number and was left out.")
+        notes.append(f"{name}: {said!r} is no {'whole ' if read is int else ''}number and was left out.")
+        return
+    if problem := problem_of(value):
+        notes.append(f"{name} {problem}; it was left out.")
+        return
+    into[setting] = value  # type: ignore[assignment]
+
+
+def _timeout_problem(value: object) -> str | None:
+    try:
+        GatewaySettings.model_validate({"request_timeout_seconds": value})
+    except ValidationError as error:
+        return f"is no time limit of a request: {error.errors()[0]['msg'][0].lower()}{error.errors()[0]['msg'][1:]}"
+    return None
 
 
 def _cards(said: str, cards: Sequence[str], notes: list[str]) -> list[str]:
