@@ -27,6 +27,7 @@ from app.core.errors import (
 from app.core.snapshot import Gpus, Library, Runs, Seats, Service, Traffic
 from app.speaking import Json, gib, show, spoken
 from app.verbs_bench import add_bench
+from app.verbs_desktop import desktop as desktop_verbs
 from app.verbs_installing import engines
 from app.verbs_keys import keys
 from app.verbs_ollama import ollama
@@ -56,6 +57,7 @@ add_seats(app)
 add_hub(app)
 add_plan(app)
 app.add_typer(service_verbs)
+app.add_typer(desktop_verbs)
 QUIT_SECONDS = 60.0
 
 

@@ -13,6 +13,7 @@ from app.core.paths import SOCKET_PATH_LIMIT, Paths
 from app.core.settings import load_settings
 from app.core.snapshot import DriverState, EngineView, Gpus
 from app.daemon import installations
+from app.daemon.engine_choices import read_choices
 
 FREE_DISK_BYTES = 1024**3
 
@@ -46,7 +47,7 @@ def checks_without_service(paths: Paths, environment: Mapping[str, str], problem
 
 def _machine(paths: Paths) -> tuple[Check, ...]:
     folders = (_folder(name, folder) for name, folder in _folders(paths))
-    return (*folders, _disk(paths), _socket(paths), _settings(paths))
+    return (*folders, _disk(paths), _socket(paths), _settings(paths), _engine_choices(paths))
 
 
 def _settings(paths: Paths) -> Check:
@@ -55,6 +56,18 @@ def _settings(paths: Paths) -> Check:
     except SettingInvalid as error:
         return Check(name="settings", ok=False, summary=error.summary, advice=error.advice)
     return Check(name="settings", ok=True, summary=f"Settings file: {paths.settings_file}")
+
+
+def _engine_choices(paths: Paths) -> Check:
+    """A broken file counts as none while it is only looked at, so nobody else would say so."""
+    try:
+        known = read_choices(paths.engine_choices)
+    except SettingInvalid as error:
+        return Check(name="engine choices", ok=False, summary=error.summary, advice=error.advice)
+    pins = ", ".join(f"{family} uses {pin}" for family, pin in known.pins.items()) or "no engine is pinned"
+    return Check(
+        name="engine choices", ok=True, summary=f"{paths.engine_choices}: {pins}, {len(known.places)} places added."
+    )
 
 
 def _log(paths: Paths) -> Check:

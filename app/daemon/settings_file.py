@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import tomllib
@@ -56,7 +57,8 @@ def write_whole(file: Path, text: str | bytes, *, mode: int = 0o666) -> None:
             os.fsync(out.fileno())
         beside.replace(file)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file may stand where its folder should
+            beside.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         kind: type[StorageError] = DiskFull if full else NotWritable
         advice = "Free some space" if full else "Check the owner and permissions of its folder"

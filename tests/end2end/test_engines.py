@@ -68,9 +68,14 @@ def test_what_cannot_be_is_refused_with_its_kind(
     assert "There is no installation" in commands.refused(7, "engines", "pin", "llama-server", "nonsense").err
     assert "There are: llama.cpp" in commands.refused(2, "engines", "pin", "nonsense", "x").err
     assert "nothing at" in commands.refused(2, "engines", "add", "/nowhere/at/all").err
+    assert "no engine is pinned, 0 places added" in commands.run("doctor").out
     home.paths.engine_choices.write_text("pins = [broken")
     assert "engines.toml" in commands.refused(8, "engines", "unpin", "llama-server").err
     assert home.paths.engine_choices.read_text() == "pins = [broken"
+    (row,) = [check for check in commands.run("doctor", "--json").json["checks"] if check["name"] == "engine choices"]
+    assert not row["ok"]
+    assert str(home.paths.engine_choices) in row["summary"]
+    assert "move the file away" in row["advice"]
 
 
 def test_a_profile_whose_engine_is_not_there_says_how_to_get_it(

@@ -26,4 +26,6 @@ def test_the_wheel_carries_resources_and_profiles(tmp_path: Path) -> None:
         assert len(shipped) > 1
         missing = [str(file) for file in shipped if f"{inside}/{file.relative_to(TOP / folder)}" not in names]
         assert not missing
+    shared = {name.partition(".data/data/")[2] for name in names}
+    assert {"share/applications/engine-room.desktop", "share/icons/hicolor/scalable/apps/engine-room.svg"} <= shared
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
