@@ -87,6 +87,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     window_kv_heads: int | None = None  # where windowed layers have another number of them; `kv_heads` says it by layer
     window_is_chunk: bool = False  # a windowed layer sees its own chunk of the context, not the latest tokens
     latent_kv: bool = False  # MLA: one latent vector is cached as key, values are a view of it
+    kv_lora_rank: int | None = None  # MLA: numbers of that vector, its rotated part not counted
+    q_lora_rank: int | None = None  # MLA: to which queries are compressed, where they are
+    mtp_heads: int = 0  # layers that only predict further tokens; `layers` counts them where the format does (GGUF)
     index_key_length: int | None = (
         None  # of sparse attention: numbers that the indexer caches for each token, in 8 bits
     )

@@ -130,6 +130,9 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
         window_key_length=number("attention.key_length_swa"),
         window_value_length=number("attention.value_length_swa"),
         latent_kv=number("attention.key_length_mla") is not None and number("attention.kv_lora_rank") is not None,
+        kv_lora_rank=number("attention.kv_lora_rank"),
+        q_lora_rank=number("attention.q_lora_rank"),
+        mtp_heads=number("nextn_predict_layers") or 0,
         recurrent_state_bytes=state_bytes,
         logit_softcap=f"{architecture}.final_logit_softcapping" in metadata,
         graph=graph_facts(
@@ -148,7 +151,10 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
         or (vocabulary.length if isinstance(vocabulary, GgufArray) else None)
         or (embedding.shape[1] if embedding is not None and len(embedding.shape) > 1 else None),
         context_max=number("context_length"),
-        capabilities=_capabilities(template, embeds=encoder or f"{architecture}.pooling_type" in metadata),
+        capabilities=_capabilities(
+            _templates(metadata),
+            embeds=encoder or number("pooling_type") is not None,  # 0 is "none"
+        ),
         chat_template=template,
     )
 
@@ -276,5 +282,11 @@ def _quantisation(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor]) 
     return max(sums, key=lambda kind: sums[kind], default=None)
 
 
-def _capabilities(template: str | None, *, embeds: bool) -> tuple[str, ...]:
-    return ("embeddings",) if embeds else template_capabilities(template)
+def _templates(metadata: Mapping[str, Value]) -> str | None:
+    """The chat template and those for further purposes that stand beside it (`tokenizer.chat_template.tool_use`)."""
+    names = sorted(name for name in metadata if name.startswith("tokenizer.chat_template"))
+    return "\n".join(text for name in names if (text := _text(metadata, name))) or None
+
+
+def _capabilities(templates: str | None, *, embeds: bool) -> tuple[str, ...]:
+    return ("embeddings",) if embeds else template_capabilities(templates)

@@ -39,6 +39,8 @@ class Layers(msgspec.Struct, frozen=True, kw_only=True):
     window_kv_heads: int | None = None
     window_is_chunk: bool = False
     latent_kv: bool = False
+    kv_lora_rank: int | None = None
+    q_lora_rank: int | None = None
     index_key_length: int | None = None
     state_layers: tuple[bool, ...] = ()
     layer_state: LayerState | None = None
@@ -136,6 +138,8 @@ def layers_of(text: Config) -> Layers:
         window_kv_heads=own if windowed and own != full_heads else None,
         window_is_chunk=bool(windowed) and any(kind == "chunk" for kind in kinds),
         latent_kv=latent is not None,
+        kv_lora_rank=whole(text, "kv_lora_rank") if latent is not None else None,
+        q_lora_rank=whole(text, "q_lora_rank") if latent is not None else None,
         index_key_length=whole(text, "index_head_dim") if latent is not None else None,
         state_layers=stateful if any(stateful) else (),
         layer_state=_state(text) if any(stateful) else None,

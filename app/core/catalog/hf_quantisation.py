@@ -52,3 +52,19 @@ def _packed(config: Mapping[str, object]) -> str | None:
                 return f"W{bits}A16"
             return f"{kind}{bits}"
     return None
+
+
+def weight_bits_of(config: Mapping[str, object]) -> int:
+    """Bits of one quantised weight; 4 where nothing is said, as nearly all packed formats have."""
+    groups = config.get("config_groups")
+    weights = (
+        [group.get("weights") for group in groups.values() if isinstance(group, dict)]
+        if isinstance(groups, dict)
+        else []
+    )
+    said = [
+        config.get("bits"),
+        config.get("w_bit"),
+        *(each.get("num_bits") for each in weights if isinstance(each, dict)),
+    ]
+    return next((bits for bits in said if isinstance(bits, int) and not isinstance(bits, bool) and 1 <= bits <= 16), 4)

@@ -122,6 +122,28 @@ def parameters_of(tensors: Iterable[TensorFacts]) -> int | None:
     return int(total)
 
 
+def packed_parameters_of(entries: Mapping[str, Entry], bits: int) -> int | None:
+    """Numbers of a quantised model: packed ones (`bits` each in 32-bit words, four each in bytes) are counted, what belongs to
+    the packing is not. None when some tensor has a type that nobody knows."""
+    total = 0.0
+    for name, entry in entries.items():
+        if entry.dtype not in TYPE_BYTES:
+            return None
+        if _OF_PACKING.search(name):
+            continue
+        if entry.dtype in ("I32", "U32"):
+            total += 8 * entry.bytes / bits
+        else:
+            total += entry.bytes / (0.5 if entry.dtype == "U8" else TYPE_BYTES[entry.dtype])
+    return int(total)
+
+
+# Scales, zero points and tables beside quantised weights: GPTQ and AWQ, compressed-tensors, NVIDIA's, bitsandbytes', MXFP4.
+_OF_PACKING = re.compile(
+    r"scales?(?:_inv|_2)?$|qzeros$|g_idx$|zero_point$|weight_shape$|absmax$|quant_map$|quant_state|nested_|\.SCB$|weight_format$"
+)
+
+
 def dtype_of(tensors: Iterable[TensorFacts]) -> str | None:
     """The type that most bytes have."""
     by_type: dict[str, int] = {}

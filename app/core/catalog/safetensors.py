@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from app.core.catalog.facts import ModelFacts, one_line
 from app.core.catalog.hf_config import (
+    MAX_LAYERS,
     Config,
     architecture_of,
     layers_of,
@@ -24,11 +25,12 @@ from app.core.catalog.hf_config import (
     whole,
     words,
 )
-from app.core.catalog.hf_quantisation import kv_quantisation_of, quantisation_of
+from app.core.catalog.hf_quantisation import kv_quantisation_of, quantisation_of, weight_bits_of
 from app.core.catalog.hf_tensors import (
     Entry,
     Shapes,
     dtype_of,
+    packed_parameters_of,
     parameters_of,
     role_of,
     shapes_of,
@@ -68,7 +70,9 @@ def read_folder_facts(folder: Path) -> ModelFacts:
         entries.update(_header(file))
         if len(entries) > MAX_TENSORS:
             raise ModelUnreadable(f"{folder} names more than {MAX_TENSORS:,} tensors.", "Download the model again.")
-    facts = facts_of(config, entries, exported=_exported(folder), template=_template(folder))
+    templates = _templates(folder)
+    default = templates.get("default") or next(iter(templates.values()), None)
+    facts = facts_of(config, entries, exported=_exported(folder), template=default)
     embeds = any((folder / name).is_file() for name in EMBEDDING_FILES)
     try:
         statuses = [file.stat() for file in files]
@@ -79,7 +83,7 @@ def read_folder_facts(folder: Path) -> ModelFacts:
         path=folder,
         name=name_of_folder(folder),
         file_bytes=sum(status.st_size for status in statuses),
-        capabilities=_capabilities(config, facts.chat_template, embeds),
+        capabilities=_capabilities(config, "\n".join(templates.values()) or None, embeds),
         modified_ns=max(status.st_mtime_ns for status in statuses),
         files=files,
     )
@@ -109,7 +113,7 @@ def facts_of(
         file_bytes=total,
         weights_bytes=total,
         tensors=tensors,
-        parameters=None if quantised else parameters_of(tensors),
+        parameters=packed_parameters_of(entries, weight_bits_of(quantised)) if quantised else parameters_of(tensors),
         quantisation=quantisation_of(quantised) if quantised else dtype_of(tensors),
         embedding_length=whole(text, "hidden_size", "n_embd", "d_model"),
         feed_forward_length=whole(text, "intermediate_size", "ffn_hidden_size", "n_inner"),
@@ -124,6 +128,9 @@ def facts_of(
         number_type=number_type(config, text),
         kv_quantised=kv_quantisation_of(quantised),
         nested_scales=quantised.get("bnb_4bit_use_double_quant") is True,
+        mtp_heads=min(
+            whole(text, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules") or 0, MAX_LAYERS
+        ),
         logit_softcap=text.get("final_logit_softcapping") is not None,
         chat_template=template,
         **{name: getattr(kept, name) for name in kept.__struct_fields__},
@@ -190,8 +197,8 @@ def _exported(folder: Path) -> dict[str, object]:
     return _optional(folder / QUANTISATION_FILE).quantization or {}
 
 
-def _template(folder: Path) -> str | None:
-    """The chat template: a file of its own, or part of the tokenizer's config; of several named ones the default."""
+def _templates(folder: Path) -> dict[str, str]:
+    """The chat templates by their purpose: a file of its own ("default"), or those in the tokenizer's config."""
     for name in TEMPLATE_FILES:
         if name.endswith(".jinja"):
             try:
@@ -199,14 +206,13 @@ def _template(folder: Path) -> str | None:
             except OSError:
                 continue
             if text.strip():
-                return text
-        found = _optional(folder / name).chat_template if name.endswith(".json") else None
-        if isinstance(found, list):
-            named = {each.name: each.template for each in found}
-            found = named.get("default") or next(iter(named.values()), None)
-        if found and found.strip():
-            return found
-    return None
+                return {"default": text}
+            continue
+        found = _optional(folder / name).chat_template
+        named = {each.name: each.template for each in found} if isinstance(found, list) else {"default": found or ""}
+        if named := {purpose: text for purpose, text in named.items() if text.strip()}:
+            return named
+    return {}
 
 
 class _Template(msgspec.Struct):

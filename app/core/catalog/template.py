@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_REASONING = ("<think>", "enable_thinking", "reasoning_content", "thinking")
+_REASONING = ("<think>", "</think>", "[THINK]", "<thought>", "thinking", "reasoning_content", "reasoning_effort")
 
 
 def template_capabilities(template: str | None) -> tuple[str, ...]:

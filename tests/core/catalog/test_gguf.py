@@ -336,6 +336,9 @@ def test_entries_of_a_wrong_type_are_unknown() -> None:
     [
         ("{% if tools %}…{% endif %}", ("chat", "tools")),
         ("{{ '<think>' }}", ("chat", "reasoning")),
+        ("{{ content.split('</think>')[-1] }}", ("chat", "reasoning")),
+        ("{{ '[THINK]' }}{% if tools %}{% endif %}", ("chat", "tools", "reasoning")),
+        ("{{ reasoning_effort }}", ("chat", "reasoning")),
         (None, ()),
     ],
 )
@@ -345,6 +348,32 @@ def test_the_template_shows_what_a_model_can_do(
     facts = read_gguf_facts(write_gguf(tmp_path / "m.gguf", template=template))
     assert facts is not None
     assert facts.capabilities == expected
+
+
+def test_a_template_of_its_own_for_tools_shows_that_ability_too(tmp_path: Path) -> None:
+    texts = {"tokenizer.chat_template.tool_use": "{{ tools }}"}
+    facts = read_gguf_facts(write_gguf(tmp_path / "m.gguf", template="{{ messages }}", texts=texts))
+    assert facts is not None
+    assert (facts.capabilities, facts.chat_template) == (("chat", "tools"), "{{ messages }}")
+
+
+def test_a_model_says_whether_it_pools(tmp_path: Path) -> None:
+    """Zero is the number for no pooling: such a model chats."""
+    of = {
+        kind: read_gguf_facts(write_gguf(tmp_path / f"{kind}.gguf", numbers={"pooling_type": kind})) for kind in (0, 3)
+    }
+    assert [facts.capabilities for facts in of.values() if facts] == [("chat",), ("embeddings",)]
+
+
+def test_the_ranks_of_a_latent_cache_and_heads_that_predict_ahead_are_facts(tmp_path: Path) -> None:
+    numbers = {
+        "attention.kv_lora_rank": 512, "attention.q_lora_rank": 1536, "attention.key_length_mla": 192,
+        "attention.value_length_mla": 128, "nextn_predict_layers": 1,
+    }  # fmt: skip
+    facts = read_gguf_facts(write_gguf(tmp_path / "m.gguf", architecture="deepseek2", layers=3, numbers=numbers))
+    assert facts is not None
+    assert (facts.latent_kv, facts.kv_lora_rank, facts.q_lora_rank, facts.mtp_heads) == (True, 512, 1536, 1)
+    assert facts.kv_heads == (2, 2, 0), "what only predicts ahead owns no cache"
 
 
 def test_an_encoder_embeds(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_facts_beside_the_config(tmp_path: Path) -> None:
     assert read_facts(path).capabilities == ("chat", "vision"), "a file of its own goes first"
     (path / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "NVFP4"}}')
     facts = read_facts(path)
-    assert (facts.quantisation, facts.parameters) == ("NVFP4", None)
+    assert (facts.quantisation, facts.parameters) == ("NVFP4", 132)
     (path / "modules.json").write_text("[]")
     assert read_facts(path).capabilities == ("embeddings",)
 
