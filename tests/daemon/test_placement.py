@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 
 from app.core import lifecycle
-from app.core.errors import EngineNotInstalled, SettingInvalid
+from app.core.errors import DoesNotFit, EngineNotInstalled, SettingInvalid
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.daemon import Daemon
 from tests.rig.driver import SimulatedDriver, card, card_uuid, mig_slice
@@ -103,6 +103,35 @@ def test_two_cards_of_eight_in_the_profiles_order(vllm: FakeEngine, daemon: Daem
     daemon.wait_idle()
 
 
+def test_two_cards_of_different_sizes_share_by_what_the_fuller_one_has(
+    vllm: FakeEngine, driver: SimulatedDriver, daemon: Daemon
+) -> None:
+    """M6: vLLM takes the same share of each card, so the one with the least room decides, and is named where it lacks."""
+    pair = (card_uuid(0), card_uuid(1))
+    driver.gpus([card(0), card(1, 12_288, "NVIDIA GeForce RTX 3060")])
+    driver.foreign(pair[1], 4711, "game", 6_000)
+    profile(vllm, "pair", pair, {})
+    daemon.start()
+    daemon.wait_slice("gpus", lambda gpus: gpus.gpus and (gpus.gpus[1].free_bytes or 0) < 7_000 * MIB)
+    plan = daemon.post("/control/plan", {"profile": "pair"}).json()
+    assert [device["device"] for device in plan["devices"]] == [*pair, "host"]
+    big, small = (device["high_bytes"] for device in plan["devices"][:2])
+    assert small < 6_288 * MIB - 1_024 * MIB
+    assert big < 2.2 * small
+    run = daemon.load("pair").run
+    assert run is not None
+    share = float(run.argv[run.argv.index("--gpu-memory-utilization") + 1])
+    assert 0.1 < share <= 6_288 / 12_288
+    daemon.unload()
+    daemon.wait_idle()
+    driver.foreign(pair[1], 4711, "game", 11_900)
+    daemon.wait_slice("gpus", lambda gpus: (gpus.gpus[1].free_bytes or 0) < 1_000 * MIB)
+    with pytest.raises(DoesNotFit) as refused:
+        daemon.want("pair")
+    assert "RTX 3060" in refused.value.summary
+    assert "game" in str(refused.value)
+
+
 def test_what_cannot_be_spread_is_refused_before_anything_is_stopped(
     vllm: FakeEngine, driver: SimulatedDriver, home: Home, daemon: Daemon
 ) -> None:
@@ -117,7 +146,12 @@ def test_what_cannot_be_spread_is_refused_before_anything_is_stopped(
     daemon.start()
     loaded = daemon.load("one").run
     assert loaded is not None
-    refusals = {"three": "3 cards cannot share", "nine": "settings.", "absent": "no card GPU-not-here"}
+    refusals = {
+        "three": "3 cards cannot share",
+        "nine": "settings.",
+        "absent": "no card GPU-not-here",
+        "whole": f"the card {card_uuid(7)} is divided into slices (MIG)",
+    }
     for name, words in refusals.items():
         with pytest.raises(SettingInvalid) as refused:
             daemon.want(name)

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 import tomli_w
 
 from app.core import lifecycle
+from app.core.errors import ModelMissing
 from app.daemon.procfs import all_processes
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.daemon import Daemon, chat_body
@@ -54,6 +57,73 @@ def test_a_flag_that_this_version_does_not_know_is_told_before_it_starts(vllm: F
     assert "--swap-space" in daemon.want(name).warnings[0]
     daemon.unload()
     daemon.wait_idle()
+
+
+def test_a_version_that_is_too_old_for_a_flag_names_it(vllm: FakeEngine, daemon: Daemon) -> None:
+    """I11: also where its help could not be asked before."""
+    name = profile(vllm, refuse_unknown_flags=True)
+    file = vllm.home.paths.profiles / f"{name}.toml"
+    file.write_text('extra_arguments = ["--of-tomorrow"]\n' + file.read_text("utf-8"), "utf-8")
+    daemon.start().want(name)
+    failure = daemon.wait_failed()
+    assert (failure.kind, failure.exit_code) == ("bad_argument", 2)
+    assert failure.summary.startswith("This version of vLLM does not know --")
+    assert failure.advice == "Take it out of the profile, or install another version of vLLM."
+
+
+def test_a_folder_without_a_config_is_told_before_anything_starts(vllm: FakeEngine, daemon: Daemon) -> None:
+    folder = vllm.home.models / "tiny"
+    (folder / "config.json").unlink()
+    profile(vllm)
+    daemon.start()
+    with pytest.raises(ModelMissing) as refused:
+        daemon.want("tiny")
+    assert refused.value.summary == f"{folder / 'config.json'} is not there."
+    assert refused.value.advice == "Name a folder that holds a Hugging Face model."
+    assert not vllm.journal("start")
+
+
+BROKEN = [
+    (None, "The engine's Python environment lacks torch."),
+    (
+        'raise ImportError("libcudart.so.13: cannot open shared object file: No such file or directory")',
+        "The engine needs the library libcudart.so.13, which is not there.",
+    ),
+    (
+        'raise ImportError("/env/lib/libtorch_cuda.so: undefined symbol: ncclCommResume")',
+        "do not fit the PyTorch beside them (/env/lib/libtorch_cuda.so: undefined symbol: ncclCommResume)",
+    ),
+    (
+        'raise RuntimeError("operator torchvision::nms does not exist")',
+        "The engine's torchvision was built for another PyTorch.",
+    ),
+]
+
+
+def test_an_environment_with_a_broken_torch_says_what_is_broken(home: Home, daemon: Daemon) -> None:
+    """I11: the interpreter is a real one, and so are the words with which it gives up; only the packages are not."""
+    place, interpreter = home.folder / "environment", Path(sys.executable).resolve()
+    packages = place / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    about = packages / "vllm-0.32.0+cpu.dist-info" / "METADATA"
+    python, torch = place / "bin" / "python", packages / "torch" / "__init__.py"
+    for file in (about, python, torch, packages / "vllm" / "__init__.py"):
+        file.parent.mkdir(parents=True)
+    about.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+    python.symlink_to(interpreter)
+    (place / "pyvenv.cfg").write_text(f"home = {interpreter.parent}\n")
+    (packages / "vllm" / "__init__.py").write_text("import torch\n")
+    home.environment["ENGINE_ROOM_VLLM"] = str(python)
+    whole = {"engine": "vllm", "model": str(write_tiny_folder(home.models / "tiny"))}
+    (home.paths.profiles / "tiny.toml").write_text(tomli_w.dumps(whole), "utf-8")
+    daemon.start()
+    for fault, words in BROKEN:
+        torch.write_text(fault) if fault is not None else torch.parent.rename(packages / "away")
+        daemon.want("tiny")
+        failure = daemon.wait_failed()
+        assert (failure.kind, words in failure.summary) == ("missing_library", True), failure
+        assert failure.advice
+        assert failure.evidence is not None
+        (packages / "away").rename(torch.parent) if fault is None else None
 
 
 def test_it_goes_through_its_stages_answers_and_leaves(vllm: FakeEngine, daemon: Daemon) -> None:

@@ -29,7 +29,7 @@ ENVIRONMENT: tuple[FailurePattern, ...] = (
     ),
     FailurePattern(
         kind="missing_library",
-        pattern=r"ImportError: (?P<reason>\S+undefined symbol.*)|Failed to import from vllm\._C with (?P<reason_too>.+)"
+        pattern=r"ImportError: (?P<reason>\S+ undefined symbol.*)|Failed to import from vllm\._C with (?P<reason_too>.+)"
         r"|No module named '(?P<reason_three>vllm\._C)'",
         summary="The engine's compiled parts do not fit the PyTorch beside them ({reason}{reason_too}{reason_three}).",
         advice=OTHER_BUILD,

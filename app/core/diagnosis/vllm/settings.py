@@ -17,7 +17,7 @@ SETTINGS: tuple[FailurePattern, ...] = (
         kind="bad_argument",
         pattern=r"error: unrecognized arguments: (?P<argument>.+)",
         summary="This version of vLLM does not know {argument}.",
-        advice="Take it out of the profile's extra arguments, or install another version.",
+        advice="Take it out of the profile, or install another version of vLLM.",
     ),
     FailurePattern(
         kind="bad_argument",
