@@ -389,7 +389,7 @@ BROKEN = {
     "library": ({"torch/__init__.py": "import ctypes\nctypes.CDLL('libcudart-gone.so.13')"}, "libcudart-gone.so.13"),
     "symbols": (
         {"torch/__init__.py": "WHY = '/x/libtorch_cpu.so: undefined symbol: cblas_gemm'\nraise ImportError(WHY)"},
-        "do not belong together",
+        "do not fit the PyTorch beside them (/x/libtorch_cpu.so: undefined symbol: cblas_gemm)",
     ),
     "gone": ({"vllm/__init__.py": "raise ModuleNotFoundError(\"No module named 'msgspec'\")"}, "lacks msgspec"),
     "empty": ({"vllm/unrelated.py": ""}, "does not have vLLM"),
