@@ -47,7 +47,8 @@ def figures_of(family: str, log: str, cards: Sequence[str], settings: Mapping[st
     With a drafting model nothing is read: its buffers carry the names of the model's own.
     """
     if family in (Vllm.id, VllmDocker.id):
-        return _vllm_figures(log, cards)
+        stages = settings.get("pipeline_parallel")
+        return _vllm_figures(log, cards, alike=not (isinstance(stages, int) and stages > 1))
     if settings.get("draft_model") or settings.get("speculation"):
         return ()
     return _llama_figures(log, cards)
@@ -76,9 +77,12 @@ def _llama_figures(log: str, cards: Sequence[str]) -> tuple[Figure, ...]:
     return tuple(Figure(device=at, part=part, bytes=round(size * MIB)) for (at, part), size in sums.items() if size)
 
 
-def _vllm_figures(log: str, cards: Sequence[str]) -> tuple[Figure, ...]:
+def _vllm_figures(log: str, cards: Sequence[str], *, alike: bool) -> tuple[Figure, ...]:
+    """`alike`: every rank holds as much of the weights; the stages of a pipeline do not."""
     found = []
     for part, patterns in _VLLM.items():
+        if part == "weights" and not alike:
+            continue
         said = next((said for pattern in patterns if (said := pattern.search(log))), None)
         if said is not None and float(said[1]) > 0:
             found += [Figure(device=at, part=part, bytes=round(float(said[1]) * GIB)) for at in cards or (HOST,)]

@@ -52,14 +52,18 @@ def test_experts_go_to_main_memory_and_layers_to_a_second_card(
 def test_vllm_shares_each_layer_or_takes_what_is_free(
     driver: SimulatedDriver, fake_engine: FakeEngine, daemon: Daemon, home: Home
 ) -> None:
-    """Weights of 5 GiB on cards of 5; and a share that somebody said while another program holds half of the card."""
+    """Weights of 5 GiB on cards of 5; a share of the card that is more than what is free of it; and so many answers at once
+    that choosing their words from a large vocabulary takes what the cache needs."""
     driver.gpus([card(0, total_mib=5_120), card(1, total_mib=5_120)])
     fake_engine.install_vllm("0.32.0+cu129")
     folder = write_sparse_folder(home.models / "sparse", layers=32)
     small = write_sparse_folder(home.models / "small", layers=4)
+    wordy = write_sparse_folder(home.models / "wordy", layers=4, words=131_072)
     asked: dict[str, object] = {"context_tokens": 2_048, "max_sequences": 16, "batch_tokens": 512, "eager": True}
     write(home, "whole", folder, {**asked, "kv_type": "fp8"}, fake_engine)
     write(home, "share", small, {**asked, "gpu_memory_utilisation": 0.95}, fake_engine)
+    many = {"gpu_memory_utilisation": 0.8, "max_sequences": 1_536, "batch_tokens": 2_048}
+    write(home, "many", wordy, {**asked, **many}, fake_engine)
     settings_kept(daemon)
     usual = launched(daemon, "whole", None)
     plan = priced(daemon, "whole")
@@ -77,6 +81,13 @@ def test_vllm_shares_each_layer_or_takes_what_is_free(
     assert taken.kind == "utilisation", plan.summary
     run = launched(daemon, "share", taken)
     assert changed(usual, run) == {"--gpu-memory-utilization": str(taken.settings["gpu_memory_utilisation"])}
+
+    usual = launched(daemon, "many", None)
+    plan = priced(daemon, "many")
+    taken = plan.remedies[0]
+    assert taken.kind == "sequences", plan.summary
+    run = launched(daemon, "many", taken)
+    assert changed(usual, run) == {"--max-num-seqs": str(taken.settings["max_sequences"])}
 
 
 # --- what the stories are told with -----------------------------------------------------------------------------------
@@ -141,12 +152,12 @@ def write(home: Home, name: str, folder: Path, settings: dict[str, object], rig:
     (home.paths.profiles / f"{name}.toml").write_text(tomli_w.dumps(whole), "utf-8")
 
 
-def write_sparse_folder(folder: Path, layers: int) -> Path:
+def write_sparse_folder(folder: Path, layers: int, words: int = 1_024) -> Path:
     """A model of Llama's form whose tensors are only said in the header: of each layer 160 MiB."""
     width = 4_096
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": width, "intermediate_size": 8_192,
-        "num_hidden_layers": layers, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 1_024,
+        "num_hidden_layers": layers, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128, "vocab_size": words,
         "max_position_embeddings": 8_192, "tie_word_embeddings": True, "torch_dtype": "bfloat16", "rms_norm_eps": 1e-5,
     }  # fmt: skip
     folder.mkdir(parents=True)
@@ -161,7 +172,7 @@ def write_sparse_folder(folder: Path, layers: int) -> Path:
         entries[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
 
-    tensor("model.embed_tokens.weight", 1_024, width)
+    tensor("model.embed_tokens.weight", words, width)
     for layer in range(layers):
         for name, rows in (("self_attn.q_proj", width), ("self_attn.o_proj", width), ("mlp.up_proj", 8_192)):
             tensor(f"model.layers.{layer}.{name}.weight", rows, width)

@@ -70,5 +70,10 @@ def test_vllm_s_parts_are_read_in_the_words_of_its_versions(family: str, log: st
     }, "ranks are alike, and the first speaks for all"
 
 
+def test_stages_of_a_pipeline_do_not_hold_the_same_weights() -> None:
+    found = told("vllm", NEW, pipeline_parallel=2)
+    assert {part for _, part in found} == {"kv_cache", "graphs", "compute"}
+
+
 def test_vllm_on_a_processor_says_what_it_was_told() -> None:
     assert figures_of("vllm", PROCESSOR, (), {}) == (Figure(device=HOST, part="kv_cache", bytes=GIB),)
