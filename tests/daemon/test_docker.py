@@ -15,6 +15,7 @@ from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.custody import alive, end_all_of, keepers_of
 from tests.rig.daemon import Daemon, chat_body
 from tests.rig.docker import IMAGE, Docker
+from tests.rig.docker.real import VARIABLE, RealDocker
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import eventually
@@ -22,12 +23,20 @@ from tests.rig.waiting import eventually
 SECRET = "hf_CanaryCanaryCanaryCanary0123456789"
 
 
+REAL = pytest.mark.skipif(
+    VARIABLE not in os.environ, reason=f"needs a real Docker service: {VARIABLE} names its program"
+)
+BOTH = pytest.mark.parametrize(
+    "docker", ["stand-in", pytest.param("real", marks=[pytest.mark.engines, REAL])], indirect=True
+)
+
+
 @pytest.fixture
-def docker(home: Home, daemon: Daemon) -> Iterator[Docker]:
+def docker(request: pytest.FixtureRequest, home: Home, daemon: Daemon) -> Iterator[Docker | RealDocker]:
     """A Docker with images, running; afterwards nothing of Engine Room's may be in it (I1)."""
     home.settings(supervision={"stop_grace_seconds": 3, "drain_seconds": 0.3})
     write_tiny_folder(home.models / "tiny")
-    docker = Docker(home).start()
+    docker = RealDocker(home).start() if getattr(request, "param", "") == "real" else Docker(home).start()
     yield docker
     daemon.close()
     try:
@@ -39,20 +48,22 @@ def docker(home: Home, daemon: Daemon) -> Iterator[Docker]:
             end_all_of(home)
 
 
-def profile(docker: Docker, rig: FakeEngine, name: str = "tiny", image: str = IMAGE, **knobs: object) -> str:
+def profile(
+    docker: Docker | RealDocker, rig: FakeEngine, name: str = "tiny", image: str = IMAGE, **knobs: object
+) -> str:
     knobs.setdefault("answer", "word " * 16)
     whole = {
         "engine": "vllm-docker",
         "model": str(docker.home.models / "tiny"),
         "installation": image,
         "settings": {"context_tokens": 2_048},
-        "environment": {**rig.environment(**knobs), "HF_TOKEN": SECRET},
+        "environment": {**rig.environment(**knobs), "FAKE_ENGINE_JOURNAL": "/tmp/journal", "HF_TOKEN": SECRET},
     }
     (docker.home.paths.profiles / f"{name}.toml").write_text(tomli_w.dumps(whole), "utf-8")
     return name
 
 
-def engine_of(docker: Docker) -> tuple[str, int]:
+def engine_of(docker: Docker | RealDocker) -> tuple[str, int]:
     """Name and first process of the one container of ours that runs."""
     [name] = [name for name in docker.running() if name.startswith("engine-room-")]
     return name, docker.container_pid(name)
@@ -67,12 +78,13 @@ def ready_again(daemon: Daemon, before: str) -> str:
     return view.phase.run_id
 
 
-def gone(docker: Docker, pid: int) -> None:
+def gone(docker: Docker | RealDocker, pid: int) -> None:
     eventually(lambda: not alive(pid), 30, "the container's engine has ended (I1)")
     eventually(lambda: not [n for n in docker.there() if n.startswith("engine-room-")], 30, "its container is removed")
 
 
-def test_it_loads_answers_and_leaves(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+@BOTH
+def test_it_loads_answers_and_leaves(docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon) -> None:
     profile(docker, fake_engine, load_seconds=0.4)
     theirs = docker.foreign()
     daemon.start()
@@ -110,7 +122,10 @@ def test_it_loads_answers_and_leaves(docker: Docker, fake_engine: FakeEngine, da
     theirs.wait(20)
 
 
-def test_a_stop_while_it_loads_ends_the_container(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+@BOTH
+def test_a_stop_while_it_loads_ends_the_container(
+    docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
     profile(docker, fake_engine, load_seconds=60)
     daemon.start().want("tiny")
     eventually(lambda: docker.running(), what="the container runs")
@@ -122,7 +137,10 @@ def test_a_stop_while_it_loads_ends_the_container(docker: Docker, fake_engine: F
     assert docker.running() == {}
 
 
-def test_whoever_is_killed_no_container_stays(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+@BOTH
+def test_whoever_is_killed_no_container_stays(
+    docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
     """I1: the client, the keeper with its guard, the daemon, all at once; each takes the container along."""
     profile(docker, fake_engine)
     theirs = docker.foreign(**{"io.engine-room.run": "someone", "io.engine-room.owner": "another-engine-room"})
@@ -163,7 +181,8 @@ def test_whoever_is_killed_no_container_stays(docker: Docker, fake_engine: FakeE
     theirs.wait(20)
 
 
-def test_docker_that_dies_meanwhile(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+@BOTH
+def test_docker_that_dies_meanwhile(docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon) -> None:
     """The engine goes on where nobody reaches it: the seat stays taken and says by what, until it could be ended (I2)."""
     profile(docker, fake_engine)
     daemon.start().load("tiny")
@@ -231,7 +250,7 @@ def test_a_launch_that_never_reached_docker_is_over(docker: Docker, fake_engine:
 
 
 def test_an_image_that_is_not_here_is_fetched_at_the_first_launch(
-    docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+    docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon
 ) -> None:
     image = "vllm/vllm-openai-cpu:v0.33.0"
     docker.registry(image)
@@ -251,7 +270,7 @@ def test_an_image_that_is_not_here_is_fetched_at_the_first_launch(
 
 @pytest.mark.parametrize("case", ["absent", "stopped", "forbidden", "hung"])
 def test_without_docker_a_clear_sentence_and_nothing_is_stopped(
-    case: str, docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+    case: str, docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon
 ) -> None:
     profile(docker, fake_engine)
     words = {
@@ -283,7 +302,7 @@ def test_without_docker_a_clear_sentence_and_nothing_is_stopped(
 
 
 def test_an_image_is_fetched_by_a_job_and_used_without_a_pin(
-    docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+    docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon
 ) -> None:
     image = "vllm/vllm-openai-cpu:v0.33.0"
     docker.images()
