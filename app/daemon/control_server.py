@@ -15,7 +15,6 @@ from aiohttp import web
 
 from app.core import control
 from app.core.errors import BadRequest, EngineRoomError, NotWritable, SocketPathTooLong, UnknownProfile
-from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import SOCKET_PATH_LIMIT
 from app.core.snapshot import Engines, Hello, History, RunView, slice_event, to_json
 from app.daemon.attached_work import AttachedWork
@@ -23,6 +22,7 @@ from app.daemon.benches import Benches
 from app.daemon.engine_work import EngineWork
 from app.daemon.hub import Hub
 from app.daemon.logpiece import readable_end, redacted_piece
+from app.daemon.seat_work import SeatWork
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +43,12 @@ class Controls(Protocol):
     def hello(self) -> Hello: ...
     def slices(self) -> dict[str, msgspec.Struct]: ...
     def changes(self, alive_seconds: float) -> AsyncGenerator[list[tuple[str, msgspec.Struct]], None]: ...
-    async def want(self, wish: control.Want) -> control.Accepted: ...
-    async def unload(self, wish: control.Unload) -> control.Accepted: ...
-    async def restart(self, wish: control.Unload) -> control.Accepted: ...
-    async def lend(self, wish: control.Lend) -> control.Accepted: ...
-    async def give_back(self, wish: control.Unload) -> control.Accepted: ...
-    async def park(self, wish: control.Park) -> control.Accepted: ...
-    async def plan(self, wish: control.Want) -> MemoryPlan: ...
     async def forget_memory(self, _: control.ForgetMemory) -> control.Accepted: ...
-    async def command(self, wish: control.CommandOf) -> control.CommandView: ...
-    async def export(self, wish: control.ExportOf) -> control.Export: ...
-    async def manifest(self, run: RunView) -> control.Manifest: ...
-    async def again(self, wish: control.RunOf) -> control.Accepted: ...
     async def pin_engine(self, wish: control.Pin) -> control.Accepted: ...
     async def add_engine(self, wish: control.AddEngine) -> control.Accepted: ...
     async def refresh_engines(self, wish: control.Refresh) -> Engines: ...
+    @property
+    def seat_work(self) -> SeatWork: ...
     @property
     def engine_work(self) -> EngineWork: ...
     @property
@@ -97,15 +88,15 @@ class ControlServer:
         app.router.add_get("/control/hello", self._value(c.hello))
         app.router.add_get("/control/slices", self._slices)
         app.router.add_get("/control/stream", self._stream)
-        app.router.add_post("/control/want", self._call(control.Want, c.want))
-        app.router.add_post("/control/unload", self._call(control.Unload, c.unload))
-        app.router.add_post("/control/restart", self._call(control.Unload, c.restart))
-        app.router.add_post("/control/lend", self._call(control.Lend, c.lend))
-        app.router.add_post("/control/lend/return", self._call(control.Unload, c.give_back))
-        app.router.add_post("/control/park", self._call(control.Park, c.park))
-        app.router.add_post("/control/plan", self._call(control.Want, c.plan))
+        app.router.add_post("/control/want", self._call(control.Want, c.seat_work.want))
+        app.router.add_post("/control/unload", self._call(control.Unload, c.seat_work.unload))
+        app.router.add_post("/control/restart", self._call(control.Unload, c.seat_work.restart))
+        app.router.add_post("/control/lend", self._call(control.Lend, c.seat_work.lend))
+        app.router.add_post("/control/lend/return", self._call(control.Unload, c.seat_work.give_back))
+        app.router.add_post("/control/park", self._call(control.Park, c.seat_work.park))
+        app.router.add_post("/control/plan", self._call(control.Want, c.seat_work.plan))
         app.router.add_post("/control/memory/forget", self._call(control.ForgetMemory, c.forget_memory))
-        app.router.add_post("/control/command", self._call(control.CommandOf, c.command))
+        app.router.add_post("/control/command", self._call(control.CommandOf, c.seat_work.command))
         app.router.add_post("/control/engines/pin", self._call(control.Pin, c.pin_engine))
         app.router.add_post("/control/engines/add", self._call(control.AddEngine, c.add_engine))
         app.router.add_post("/control/engines/refresh", self._call(control.Refresh, c.refresh_engines))
@@ -137,8 +128,8 @@ class ControlServer:
         app.router.add_get("/control/runs/{id}", self._run)
         app.router.add_get("/control/runs/{id}/log", self._log)
         app.router.add_get("/control/runs/{id}/manifest", self._manifest)
-        app.router.add_post("/control/runs/again", self._call(control.RunOf, c.again))
-        app.router.add_post("/control/export", self._call(control.ExportOf, c.export))
+        app.router.add_post("/control/runs/again", self._call(control.RunOf, c.seat_work.again))
+        app.router.add_post("/control/export", self._call(control.ExportOf, c.seat_work.export))
         app.router.add_get("/control/engines/options", self._value(c.options))
         app.router.add_get("/control/profiles/{id}", self._profile)
         app.router.add_post("/control/profiles", self._call(control.ProfileText, c.save_profile))
@@ -280,7 +271,7 @@ class ControlServer:
         return _answer(self._known_run(request))
 
     async def _manifest(self, request: web.Request) -> web.StreamResponse:
-        return _answer(await self._controls.manifest(self._known_run(request)))
+        return _answer(await self._controls.seat_work.manifest(self._known_run(request)))
 
     def _known_run(self, request: web.Request) -> RunView:
         run = self._controls.run_of(request.match_info["id"])

@@ -15,12 +15,10 @@ from msgspec.structs import replace
 
 from app import PRODUCT_NAME, __version__
 from app.core import control
-from app.core.errors import EngineRoomError, NotWritable, UnknownRun
+from app.core.errors import NotWritable
 from app.core.memory.learning import Knowledge
-from app.core.memory.plan_types import MemoryPlan
 from app.core.paths import Paths
 from app.core.redaction import shown_profile
-from app.core.seat import Wanted
 from app.core.settings import Settings
 from app.core.settings_view import APPLIED_AT_ONCE, NOT_AT_ONCE, without
 from app.core.snapshot import (
@@ -40,7 +38,7 @@ from app.core.snapshot import (
 from app.core.snapshot import (
     Service as ServiceSlice,
 )
-from app.daemon import exporting, processes
+from app.daemon import processes
 from app.daemon.attached_work import AttachedWork
 from app.daemon.benches import Benches
 from app.daemon.board import Board
@@ -50,7 +48,7 @@ from app.daemon.doctor import checks, keys_check
 from app.daemon.engine_registry import EngineRegistry
 from app.daemon.engine_work import EngineWork, offered
 from app.daemon.events import EventLog
-from app.daemon.flag_check import unknown_to, warning_for, warning_of
+from app.daemon.flag_check import warning_for
 from app.daemon.gateway import Gateway
 from app.daemon.gpu import GpuSampler
 from app.daemon.history import HistoryRing
@@ -61,14 +59,15 @@ from app.daemon.jobs import Jobs
 from app.daemon.keys import Keys
 from app.daemon.learning import Learning
 from app.daemon.library import Library
-from app.daemon.manifests import Manifests, recall_key
+from app.daemon.manifests import Manifests
 from app.daemon.memory_speed import MemorySpeed
 from app.daemon.notifying import tell_systemd
 from app.daemon.preparing import Prepared
-from app.daemon.pricing import Pricing, preset_settings
+from app.daemon.pricing import Pricing
 from app.daemon.profile_desk import ProfileDesk
 from app.daemon.runlog import cap_log
 from app.daemon.runs import Runs
+from app.daemon.seat_work import SeatWork
 from app.daemon.seats import Seats
 from app.daemon.second_opinion import SecondOpinion
 from app.daemon.settings_file import SettingsFile
@@ -189,6 +188,14 @@ class Service:
         self.attached_work = AttachedWork(self.keys, self._jobs, self._engines.find)
         self.engine_work = EngineWork(
             self._jobs, paths, environment, finder=self._engines, shelf=self._library, board=self._board
+        )
+        self.seat_work = SeatWork(
+            self._seats,
+            self._library,
+            self._pricing,
+            self._manifests,
+            self.engine_work,
+            known_flags=self._engines.known_flags,
         )
         self.hub = Hub(
             self._jobs,
@@ -405,67 +412,9 @@ class Service:
     def changes(self, alive_seconds: float) -> AsyncGenerator[list[tuple[str, msgspec.Struct]], None]:
         return self._board.changes(alive_seconds)
 
-    async def want(self, wish: control.Want) -> control.Accepted:
-        self.engine_work.refuse_while_trying()
-        wish = self._with_preset(wish)
-        seat = self._seats.for_profile(wish.profile, wish.seat)
-        profile = await seat.want(wish.profile, wish.settings, wish.override, gpus=wish.gpus)
-        warning = warning_of(self._unknown_flags(wish), "The engine")
-        warnings = (warning,) if warning else ()
-        return control.Accepted(note=f"{profile} is loading.", profile=profile, seat=seat.seat, warnings=warnings)
-
-    async def unload(self, wish: control.Unload) -> control.Accepted:
-        await self._seats.of(wish.seat).unload()
-        return control.Accepted(note="The model is being unloaded.")
-
-    async def restart(self, wish: control.Unload) -> control.Accepted:
-        await self._seats.of(wish.seat).restart()
-        return control.Accepted(note="The model is being loaded again.")
-
-    async def lend(self, wish: control.Lend) -> control.Accepted:
-        return control.Accepted(note=await self._seats.lend(wish))
-
-    async def give_back(self, wish: control.Unload) -> control.Accepted:
-        profile = await self._seats.of(wish.seat).give_back()
-        return control.Accepted(note=f"{profile} comes back.", profile=profile, seat=wish.seat)
-
-    async def park(self, wish: control.Park) -> control.Accepted:
-        return control.Accepted(note=await self._seats.park(wish), seat=wish.seat)
-
-    async def plan(self, wish: control.Want) -> MemoryPlan:
-        return await self._pricing.plan(wish)
-
     async def forget_memory(self, _: control.ForgetMemory) -> control.Accepted:
         count = await self._learning.forget()
         return control.Accepted(note=f"What {count} launches had taught about memory is forgotten; the formulas count.")
-
-    async def command(self, wish: control.CommandOf) -> control.CommandView:
-        return await self._pricing.command(wish)
-
-    def _unknown_flags(self, wish: control.Want) -> tuple[str, ...]:
-        """The flags of a launch that its engine's own help does not know; none where nobody can tell."""
-        try:
-            launch = self._seats.launch_of(Wanted(profile_id=wish.profile, settings=wish.settings, gpus=wish.gpus))
-        except EngineRoomError:
-            return ()
-        return unknown_to(launch.installation, launch.profile, self._engines.known_flags)
-
-    async def export(self, wish: control.ExportOf) -> control.Export:
-        launch = self._seats.launch_of(Wanted(profile_id=wish.profile, settings=wish.settings))
-        return exporting.export(launch, wish.kind, wish.port)
-
-    async def manifest(self, run: RunView) -> control.Manifest:
-        return await self._manifests.of(run)
-
-    async def again(self, wish: control.RunOf) -> control.Accepted:
-        run = self.run_of(wish.run)
-        if run is None:
-            raise UnknownRun(f"There is no run {wish.run}.", "`engine-room runs` names them.")
-        self.engine_work.refuse_while_trying()
-        card = await self._manifests.recall(run, force=wish.force)
-        key = recall_key(run.id, wish.force)
-        profile = await self._seats.of(card.profile.seat).want(card.profile.id, as_run=key)
-        return control.Accepted(note=f"{profile} is loading as it was in {run.id}.", profile=profile)
 
     async def pin_engine(self, wish: control.Pin) -> control.Accepted:
         return await self._engines.pin(wish)
@@ -499,13 +448,6 @@ class Service:
         self._seats.take_over(self._settings)
         self._library.take_over(self._settings)
         self._publish()
-
-    def _with_preset(self, wish: control.Want) -> control.Want:
-        """The wish with its preset's settings under its own; raises SettingInvalid for a preset that the engine has not."""
-        if not wish.preset:
-            return wish
-        settings = preset_settings(self._library.card(wish.profile).profile.engine, wish.preset)
-        return replace(wish, settings={**settings, **wish.settings}, preset="")
 
     def options(self) -> control.OptionsView:
         return options_view()
