@@ -155,7 +155,7 @@ MODELS = Library(
             name="DeepSeek R1 Distill 32B",
             variants=(
                 ModelVariant(
-                    title="DeepSeek-R1-Distill-Qwen-32B-Q4_K_M",
+                    title="unsloth/DeepSeek-R1-Distill-Qwen-32B-GGUF",
                     paths=("/hub/blobs/x.incomplete",),
                     sources=("huggingface",),
                     disk_bytes=7 * GIB,

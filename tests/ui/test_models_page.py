@@ -20,6 +20,7 @@ def test_without_models_it_says_where_to_put_them(stage_of: StageOf) -> None:
     window = stage_of("empty").window
     assert "No models yet" in texts(window)
     assert "~/models" in texts(window)
+    assert is_there(window, "Download a model")
     click(window, "Choose model folders")
     assert window.page_key == "settings"
 

@@ -87,6 +87,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def incomplete(self) -> str:
         return next((v.incomplete for v in self.group.variants if v.incomplete), "") if self.group else ""
 
+    @property
+    def rest_from(self) -> str:
+        """The hub's name of a download that is not whole; "" where nobody knows from where it came."""
+        found = (v for v in self.group.variants if v.incomplete and "huggingface" in v.sources) if self.group else ()
+        return next((v.title for v in found if v.title.count("/") == 1), "")
+
 
 def entries_of(library: Library) -> tuple[Entry, ...]:
     """Every profile is in exactly one entry. The order is the profiles'; what no profile loads comes last."""

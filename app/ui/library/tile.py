@@ -55,6 +55,7 @@ class ModelTile(Card):
         self._whole: WholeWay | None = None
         self._rows: list[RowWay] = []
         self._sentence: LinesLabel | None = None
+        self._rest: Button | None = None  # of a download that is not whole
         self._all = Button(theme, "", "link", "chevron-right", "All")
         self._all.setProperty("tone", "muted")
         self._all.clicked.connect(lambda: self.all_wanted.emit(self.entry.key if self.entry else ""))
@@ -85,6 +86,7 @@ class ModelTile(Card):
         self._show_whole(None if several or not cards else cards[0], seat_of, entry)
         self._show_rows(cards if several else (), seat_of)
         self._show_sentence(entry.incomplete if not cards else "")
+        self._show_rest(entry.rest_from if not cards else "")
         used = any(is_here(card, seat_of(card)) for card in cards)
         restyle(self, selected="true" if used else "false")
 
@@ -130,11 +132,24 @@ class ModelTile(Card):
             self._sentence.say(text)
             self._sentence.setVisible(bool(text))
 
+    def _show_rest(self, name: str) -> None:
+        if name and self._rest is None:
+            self._rest = Button(self._theme, "Get the rest", "", "download")
+            self._rest.clicked.connect(
+                lambda: self._wishes.rest_wanted.emit(self.entry.rest_from if self.entry else "")
+            )
+            self._places.addStretch(1)
+            self._places.addWidget(self._rest)
+        if self._rest is not None:
+            self._rest.setAccessibleName(f"Get the rest of {name}")
+            self._rest.setVisible(bool(name))
+
     def stops(self) -> list[QWidget]:
         """Where Tab halts, in reading order."""
         ways = [stop for way in self._rows for stop in way.stops()]
         whole = self._whole.stops() if self._whole is not None else []
-        return [self._plan, self._more, *ways, *whole, self._all]
+        rest = [self._rest] if self._rest is not None else []
+        return [self._plan, self._more, *ways, *whole, *rest, self._all]
 
     # --- wishes ------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ class Wishes(QWidget):
     deed_wanted = Signal(str, object)
     remedy_wanted = Signal(str, object)
     plan_wanted = Signal(str)
+    rest_wanted = Signal(str)  # a name of the hub
     command_wanted = Signal(str)
     edit_wanted = Signal(str, bool)  # profile id, whether a copy of it
     seat_wanted = Signal(str, str)  # profile id, seat
@@ -124,7 +125,8 @@ class WholeWay(QWidget):
         self._remedy = offers[0] if offers else None
         self._cure.setVisible(self._remedy is not None)
         if self._remedy is not None:
-            self._cure.shape(self._remedy.title, "", "", f"Load {self._id}: {self._remedy.title}")
+            title = self._remedy.title
+            self._cure.shape(title.removesuffix(", the rest in main memory"), "", "", f"Load {self._id}: {title}")
 
     def _show_bar(self, card: ProfileCard, seat: SeatView) -> None:
         loading = profile_in(seat.phase) == self._id and wording.is_loading(seat)

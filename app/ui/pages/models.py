@@ -107,6 +107,7 @@ class ModelsPage(PageColumn):
         wishes.deed_wanted.connect(self._do)
         wishes.remedy_wanted.connect(self._remedy)
         wishes.plan_wanted.connect(lambda name: self.page_wanted.emit("plan", name))
+        wishes.rest_wanted.connect(lambda name: self.page_wanted.emit("download", name))
         wishes.command_wanted.connect(self._copy_command)
         wishes.edit_wanted.connect(
             lambda name, copy: self.page_wanted.emit("profile", f"copy:{name}" if copy else name)
@@ -122,6 +123,7 @@ class ModelsPage(PageColumn):
         self.failure_panel.dismissed.connect(self._dismiss_failure)
         self.again.acted.connect(self._again)
         self.empty.settings.clicked.connect(lambda: self.page_wanted.emit("settings", None))
+        self.empty.download.clicked.connect(lambda: self.page_wanted.emit("download", ""))
         self._calm = QTimer(self)  # the pointer crosses gaps between cards: the bar must not flicker
         self._calm.setSingleShot(True)
         self._calm.setInterval(60)
@@ -358,19 +360,21 @@ class _Empty(Card):
         self._icon = IconLabel(theme, "folder", "text_faint", 32)
         self._title = Label(theme, "", "title")
         self._text = Label(theme, "", "body", "muted", wrap=True)
+        self.download = Button(theme, "Download a model", "primary", "download", "Download a model")
         self.settings = Button(theme, "Choose folders", "", "folder", "Choose model folders")
         column = QVBoxLayout()
         column.setSpacing(Space.small)
         column.addWidget(self._title)
         column.addWidget(self._text)
         column.addSpacing(Space.small)
-        column.addLayout(row(self.settings, None))
+        column.addLayout(row(self.download, self.settings, None))
         line = row(self._icon, spacing=Space.huge)
         line.addLayout(column, 1)
         self.column.addLayout(line)
 
     def show_state(self, known: bool, library: Library) -> None:
-        self.settings.setVisible(known and not library.unread)
+        for button in (self.download, self.settings):
+            button.setVisible(known and not library.unread)
         if not known:
             self._title.say("Waiting for the service")
             self._text.say("Profiles and graphics cards appear here as soon as the Engine Room service answers.")
@@ -382,7 +386,8 @@ class _Empty(Card):
         where = ", ".join(library.folders) or "a model folder"
         self._title.say("No models yet")
         self._text.say(
-            f"Put GGUF files into {where}: they appear here by themselves. Or add a folder that you have already."
+            f"GGUF files and Hugging Face folders in {where} appear here by themselves, and so do models of Ollama, "
+            "LM Studio, llama.cpp and the Hugging Face cache: they are read where they lie."
         )
 
 

@@ -91,11 +91,16 @@ def test_models_that_are_not_here_stay_out_of_the_way_until_asked_for(stage_of: 
     assert named(made.window, "Download mixtral-8x7b").isEnabled()
 
 
-def test_a_broken_off_download_says_so_and_offers_nothing(stage_of: StageOf) -> None:
+def test_a_broken_off_download_says_so_and_leads_to_its_rest(stage_of: StageOf) -> None:
     made, page = put_up(stage_of, models.world(), size=(1280, 1500))
     page.search.setText("deepseek")
     assert shown(page) == ["DeepSeek R1 Distill 32B"]
     assert "A download of it was broken off: 7.0 GiB are here." in texts(made.window)
+    asked: list[object] = []
+    page.page_wanted.disconnect()
+    page.page_wanted.connect(lambda page_key, what: asked.append((page_key, what)))
+    click(made.window, "Get the rest of unsloth/DeepSeek-R1-Distill-Qwen-32B-GGUF")
+    assert asked == [("download", "unsloth/DeepSeek-R1-Distill-Qwen-32B-GGUF")]
 
 
 def test_an_unreadable_file_is_told_beside_the_rest_of_the_library(stage_of: StageOf) -> None:
