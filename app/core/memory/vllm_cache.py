@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from app.core.catalog.facts import LayerState, ModelFacts
+from app.core.memory.remembered import once_per_model
 from app.core.memory.vllm_load import VllmLoad
 
 BLOCK_TOKENS, CPU_BLOCK_TOKENS, LATENT_BLOCK_TOKENS = 16, 128, 64
@@ -66,10 +67,9 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 def layout_of(facts: ModelFacts, load: VllmLoad) -> Layout | None:
     """The layout on the rank with the most layers; None when the facts do not say what the layers keep."""
-    kinds = layer_kinds(facts, load)
-    if not kinds:
+    counts = _counts(facts, load)
+    if not counts:
         return None
-    counts = Counter(_of_largest_stage(kinds, load.pipeline_parallel))
     block = _block_tokens(facts, load)
     attending = {kind: count for kind, count in counts.items() if kind.keeps != "state"}
     states = {kind: count for kind, count in counts.items() if kind.keeps == "state"}
@@ -100,18 +100,36 @@ def layout_of(facts: ModelFacts, load: VllmLoad) -> Layout | None:
 
 def layer_kinds(facts: ModelFacts, load: VllmLoad) -> tuple[Kind, ...]:
     """What each layer keeps on one rank; layers that keep nothing are left out."""
+    made = {built: tuple(_kinds_of_layer(facts, load, *built)) for built, _ in alike(facts)}
+    return tuple(kind for built in layers_as_built(facts) for kind in made[built])
+
+
+def _counts(facts: ModelFacts, load: VllmLoad) -> Counter[Kind]:
+    """How many layers of one rank keep what: on one stage from the numbers of layers that are alike."""
+    if load.pipeline_parallel > 1:
+        return Counter(_of_largest_stage(layer_kinds(facts, load), load.pipeline_parallel))
+    found: Counter[Kind] = Counter()
+    for built, count in alike(facts):
+        for kind in _kinds_of_layer(facts, load, *built):
+            found[kind] += count
+    return found
+
+
+Built = tuple[int, bool, bool]  # a layer: its KV heads, whether it sees a window, whether it keeps a state
+
+
+def layers_as_built(facts: ModelFacts) -> Iterator[Built]:
     if not facts.layers or (not facts.key_length and not facts.layer_state):
-        return ()
+        return iter(())
     windowed = facts.windowed_layers or (False,) * facts.layers
     stateful = facts.state_layers or (False,) * facts.layers
-    made: dict[tuple[int, bool, bool], tuple[Kind, ...]] = {}  # most layers are like another one
-    kinds: list[Kind] = []
-    for built in zip(facts.kv_heads, windowed, stateful, strict=False):
-        own = made.get(built)
-        if own is None:
-            own = made[built] = tuple(_kinds_of_layer(facts, load, *built))
-        kinds += own
-    return tuple(kinds)
+    return zip(facts.kv_heads, windowed, stateful, strict=False)
+
+
+@once_per_model
+def alike(facts: ModelFacts) -> tuple[tuple[Built, int], ...]:
+    """Layers that are built alike, in the order of the first of them, and how many they are."""
+    return tuple(Counter(layers_as_built(facts)).items())
 
 
 def _kinds_of_layer(facts: ModelFacts, load: VllmLoad, heads: int, windowed: bool, stateful: bool) -> Iterator[Kind]:
