@@ -8,7 +8,7 @@ import msgspec
 
 from app.core.catalog.facts import ModelFacts
 from app.core.memory.graph import compute_bytes
-from app.core.memory.layers import layers_of, shape_of
+from app.core.memory.layers import kinds_of_layers, layers_of, shape_of
 from app.core.memory.load import Load
 from app.core.memory.parts import cache_cells
 from app.core.memory.shapes import F16, F32, I32, I64, Layer, Span
@@ -45,10 +45,7 @@ def card_buffers(
     shape = shape_of(facts, load)
     large = shape.tokens >= OFFLOAD_BATCH_TOKENS
     sent_output = output_on_host if load.offload_products and shape.outputs >= OFFLOAD_BATCH_TOKENS else 0
-    uploads = [
-        (place.cache_on_host, place.other_on_host, place.expert_on_host) if load.offload_products else (0, 0, 0)
-        for place in places
-    ]
+    uploads = _uploads(facts, places) if load.offload_products else [(0, 0, 0)] * len(places)
     layers = layers_of(facts, load, uploads)
     pipelined = cards > 1 and load.gpu_layers > len(places) and not any(map(any, uploads)) and not load.overrides
     found = []
@@ -71,6 +68,24 @@ def card_buffers(
         )
         found.append(compute_bytes(shape, span))
     return tuple(found)
+
+
+def _uploads(facts: ModelFacts, places: Sequence[LayerPlace]) -> list[tuple[int, int, int]]:
+    """What a card is sent for each layer: its cache, its largest matrix and its largest expert matrix. Of layers that are built
+    alike the largest counts for all: a mixed quantisation gives every layer another size, and the buffer holds the largest."""
+    kinds = kinds_of_layers(facts)
+    largest: dict[object, tuple[int, int]] = {}
+    for place, kind in zip(places, kinds, strict=False):
+        other, expert = largest.get(kind, (0, 0))
+        largest[kind] = max(other, place.other_on_host), max(expert, place.expert_on_host)
+    return [
+        (
+            place.cache_on_host,
+            largest[kind][0] if place.other_on_host else 0,
+            largest[kind][1] if place.expert_on_host else 0,
+        )
+        for place, kind in zip(places, kinds, strict=False)
+    ]
 
 
 def staging_buffer(facts: ModelFacts, load: Load, layers: Sequence[Layer] = ()) -> int:

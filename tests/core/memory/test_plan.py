@@ -221,6 +221,21 @@ def test_experts_in_main_memory_leave_the_card() -> None:
     assert on_host.parts[0].bytes == 3 * 500 * MIB
 
 
+def test_the_largest_matrix_that_is_brought_to_a_card_decides_its_buffer() -> None:
+    """Sizes differ from layer to layer in a mixed quantisation; they are brought one after the other."""
+
+    def compute(*sizes: int) -> int:
+        facts = llama(tensors=(
+            TensorFacts(role="output", layer=None, type="Q6_K", bytes=411 * MIB, largest_bytes=411 * MIB),
+            *(TensorFacts(role="layer", layer=n, type="Q4_K", bytes=120 * MIB, largest_bytes=sizes[n % len(sizes)]) for n in range(32)),
+        ))  # fmt: skip
+        load = load_of(facts, {"gpu_layers": 4, "context_tokens": 4_096}, family="llama.cpp", on_gpu=True)
+        (card_,), _ = needs_on_gpus(facts, load, (1.0,), "cuda")
+        return next(part.bytes for part in card_.parts if part.name == "compute")
+
+    assert compute(28 * MIB, 33 * MIB, 31 * MIB) == compute(33 * MIB) > compute(28 * MIB)
+
+
 def test_layers_are_spread_over_cards_by_their_shares() -> None:
     assert placement(4, 4, [1.0, 1.0]) == (0, 0, 1, 1)
     assert placement(4, 4, [3.0, 1.0]) == (0, 0, 0, 1)
