@@ -52,6 +52,8 @@ _REFUSAL = re.compile(r"^\s*(?:error|cause|caused by|×|╰─▶|├─▶):?\s
 _BYTES = re.compile(r"(?P<name>[\w.-]+) +-* +(?P<done>[\d.]+) (?P<unit>[KMG]iB|B)/(?P<total>[\d.]+) (?P<of>[KMG]iB|B)")
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 # variables of the caller's that would send the packages into another environment
+# uv gives a download up after 30 s of silence, and a slow line pauses longer while several packages share it.
+SILENCE_SECONDS = 120
 _ELSEWHERE = frozenset(
     [
         "VIRTUAL_ENV",
@@ -139,7 +141,8 @@ class _Installation:
         self._settings = pip_settings(work.environment, config_files(work.environment))
         self._uv = [sys.executable, "-m", "uv", "--color", "never"]
         own_cache = {"UV_CACHE_DIR": work.environment.get("UV_CACHE_DIR") or str(cache / "uv")}
-        work.environment |= uv_environment(self._settings) | own_cache
+        patience = {"UV_HTTP_TIMEOUT": work.environment.get("UV_HTTP_TIMEOUT") or str(SILENCE_SECONDS)}
+        work.environment |= uv_environment(self._settings) | own_cache | patience
 
     def make(self) -> Path:
         work, compiled = self._work, self._build.how == "source"
