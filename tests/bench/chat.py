@@ -64,7 +64,9 @@ async def measure(folder: Path, seconds: float) -> dict[str, Any]:
         _ask(page, int(1_000 * (seconds + 3)))
         await asyncio.sleep(1.0)
         result["streaming_1000_per_s"] = await frames.watch(seconds)
-        result["shown_characters_of_all"] = len(page.session._answer.message().text) if page.session._answer else None
+        result["shown_characters_of_all"] = (
+            len(page.session.answering.answer.message().text) if page.session.answering.answer else None
+        )
         result["flush_ms"], result["flush_cpu_ms"] = _spread(flushes), _spread(worked)
         idle, busy = result["idle"], result["streaming_1000_per_s"]
         result["lateness_p99_ratio"] = bench.ratio(busy["p99_ms"], idle["p99_ms"])

@@ -74,11 +74,11 @@ async def measure(folder: Path, seconds: float) -> dict[str, Any]:
                 await _storm(page, link, True, seconds + 3)
                 await asyncio.sleep(1.0)
                 began, lines = time.monotonic(), logs._spool.lines if logs._spool else 0
-                tokens = page.session._answer._pieces if page.session._answer else 0
+                tokens = page.session.answering.answer._pieces if page.session.answering.answer else 0
                 found[front] = await frames.watch(seconds)
                 spent = time.monotonic() - began
                 found[f"{front}_lines_per_s"] = round(((logs._spool.lines if logs._spool else 0) - lines) / spent)
-                after = page.session._answer._pieces if page.session._answer else 0
+                after = page.session.answering.answer._pieces if page.session.answering.answer else 0
                 found[f"{front}_tokens_per_s"] = round((after - tokens) / spent)
                 await _storm(page, link, False)
             result["rounds"].append(found)

@@ -281,6 +281,7 @@ def notice(message: Message) -> tuple[str, str]:
 
 
 _FINISH_WORDS = {
+    "stop": "complete",
     "length": "stopped at the token limit",
     STOPPED: "stopped by you",
     CUT: "cut off",
@@ -290,7 +291,7 @@ _FINISH_WORDS = {
 
 
 def figures_line(message: Message) -> str:
-    """As in "64 tok/s · first token 86 ms · 412 tokens · stop"; empty when nothing is known."""
+    """As in "64 tok/s · first token 86 ms · 412 tokens · complete"; empty when nothing is known."""
     figures = message.figures
     parts = []
     if figures.tokens_per_second is not None:

@@ -16,8 +16,8 @@ from PySide6.QtTest import QTest
 
 from app.core.lifecycle import Idle
 from app.core.snapshot import Seats, SeatView
+from app.ui.chat.answering import FRAME_MS
 from app.ui.chat.items import Kind
-from app.ui.chat.session import FRAME_MS
 from app.ui.chat.store import ChatFile
 from tests.ui import chats, reading
 from tests.ui.chat.rig import Asked, Room, answer, first_then_wait, until
@@ -46,7 +46,7 @@ async def test_a_message_is_streamed_and_its_figures_are_the_request_logs(room: 
     assert room.last.request_id == "r-1"
     assert "Hello there." in shown(room)
     room.log(id="r-1", first_token_seconds=0.1234, tokens_per_second=77.7, completion_tokens=412)
-    assert shown(room)[-1] == "77.7 tok/s · first token 123 ms · 412 tokens · stop"
+    assert shown(room)[-1] == "77.7 tok/s · first token 123 ms · 412 tokens · complete"
     assert room.page.transcript.accessibleDescription() == "Hello there."
     assert room.page.composer.field.toPlainText() == ""
 
@@ -273,7 +273,7 @@ async def test_a_burst_is_read_in_steps(room: Room) -> None:
     reading.click(room.page, "Send message")
     while room.page.session.is_sending:
         await asyncio.sleep(0)
-        answer = room.page.session._answer
+        answer = room.page.session.answering.answer
         turns.append(len(answer.message().text) if answer is not None else 20_007)
     steps = {b - a for a, b in itertools.pairwise(turns) if b > a}
     assert room.last.text == "First. " + 4_000 * "word "
