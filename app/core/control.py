@@ -72,6 +72,7 @@ from app.core.hub import HubModel
 from app.core.options import Option, Preset, Scalar
 from app.core.profiles import Profile
 from app.core.snapshot import InstallationView, RunView
+from app.core.snapshot import Keys as Keys
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,12 +238,6 @@ class OllamaPull(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
 
 
-class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """The names of the keys of remote endpoints, and where each lies: "keyring" or "file". Their values never travel."""
-
-    keys: dict[str, str] = {}
-
-
 class GivenKey(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     key: str
@@ -298,6 +293,9 @@ class HubToken(msgspec.Struct, frozen=True, kw_only=True):
     """Kept in the keyring; "" forgets it."""
 
     token: str
+
+    def __repr__(self) -> str:
+        return "HubToken()"
 
 
 class Cache(msgspec.Struct, frozen=True, kw_only=True):

@@ -325,6 +325,12 @@ class Engines(msgspec.Struct, frozen=True, kw_only=True):
     accelerators: tuple[str, ...] = ()  # what is here, best first
 
 
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of the keys that are kept, and where each lies: "keyring" or "file". Their values never travel."""
+
+    keys: dict[str, str] = {}
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon about itself."""
 
@@ -354,6 +360,7 @@ SLICES: dict[str, type[msgspec.Struct]] = {
     "engines": Engines,
     "service": Service,
     "learnt": Knowledge,
+    "keys": Keys,
 }
 
 

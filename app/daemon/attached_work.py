@@ -27,9 +27,8 @@ class AttachedWork:
         return control.Keys(keys=await self._keys.names())
 
     async def set_key(self, wish: control.GivenKey) -> control.Accepted:
-        where = await self._keys.set(wish.name, wish.key)
-        place = "the desktop's keyring" if where == "keyring" else "a file that only this account can read"
-        return control.Accepted(note=f"The key {wish.name} is kept in {place}.")
+        place = await self._keys.set(wish.name, wish.key)
+        return control.Accepted(note=place.told(f"The key {wish.name}"))
 
     async def remove_key(self, wish: control.KeyOf) -> control.Accepted:
         if not await self._keys.remove(wish.name):

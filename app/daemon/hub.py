@@ -265,10 +265,8 @@ class Hub:
         if not wish.token.strip():
             await self._keys.remove(TOKEN)
             note = "The access token is forgotten."
-        elif await self._keys.set(TOKEN, wish.token.strip()) == "keyring":
-            note = "The access token is in the keyring."
         else:
-            note = "There is no keyring here: the access token is in a file that only you can read."
+            note = (await self._keys.set(TOKEN, wish.token.strip())).told("The access token")
         await self._look_for_token()
         return control.Accepted(note=note)
 

@@ -9,7 +9,7 @@ from huggingface_hub import constants, errors
 
 from app.core.errors import EngineRoomError, HubError, HubUnreachable, ModelGated, NotOnHub
 
-_TOKEN = "`engine-room keys set hub` takes an access token and keeps it in the keyring."
+_TOKEN = "The Download page and `engine-room keys set hub` take one and keep it in the keyring."
 
 
 def host() -> str:
@@ -69,7 +69,7 @@ def _gated(name: str, has_token: bool) -> ModelGated:
 
 
 def _not_found(name: str, has_token: bool) -> EngineRoomError:
-    hint = "" if has_token else f" A private model needs an access token: {_TOKEN}"
+    hint = "" if has_token else f" A private model needs an access token. {_TOKEN}"
     return NotOnHub(
         f"{host()} has no model {name[:100]!r} for {'this account' if has_token else 'everybody'}.",
         f"Check the spelling: publisher/model.{hint}",

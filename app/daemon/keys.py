@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -28,6 +28,19 @@ _PLAIN = ("keyrings.alt", "keyring.backends.null", "keyring.backends.fail")  # n
 T = TypeVar("T")
 
 
+class Place(NamedTuple):
+    """Where a key was put: "keyring" or "file", and why not in the keyring."""
+
+    where: str
+    why: str = ""
+
+    def told(self, what: str) -> str:
+        """ "The key work is kept in the desktop's keyring."."""
+        if self.where == "keyring":
+            return f"{what} is kept in the desktop's keyring."
+        return f"{what} is kept in a file that only this account can read: {self.why}."
+
+
 class Kept(msgspec.Struct, kw_only=True):
     """The file: which names lie in the keyring, and the values of all others."""
 
@@ -36,11 +49,17 @@ class Kept(msgspec.Struct, kw_only=True):
 
 
 class Keys:
-    """`file` is made 0600. All methods may be called from the event loop."""
+    """`file` is made 0600. All methods may be called from the event loop. `changed` is told the names after each change."""
 
-    def __init__(self, file: Path, seconds: float = KEYRING_SECONDS) -> None:
+    def __init__(
+        self,
+        file: Path,
+        seconds: float = KEYRING_SECONDS,
+        changed: Callable[[dict[str, str]], None] = lambda names: None,
+    ) -> None:
         self._file = file
         self._seconds = seconds
+        self._changed = changed
         self._changing = threading.Lock()  # held in threads of their own, for as long as a small file takes
 
     async def names(self) -> dict[str, str]:
@@ -53,9 +72,9 @@ class Keys:
         kept = await asyncio.to_thread(self._read)
         if name in kept.values:
             return kept.values[name]
-        return (
-            await self._in_keyring(lambda ring: ring.get_password(SERVICE, name)) if name in kept.in_keyring else None
-        )
+        if name not in kept.in_keyring:
+            return None
+        return (await self._in_keyring(lambda ring: ring.get_password(SERVICE, name)))[0]
 
     async def need(self, name: str, who: str) -> str:
         """Raises SettingInvalid that says how the key is given."""
@@ -65,14 +84,12 @@ class Keys:
         known = await self.names()
         if name in known:
             summary = f"{who}: the key {name!r} lies in the desktop's keyring, which cannot be opened now."
-            raise SettingInvalid(summary, "Unlock it, or give the key again: `engine-room keys set " + name + "`.")
+            raise SettingInvalid(summary, f"Unlock it, or give the key again, {_where_to_give(name)}.")
         there = f" There are: {', '.join(known)}." if known else ""
-        raise SettingInvalid(
-            f"{who}: there is no key called {name!r}.{there}", f"Give it by `engine-room keys set {name}`."
-        )
+        raise SettingInvalid(f"{who}: there is no key called {name!r}.{there}", f"Give it {_where_to_give(name)}.")
 
-    async def set(self, name: str, key: str) -> str:
-        """Keeps the key under that name; returns where: "keyring" or "file". Raises BadRequest, NotWritable."""
+    async def set(self, name: str, key: str) -> Place:
+        """Keeps the key under that name; returns where. Raises BadRequest, NotWritable."""
         if not NAME.fullmatch(name):
             raise BadRequest(f"{name[:80]!r} is no name for a key.", "Take letters, digits, dot, dash and underscore.")
         if not key or len(key) > LONGEST_KEY or not key.isascii() or not key.isprintable() or key != key.strip():
@@ -82,17 +99,19 @@ class Keys:
             ring.set_password(SERVICE, name, key)
             return ring.get_password(SERVICE, name) == key
 
-        in_keyring = bool(await self._in_keyring(put))
+        kept_it, why = await self._in_keyring(put)
+        why = why or ("" if kept_it else "the desktop's keyring did not keep it")
 
         def with_it(kept: Kept) -> None:
             _forget(kept, name)
-            if in_keyring:
+            if not why:
                 kept.in_keyring.append(name)
             else:
                 kept.values[name] = key
 
         await asyncio.to_thread(self._change, with_it)
-        return "keyring" if in_keyring else "file"
+        self._changed(await self.names())
+        return Place("file", why) if why else Place("keyring")
 
     async def remove(self, name: str) -> bool:
         """Whether there was one. Raises SettingInvalid, and changes nothing, when it lies in a keyring that is shut: what is
@@ -105,13 +124,14 @@ class Keys:
                 ring.delete_password(SERVICE, name)
             return ring.get_password(SERVICE, name) is None
 
-        if name in kept.in_keyring and not await self._in_keyring(drop):
+        if name in kept.in_keyring and not (await self._in_keyring(drop))[0]:
             raise SettingInvalid(
                 f"The key {name!r} lies in the desktop's keyring, which cannot be opened now; it was not removed.",
                 "Unlock the keyring, then remove the key again.",
             )
         if there:
             await asyncio.to_thread(self._change, lambda kept: _forget(kept, name))
+            self._changed(await self.names())
         return there
 
     # --- the file ---
@@ -153,24 +173,24 @@ class Keys:
 
     # --- the keyring ---
 
-    async def _in_keyring(self, act: Callable[[_Ring], T]) -> T | None:
-        """What `act` gives; None when there is no keyring to trust, or it does not answer in time."""
+    async def _in_keyring(self, act: Callable[[_Ring], T]) -> tuple[T | None, str]:
+        """What `act` gives, and why it gave nothing: there is no keyring to trust, it refuses, or is silent."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T | None] = loop.create_future()
+        answer: asyncio.Future[tuple[T | None, str]] = loop.create_future()
 
-        def tell(value: T | None) -> None:
+        def tell(value: T | None, why: str) -> None:
             if not answer.done():
-                answer.set_result(value)
+                answer.set_result((value, why))
 
         def work() -> None:
-            value = None
+            value, why = None, ""
             try:
                 ring = _keyring()
-                value = act(ring) if ring is not None else None
+                value, why = (act(ring), "") if ring is not None else (None, "there is no keyring here")
             except Exception:  # whatever a desktop's keyring raises, it is none then
-                value = None
+                why = "the desktop's keyring refused it"
             try:
-                loop.call_soon_threadsafe(tell, value)
+                loop.call_soon_threadsafe(tell, value, why)
             except RuntimeError:
                 pass  # the answer came after the service had gone
 
@@ -179,7 +199,7 @@ class Keys:
             async with asyncio.timeout(self._seconds):
                 return await answer
         except TimeoutError:
-            return None
+            return None, f"the desktop's keyring did not answer within {self._seconds:g} s; it may be locked"
 
 
 class _Ring(Protocol):
@@ -188,6 +208,10 @@ class _Ring(Protocol):
     def get_password(self, service: str, name: str) -> str | None: ...
     def set_password(self, service: str, name: str, key: str) -> None: ...
     def delete_password(self, service: str, name: str) -> None: ...
+
+
+def _where_to_give(name: str) -> str:
+    return f"in the window's Settings under Keys or by `engine-room keys set {name}`"
 
 
 def _forget(kept: Kept, name: str) -> None:

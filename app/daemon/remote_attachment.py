@@ -138,7 +138,7 @@ class RemoteAttachment:
             raise self._unfit(
                 "key_refused",
                 f"{self.where} refuses {with_key} (status {status}).",
-                f"Give the right one: `engine-room keys set {self._key_name or 'NAME'}`"
+                f"Give the right one in the window's Settings under Keys or by `engine-room keys set {self._key_name or 'NAME'}`"
                 + ("." if self._key_name else ", and name it as key_name in the profile."),
             )
 

@@ -33,6 +33,9 @@ from app.core.snapshot import (
     Traffic,
 )
 from app.core.snapshot import (
+    Keys as KeyNames,
+)
+from app.core.snapshot import (
     Library as LibrarySlice,
 )
 from app.core.snapshot import (
@@ -117,7 +120,9 @@ class Service:
         self._learning = Learning(self._database, self._learnt)
         self._custody = Runs(paths.runs, kill_seconds=settings.supervision.kill_seconds)
         self._sampler = GpuSampler(self._sampled, self._pids_of_runs, clock, resident_bytes=processes.resident_bytes)
-        self.keys = Keys(paths.data / "keys.json")
+        self.keys = Keys(
+            paths.data / "keys.json", changed=lambda names: self._board.publish("keys", KeyNames(keys=names))
+        )
         self._gateway = Gateway(settings.gateway, clock, self._traffic)
         self._engines = EngineRegistry(
             paths,
@@ -236,6 +241,7 @@ class Service:
         await self._library.listed()  # what is shown meanwhile can be loaded; requests and restoring need all of it
         await self._open_gateway()
         self._publish()
+        self._board.publish("keys", KeyNames(keys=await self.keys.names()))
         self._tasks.start(self._remember(), "history")
         self._tasks.start(self._cap_logs(), "log cap")
         if self._exit_when_idle:

@@ -35,9 +35,10 @@ CALL_SECONDS = 30.0
 
 
 class Link(QObject):
-    """`refused` carries an EngineRoomError that a command met, for the window to show."""
+    """For the window to show: `refused` carries an EngineRoomError that a command met, `told` a sentence on what was done."""
 
     refused = Signal(object)
+    told = Signal(str)
 
     def __init__(self, store: Store, paths: Paths, tasks: Tasks, service: ServiceProcess | None = None) -> None:
         """`service` starts the daemon when nobody answers; None never starts one."""

@@ -49,6 +49,7 @@ class Presenter(QObject):
         window.notice_bar.closed.connect(self._dismiss)
         window.header.copied.connect(lambda url: window.toast.say("Endpoint URL copied", tone="good"))
         link.refused.connect(self._refused)
+        link.told.connect(lambda sentence: window.toast.say(sentence, tone="good"))
         for changed in (store.seats_changed, store.library_changed):
             changed.connect(self._show_seat)
         store.traffic_changed.connect(self._show_traffic)
@@ -202,12 +203,14 @@ class Presenter(QObject):
                 header.show_state(self._title(seat), words.text, words.tone, words.busy, self._detail(seat))
             else:
                 header.show_state(self._title(seat), *_connection_words(self.store.connection), "Last known state")
-        away = bool(seat.lent_until_unix or seat.resting) and isinstance(seat.phase, phases.Idle | phases.Sleeping)
+        away = bool(seat.lent_until_unix or seat.resting) and isinstance(seat.phase, phases.Idle)
         cancel = wording.is_loading(seat) or wording.is_switching(seat)
         header.show_stop(
             connected and (away or wording.can_stop(seat)), "Return now" if away else "Cancel" if cancel else "Stop"
         )
-        header.show_lend(connected and isinstance(seat.phase, phases.Ready | phases.Stalled))
+        lendable = seat.attached is None and isinstance(seat.phase, phases.Ready | phases.Stalled)
+        header.show_lend(connected and lendable)
+        header.show_wake(connected and isinstance(seat.phase, phases.Sleeping))
         others = [other for other in self.store.seats.seats if other.name != seat.name]
         header.show_seats(tuple((other.name, self._on_seat(other)) for other in others))
         self._show_traffic()
@@ -238,7 +241,9 @@ class Presenter(QObject):
         ):
             return away
         if seat.run is not None and profile_in(seat.phase) == seat.run.profile_id:
-            engine = f"{wording.engine(seat.run.engine)} {seat.run.engine_build}".strip()
+            where = wording.attached_hint(seat)
+            family = wording.engine(seat.run.engine)
+            engine = f"{family} · {where}" if where else wording.engine_build(seat.run.engine, seat.run.engine_build)
         elif card is not None:
             engine = wording.engine(card.profile.engine)
         else:

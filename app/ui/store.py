@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, Signal
 
 from app.core.lifecycle import Failed, Idle, Phase
 from app.core.memory.learning import Knowledge
-from app.core.snapshot import Engines, Gpus, Jobs, Library, ProfileCard, Runs, Seats, SeatView, Service, Traffic
+from app.core.snapshot import Engines, Gpus, Jobs, Keys, Library, ProfileCard, Runs, Seats, SeatView, Service, Traffic
 
 
 class Connection(enum.Enum):
@@ -33,6 +33,7 @@ class Store(QObject):
     engines_changed = Signal()
     service_changed = Signal()
     learnt_changed = Signal()
+    keys_changed = Signal()
     connection_changed = Signal()
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class Store(QObject):
         self.engines = Engines()
         self.service = Service()
         self.learnt = Knowledge()
+        self.keys = Keys()
         self.connection = Connection.CONNECTING
         self.connection_message = ""
         self.known: frozenset[str] = frozenset()  # slices that have arrived at least once

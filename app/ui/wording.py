@@ -67,7 +67,7 @@ def size_of(part: float | None, whole: float | None) -> str:
 
 
 def count(number: float | None) -> str:
-    return DASH if number is None else f"{number:,.0f}".replace(",", NARROW_SPACE)
+    return DASH if number is None else f"{number:,.0f}"
 
 
 def tokens_per_second(rate: float | None) -> str:
@@ -116,6 +116,18 @@ def parameters(number: int | None) -> str:
 
 def engine(family: str) -> str:
     return ENGINE_TITLES.get(family, family)
+
+
+def engine_build(family: str, build: str) -> str:
+    """ "llama.cpp 2026.10.11549": the engine's name once, however much of it the build says again."""
+    title = engine(family)
+    first, _, rest = build.partition(" ")
+    again = _letters(title) in _letters(first) and bool(rest)
+    return f"{title} {rest if again else build}".strip()
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).casefold()
 
 
 def seat_words(seat: SeatView) -> Words:
@@ -200,7 +212,7 @@ def rest_words(seat: SeatView, title: str) -> str:
     if seat.lent_until_unix:
         return f"The GPU is lent. {title or 'The model'} comes back in {minutes_until(seat.lent_until_unix)}."
     if isinstance(seat.phase, phases.Sleeping):
-        return f"{title} sleeps. The next request wakes it in seconds."
+        return "The next request wakes it in seconds."
     match seat.resting:
         case "parked":
             return f"{title} is unloaded. The next request brings it back."
@@ -276,6 +288,8 @@ def verdict(card: ProfileCard) -> Words:
         return Words("Not on this machine", "danger")
     if card.plan is None or card.plan.verdict is Verdict.UNKNOWN:
         return Words("Size not known", "muted")
+    if not card.plan.devices and card.plan.verdict is Verdict.FITS:
+        return Words("Runs elsewhere", "good")
     spare = spare_bytes(card.plan)
     match card.plan.verdict:
         case Verdict.FITS:
@@ -289,7 +303,7 @@ def verdict(card: ProfileCard) -> Words:
 def need(plan: MemoryPlan | None) -> str:
     """How much a load needs and where, as one line."""
     if plan is None or not plan.devices:
-        return "Need not known"
+        return plan.summary if plan is not None and plan.summary else "What it needs is not known."
     cards = [device for device in plan.devices if device.device != "host"]
     host = sum(device.likely_bytes for device in plan.devices if device.device == "host")
     if not cards:

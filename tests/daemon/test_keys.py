@@ -53,32 +53,41 @@ def desktop() -> Iterator[Desktop]:
 
 
 async def test_a_keyring_that_keeps_is_used_and_no_file_has_the_key(tmp_path: Path, desktop: Desktop) -> None:
-    keys = Keys(tmp_path / "keys.json")
-    assert await keys.set("mine", "sk-1") == "keyring"
+    told: list[dict[str, str]] = []
+    keys = Keys(tmp_path / "keys.json", changed=told.append)
+    assert (await keys.set("mine", "sk-1")).where == "keyring"
     assert await keys.get("mine") == "sk-1"
-    assert await keys.names() == {"mine": "keyring"}
+    assert await keys.names() == {"mine": "keyring"} == told[-1]
     assert b"sk-1" not in (tmp_path / "keys.json").read_bytes()
     assert await keys.remove("mine")
     assert (desktop.kept, await keys.names(), await keys.get("mine")) == ({}, {}, None)
     assert not await keys.remove("mine")
+    assert len(told) == 2, "the names are told when they change, not when they are asked for"
 
 
 async def test_without_a_keyring_to_trust_a_private_file_has_it(tmp_path: Path, desktop: Desktop) -> None:
     desktop.broken = True
     keys = Keys(tmp_path / "folder" / "keys.json")
-    assert await keys.set("mine", "sk-1") == "file"
+    assert (await keys.set("mine", "sk-1")).where == "file"
     assert (tmp_path / "folder" / "keys.json").stat().st_mode & 0o777 == 0o600
     assert await Keys(tmp_path / "folder" / "keys.json").get("mine") == "sk-1"
+    assert "only this account can read: the desktop's keyring refused it." in (await keys.set("mine", "sk-1")).told(
+        "It"
+    )
     desktop.broken = False
-    assert await keys.set("mine", "sk-2") == "keyring"
+    assert (await keys.set("mine", "sk-2")).where == "keyring"
     assert b"sk-" not in (tmp_path / "folder" / "keys.json").read_bytes(), "what moved to the keyring leaves the file"
 
 
 async def test_a_keyring_that_asks_and_waits_is_not_waited_for(tmp_path: Path, desktop: Desktop) -> None:
     keys = Keys(tmp_path / "keys.json", seconds=0.1)
-    assert await keys.set("mine", "sk-1") == "keyring"
+    assert (await keys.set("mine", "sk-1")).where == "keyring"
     desktop.open.clear()
     assert await keys.get("mine") is None
+    said = (await keys.set("other", "sk-2")).told("The key other")
+    assert said.startswith("The key other is kept in a file that only this account can read")
+    assert "did not answer within 0.1 s; it may be locked." in said
+    assert await keys.remove("other")
     with pytest.raises(SettingInvalid, match="cannot be opened now"):
         await keys.need("mine", "Profile far")
     with pytest.raises(SettingInvalid, match="no key called 'other'"):
@@ -89,7 +98,7 @@ async def test_a_key_in_a_shut_keyring_is_not_called_forgotten(tmp_path: Path, d
     """I18: who removes a key trusts that it is nowhere any more; while the keyring is shut the name stays, and says where."""
     keys = Keys(tmp_path / "keys.json", seconds=0.1)
     for name in ("mine", "lost"):
-        assert await keys.set(name, "sk-1") == "keyring"
+        assert (await keys.set(name, "sk-1")).where == "keyring"
     for shut in ("silent", "broken"):
         desktop.open.clear() if shut == "silent" else desktop.open.set()
         desktop.broken = shut == "broken"

@@ -141,7 +141,7 @@ def test_what_the_hub_refuses_is_a_sentence(home: Home, daemon: Daemon, commands
     refused = commands.refused(11, "pull", closed.name, FILE)
     assert "given only to people who agreed to its terms" in refused.err
     note = from_json(control.Accepted, daemon.post("/control/hub/token", control.HubToken(token=TOKEN)).content).note
-    assert "only you can read" in note, "this home has no keyring"
+    assert "only this account can read" in note, "this home has no keyring"
     assert commands.ok("pull", closed.name, FILE)
     assert TOKEN not in daemon.log_text(), "I18"
     files = [file for file in home.folder.rglob("*") if file.is_file() and file.suffix not in (".gguf",)]

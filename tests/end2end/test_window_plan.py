@@ -34,10 +34,10 @@ def test_a_slider_moved_in_the_plan_is_the_context_that_the_engine_is_started_wi
     shown = window.wait(lambda now: "Load anyway huge" not in now["buttons"], "what does not fit is gone")
     assert {"Load ash", "Load birch", "Load cedar", "Load elm"} <= set(shown["buttons"])
     window.click("Plan the memory of birch")
-    before = window.wait_text("2\u202f048 tokens")
+    before = window.wait_text("2,048 tokens")
     assert "Memory of Main memory" in before["names"]
     window.press("Context", "End")
-    window.wait_text("4\u202f096 tokens")
+    window.wait_text("4,096 tokens")
     window.wait_text("formula: 4,096 tokens as f16")
     window.click("Load like this")
     window.wait_pill("Ready")

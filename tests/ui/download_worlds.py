@@ -20,7 +20,7 @@ from app.core.hub import (
     with_recommended,
 )
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Part, Verdict
-from app.core.snapshot import Job, Jobs
+from app.core.snapshot import Engines, EngineView, InstallationView, Job, Jobs
 from tests.ui import worlds
 
 GIB = 1024**3
@@ -124,6 +124,25 @@ FAILED = _job(
     error="acme/Phi-4-mini-GGUF could not be downloaded further: the connection was cut.",
     advice="1.2 GB of 4.1 GB are here and stay: resume goes on there.",
 )  # fmt: skip
+FETCHING = Job(
+    id="ollama-1", title="Fetching llama3.2:3b with Ollama", kind="ollama", subject="llama3.2:3b", state="running",
+    progress=0.3, detail="Fetching llama3.2:3b", bytes_done=600 * 1024**2, bytes_total=2 * GIB, eta_seconds=41.0,
+)  # fmt: skip
+OLLAMA = EngineView(
+    family="ollama",
+    title="Ollama",
+    available=True,
+    installations=(
+        InstallationView(
+            id="ollama-1",
+            family="ollama",
+            version="0.12.3",
+            source="ollama",
+            path="http://127.0.0.1:11434",
+            chosen=True,
+        ),
+    ),
+)
 DONE = _job("done", title="Llama-3.2-3B-Instruct-GGUF Q8_0", subject="bartowski/Llama-3.2-3B-Instruct-GGUF")
 
 UNREACHABLE = HubUnreachable(
@@ -175,5 +194,12 @@ STATES: dict[str, tuple[worlds.World, dict[str, object], str, str]] = {
         "acme/Qwen2.5-VL-7B-private",
     ),
     "failing": (with_jobs(), {"/control/hub/downloads": SHELF, "/control/hub/search": UNREACHABLE}, "qwen vl 7b", ""),
+    "ollama": (
+        msgspec.structs.replace(with_jobs(FETCHING), engines=Engines(families=(OLLAMA,))),
+        {"/control/hub/downloads": NOTHING},
+        "",
+        "",
+    ),
+    "token": (with_jobs(), {"/control/hub/downloads": NOTHING}, "", ""),
     "downloading": (with_jobs(RUNNING, PAUSED, FAILED, DONE), {"/control/hub/downloads": SHELF}, "", ""),
 }

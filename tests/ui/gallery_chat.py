@@ -1,18 +1,10 @@
-"""Draws the chat in every state into PNG files, to be looked at: `gallery_chat.py FOLDER [name-part …]`."""
+"""Draws the chat in every state: `python -m tests.ui.gallery_chat FOLDER [name-part …]`."""
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-if "-150" in " ".join(sys.argv[2:]):
-    os.environ["QT_SCALE_FACTOR"] = "1.5"
 
 from msgspec.structs import replace
 from PySide6.QtWidgets import QApplication
@@ -21,8 +13,9 @@ from app.core.conversation import Message
 from app.core.profiles import Sampling
 from app.ui.pages.chat import ChatPage
 from tests.ui import chats, stage, worlds
+from tests.ui.drawing import LARGE, SMALL, USUAL, Shot, draw
 
-SIZES = {"1024": (1024, 640), "1280": (1280, 800), "760": (860, 640), "1920": (1920, 1080), "1920-150": (1280, 720)}
+SIZES = (("dark", "1280", USUAL), ("light", "1024", SMALL), ("light", "760", (860, 640)), ("dark", "1920", LARGE))
 OTHERS = {
     "KV cache of Llama 3.3": list(chats.turn(0)),
     "Why does my card throttle at 83 °C although the fans turn": list(chats.turn(0)),
@@ -86,12 +79,14 @@ def failed(page: ChatPage) -> None:
         finish="failed",
         error="The engine ended its answer without a single token. Mostly the prompt is longer than the model's context: shorten it, or load the model with a larger context.",
     )
-    page.session._put(message)
+    page.session._branches.put(message)
     page.session.changed.emit()
 
 
 def limited(page: ChatPage) -> None:
-    page.session._put(replace(page.session.messages[-1], finish="length", text=LONG, reasoning=chats.REASONING))
+    page.session._branches.put(
+        replace(page.session.messages[-1], finish="length", text=LONG, reasoning=chats.REASONING)
+    )
     page.session.changed.emit()
     page.transcript.fold(len(page.transcript.column.turns) - 1)
     page.transcript.to_end()
@@ -99,7 +94,7 @@ def limited(page: ChatPage) -> None:
 
 def versions(page: ChatPage) -> None:
     last = page.session.messages[-1]
-    page.session._put(replace(last, id="b0", finish="stopped", text="Half an ans"))
+    page.session._branches.put(replace(last, id="b0", finish="stopped", text="Half an ans"))
     page.session.show_version(1)
 
 
@@ -120,42 +115,39 @@ STATES: dict[str, tuple[str, Callable[[ChatPage], None] | None]] = {
 }
 
 
-def main() -> None:
-    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
-    folder.mkdir(parents=True, exist_ok=True)
-    app = QApplication([])
-    app.setStyle("Fusion")
-    with tempfile.TemporaryDirectory() as scratch:
-        for state, (world, act) in STATES.items():
-            for theme, size in (
-                ("dark", "1280"),
-                ("light", "1024"),
-                ("light", "760"),
-                ("dark", "1920"),
-                ("light", "1920-150"),
-            ):
-                name = f"chat-{state}-{theme}-{size}"
-                if not all(part in name for part in wanted) or ("-150" in size) != ("QT_SCALE_FACTOR" in os.environ):
-                    continue
-                home = Path(scratch) / name
-                chats.keep(stage.paths_in(home).chats, {"VRAM of Qwen3 32B": list(chats.turn(0)), **OTHERS})
-                made = stage.window(home, worlds.WORLDS.get(world), theme, gone=world == "gone")
-                made.window.resize(*SIZES[size])
-                page = made.window.open_page("chat")
-                made.window.show()
-                assert isinstance(page, ChatPage)
-                until = time.monotonic() + 5
-                while not page.session.messages and time.monotonic() < until:
-                    app.processEvents()
-                if act is not None:
-                    act(page)
-                for _ in range(6):
-                    app.processEvents()
-                made.window.grab().save(str(folder / f"{name}.png"))
-                page.session.close()
-                made.window.deleteLater()
-                app.processEvents()
+def keep(home: Path) -> None:
+    chats.keep(stage.paths_in(home).chats, {"VRAM of Qwen3 32B": list(chats.turn(0)), **OTHERS})
+
+
+def page_of(made: stage.Stage) -> ChatPage:
+    page = made.window.open_page("chat")
+    assert isinstance(page, ChatPage)
+    return page
+
+
+def shots() -> Iterator[Shot]:
+    for state, (world, act) in STATES.items():
+
+        def do(made: stage.Stage, act: Callable[[ChatPage], None] | None = act) -> None:
+            page, until = page_of(made), time.monotonic() + 5
+            while not page.session.messages and time.monotonic() < until:
+                QApplication.processEvents()
+            if act is not None:
+                act(page)
+
+        for theme, size, pixels in SIZES:
+            yield Shot(
+                f"chat-{state}-{theme}-{size}",
+                worlds.WORLDS.get(world),
+                theme,
+                pixels,
+                "chat",
+                act=do,
+                gone=world == "gone",
+                before=keep,
+                after=lambda made: page_of(made).session.close(),
+            )
 
 
 if __name__ == "__main__":
-    main()
+    draw(shots())

@@ -1,23 +1,15 @@
-"""Draws the profile editor in every state into PNG files, to be looked at: `gallery_profiles.py FOLDER [name-part …]`."""
+"""Draws the profile editor in every state: `python -m tests.ui.gallery_profiles FOLDER [name-part …]`."""
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from collections.abc import Callable, Iterator
 
 from PySide6.QtWidgets import QApplication
 
 from app.core.errors import DaemonUnreachable
 from app.ui.profiles.editor import ProfileEditor
 from tests.ui import profile_worlds, stage, worlds
-
-SIZES = {"dark": (1280, 900), "light": (1024, 640)}
+from tests.ui.drawing import TALL, Shot, dark_and_light, draw
 
 
 def _editor(made: stage.Stage) -> ProfileEditor:
@@ -81,28 +73,11 @@ STATES: dict[str, Callable[[stage.Stage], None]] = {
 }
 
 
-def main() -> None:
-    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
-    folder.mkdir(parents=True, exist_ok=True)
-    app = QApplication([])
-    app.setStyle("Fusion")
-    with tempfile.TemporaryDirectory() as scratch:
-        for state, act in STATES.items():
-            for theme in ("dark", "light"):
-                name = f"profile-{state}-{theme}"
-                if wanted and not all(part in name for part in wanted):
-                    continue
-                made = stage.window(Path(scratch) / name, worlds.WORLDS["two_gpus"], theme)
-                made.link.answers.update(profile_worlds.ANSWERS)
-                made.window.resize(*SIZES[theme])
-                made.window.show()
-                act(made)
-                for _ in range(8):
-                    app.processEvents()
-                made.window.grab().save(str(folder / f"{name}.png"))
-                made.window.deleteLater()
-                app.processEvents()
+def shots() -> Iterator[Shot]:
+    for state, act in STATES.items():
+        world = worlds.WORLDS["two_gpus"]
+        yield from dark_and_light(Shot(f"profile-{state}", world, size=TALL, answers=profile_worlds.ANSWERS, act=act))
 
 
 if __name__ == "__main__":
-    main()
+    draw(shots())

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.catalog.facts import ModelFacts, TensorFacts
+from app.core.memory.elsewhere import NOTHING_NEEDED
 from app.core.memory.plan_types import MemoryPlan
 from app.core.memory.planner import plan
 from app.core.profiles import Profile
@@ -164,6 +165,28 @@ MODELS = Library(
             ),
             disk_bytes=7 * GIB,
         ),
+    ),
+    folders=("~/models",),
+)
+AWQ = msgspec.structs.replace(
+    facts("qwen3-4b", 4.0, "AWQ", 5.3, 36, ("chat", "tools")), format="safetensors", architecture="Qwen3ForCausalLM"
+)
+
+
+def attached(profile_id: str, title: str, engine: str, **settings: str | int) -> ProfileCard:
+    """What is computed by an engine that is not ours."""
+    profile = Profile(id=profile_id, title=title, engine=engine, model=profile_id, settings=settings, source="user")
+    priced = NOTHING_NEEDED if engine == "remote" else None
+    return ProfileCard(profile=profile, facts=None, model_path="", available=True, engine_available=True, plan=priced)
+
+
+ELSEWHERE = Library(
+    profiles=(
+        card("qwen3-4b-awq", "Qwen3 4B Instruct AWQ", AWQ, engine="vllm", context=16_384),
+        attached("gpt-elsewhere", "GPT at work", "remote", base_url="https://llm.example.com/v1", key_name="work"),
+        attached("azure", "Azure, Sweden", "remote", base_url="https://x.example.com", key_name="azure-eu"),
+        attached("ollama-llama3", "Llama 3.2 by Ollama", "ollama", context_tokens=8192),
+        worlds.DEMO,
     ),
     folders=("~/models",),
 )

@@ -96,6 +96,7 @@ class NotingLink(QObject):
     """Stands where the link stands; `sent` holds every command, `answers` what a call by its path gets."""
 
     refused = Signal(object)
+    told = Signal(str)
 
     def __init__(self, paths: Paths) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLineEdit
@@ -11,7 +12,7 @@ from app.core.snapshot import Jobs
 from app.ui.pages.download import DownloadPage
 from tests.ui import stage, worlds
 from tests.ui.conftest import StageOf
-from tests.ui.download_worlds import DONE, NAME, PAUSED, RUNNING, SHELF, STATES
+from tests.ui.download_worlds import DONE, FETCHING, NAME, PAUSED, RUNNING, SHELF, STATES
 from tests.ui.reading import click, is_there, named, texts, unnamed, wider_than
 
 
@@ -75,7 +76,7 @@ def test_a_form_that_has_no_room_on_the_disk_is_not_offered(page_in) -> None:  #
 def test_a_download_is_paused_resumed_cancelled_and_put_away(page_in) -> None:  # type: ignore[no-untyped-def]
     made, page = page_in("downloading")
     said = texts(page)
-    for words in ("2.7 of 6.3 GiB · 4 min left", "Paused. What has come stays.", "are here and stay", "is here"):
+    for words in ("2.7 of 6.3 GiB · about 4 min left", "Paused. What has come stays.", "are here and stay", "is here"):
         assert words in said, words
     click(made.window, f"Pause {RUNNING.title}")
     click(made.window, f"Resume {PAUSED.title}")
@@ -89,6 +90,32 @@ def test_a_download_is_paused_resumed_cancelled_and_put_away(page_in) -> None:  
     assert not is_there(made.window, f"Dismiss {DONE.title}")
     made.store.put("jobs", Jobs())
     assert not is_there(made.window, f"Pause {RUNNING.title}")
+
+
+def test_an_ollama_that_runs_fetches_what_it_is_asked_for_and_is_shown_like_any_download(page_in) -> None:  # type: ignore[no-untyped-def]
+    made, page = page_in("ollama")
+    said = texts(page)
+    for words in ("The Ollama at 127.0.0.1:11434 fetches it", "Fetched by Ollama", "0.6 of 2.0 GiB · about 41 s left"):
+        assert words in said, words
+    assert not is_there(made.window, "Pause llama3.2:3b")
+    assert not named(made.window, "Have Ollama fetch it").isEnabled(), "no name is typed"
+    QTest.keyClicks(named(made.window, "Model for Ollama to fetch"), "qwen3:8b")
+    click(made.window, "Have Ollama fetch it")
+    click(made.window, "Cancel llama3.2:3b")
+    failed = msgspec.structs.replace(FETCHING, state="failed", error="Ollama broke off.", advice="Start it again.")
+    made.store.put("jobs", Jobs(jobs=(failed,)))
+    click(made.window, "Try again llama3.2:3b")
+    assert made.link.sent == [
+        ("/control/ollama/pull", control.OllamaPull(model="qwen3:8b")),
+        ("/control/jobs/cancel", control.JobOf(job=FETCHING.id)),
+        ("/control/ollama/pull", control.OllamaPull(model="llama3.2:3b")),
+    ]
+    assert "Ollama broke off." not in texts(page), "what is tried again is put away"
+
+
+def test_without_an_ollama_nothing_of_it_is_offered(page_in) -> None:  # type: ignore[no-untyped-def]
+    made, _ = page_in("empty")
+    assert not is_there(made.window, "Have Ollama fetch it")
 
 
 def test_deleting_goes_to_the_trash_and_comes_back(page_in) -> None:  # type: ignore[no-untyped-def]
@@ -111,13 +138,15 @@ def test_the_access_token_is_typed_unseen_and_kept_by_the_service(page_in) -> No
     assert "Nothing yet." in texts(page)
     made.link.answers["/control/hub/token"] = control.Accepted(note="The access token is in the keyring.")
     click(made.window, "Access token for models that need agreement")
-    field = named(made.window, "Token")
+    field = named(made.window, "Access token")
     assert isinstance(field, QLineEdit)
     assert field.echoMode() == field.EchoMode.Password
     QTest.keyClicks(field, "hf_abc")
     click(made.window, "Keep the access token")
     assert ("/control/hub/token", control.HubToken(token="hf_abc")) in made.link.sent
-    assert "in the keyring" in texts(page)
+    assert "in the keyring" in texts(made.window)
+    assert "hf_abc" not in texts(made.window), "I18: sent once, and forgotten here"
+    assert not is_there(made.window, "Access token")
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -129,7 +129,7 @@ def test_a_running_installation_shows_bytes_and_time_and_can_be_cancelled(engine
 
 
 def test_a_build_shows_its_steps(engines_of) -> None:  # type: ignore[no-untyped-def]
-    assert "step 103 of 334 · about 9 min 0 s left" in texts(page_of(engines_of("building")))
+    assert "step 103 of 334 · about 9 min left" in texts(page_of(engines_of("building")))
 
 
 def test_a_failed_installation_says_what_is_missing_and_keeps_its_log(engines_of) -> None:  # type: ignore[no-untyped-def]

@@ -170,3 +170,19 @@ def test_two_seats_fit_a_small_screen_and_every_control_has_a_name(stage_of: Sta
     assert made.window.width() == 1024
     assert wider_than(made.window, 1024) == []
     assert unnamed(made.window) == []
+
+
+def test_a_model_that_sleeps_can_be_woken_or_stopped_and_waking_is_no_load(stage_of: StageOf) -> None:
+    made = stage_of("ready")
+    here = {"profile_id": "qwen3-32b", "run_id": "r-1", "since": worlds.NOW}
+    asleep = msgspec.structs.replace(READY, phase=phases.Sleeping(**here, level=1), resting="parked")
+    made.store.put("seats", Seats(seats=(asleep,)))
+    assert "The next request wakes it in seconds." in texts(made.window)
+    click(made.window, "Wake now")
+    click(made.window, "Stop")
+    assert [path for path, _ in made.link.sent] == ["/control/lend/return", "/control/unload"]
+    made.store.put("seats", Seats(seats=(msgspec.structs.replace(READY, phase=phases.Waking(**here, deadline=9e9)),)))
+    QApplication.processEvents()
+    assert "Waking Qwen3 32B" in texts(made.window)
+    assert is_there(made.window, "Stage 1 of 2: Asked to wake")
+    assert not is_there(made.window, "Wake now")

@@ -28,7 +28,7 @@ def test_the_header_shows_model_engine_state_speed_and_endpoint_on_every_page(st
     for page in PAGES:
         made.window.open_page(page)
         said = texts(made.window.header)
-        for words in ("Qwen3 32B", "vLLM 0.11.2 · up 2 h 14 min", "Ready", "1\u202f284", "http://127.0.0.1:7000/v1"):
+        for words in ("Qwen3 32B", "vLLM 0.11.2 · up 2 h 14 min", "Ready", "1,284", "http://127.0.0.1:7000/v1"):
             assert words in said
 
 
@@ -104,10 +104,10 @@ def test_nothing_is_wider_than_a_small_screen(stage_of: StageOf, world: str, pag
 
 def test_the_theme_changes_at_once_and_is_asked_of_the_service(stage_of: StageOf, qapp: QApplication) -> None:
     made = stage_of("ready", page="settings")
-    before = made.window.grab().toImage().pixelColor(QPoint(600, 600)).lightness()
+    before = made.window.grab().toImage().pixelColor(QPoint(1200, 600)).lightness()
     click(made.window, "Theme: Light")
     qapp.processEvents()
-    after = made.window.grab().toImage().pixelColor(QPoint(600, 600)).lightness()
+    after = made.window.grab().toImage().pixelColor(QPoint(1200, 600)).lightness()
     assert before < 60
     assert after > 200
     assert made.link.sent[-1][1].values == {"window.theme": "light"}  # type: ignore[attr-defined]

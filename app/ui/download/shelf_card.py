@@ -47,7 +47,8 @@ class ShelfCard(Card):
             return
         self._shown = (found, connected)
         free = f" · {wording.size(found.free_bytes)} free" if found.free_bytes is not None else ""
-        self._sum.say(f"{wording.size(found.disk_bytes)} in {words.wording_path(found.folder)}{free}")
+        place = words.wording_path(found.folder)
+        self._sum.say(f"{wording.size(found.disk_bytes)} in {place}{free}" if found.disk_bytes else f"{place}{free}")
         clear(self._list)
         if not (found.models or found.partial):
             empty = "Nothing yet. What you download lands here, and every program that uses the hub’s cache finds it."

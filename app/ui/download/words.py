@@ -6,12 +6,10 @@ import time
 
 from app.core.hub import DRAFT, VISION, Downloaded, HubForm, HubListing, HubModel
 from app.core.memory.plan_types import Verdict
-from app.core.snapshot import Job
 from app.ui import wording
 from app.ui.wording import Words
 
 _FORMATS = {"gguf": "GGUF", "safetensors": "Safetensors"}
-KIND = "pull"
 
 
 def count(number: int) -> str:
@@ -112,21 +110,6 @@ def wording_path(path: str) -> str:
 
     home = str(Path.home())
     return "~" + path[len(home) :] if path.startswith(home + "/") else path
-
-
-def is_pull(job: Job) -> bool:
-    return job.kind == KIND
-
-
-def figures(job: Job) -> str:
-    """ "1.2 of 4.7 GiB · about 3 min"."""
-    parts = []
-    if job.bytes_total:
-        parts.append(wording.size_of(job.bytes_done or 0, job.bytes_total))
-    if job.state == "running" and job.eta_seconds is not None:
-        left = max(1, round(job.eta_seconds))
-        parts.append(f"{left} s left" if left < 90 else f"{round(left / 60)} min left")
-    return " · ".join(parts)
 
 
 def of_disk(model: Downloaded) -> str:

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
-from app.core.snapshot import EngineView, Job
+from app.core.snapshot import EngineView
 from app.ui.engines import words
 from app.ui.engines.installation_row import Choices, InstallationRow
-from app.ui.engines.job_row import JobRow
 from app.ui.engines.offers import Offers
+from app.ui.jobs.desk import JobList
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button
 from app.ui.widgets.layout import Card, Line, clear, row
 from app.ui.widgets.pill import Pill
 from app.ui.widgets.text import Label
-
-
-class JobList(QWidget):
-    """The rows of some jobs, kept while their jobs go on."""
-
-    made = Signal(object)  # a JobRow, to be wired
-
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
-        self._theme = theme
-        self._rows: dict[str, JobRow] = {}
-        self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(0, Space.hair, 0, Space.medium)
-        self._column.setSpacing(Space.small)
-        self.hide()
-
-    def show_jobs(self, jobs: Sequence[Job], connected: bool) -> None:
-        wanted = {job.id: job for job in jobs}
-        for gone in [key for key in self._rows if key not in wanted]:
-            old = self._rows.pop(gone)
-            self._column.removeWidget(old)
-            old.hide()
-            old.deleteLater()
-        for key, job in wanted.items():
-            if key not in self._rows:
-                self._rows[key] = JobRow(self._theme, job)
-                self._column.addWidget(self._rows[key])
-                self.made.emit(self._rows[key])
-            self._rows[key].show_job(job, connected)
-        self.setVisible(bool(wanted))
 
 
 class FamilyCard(Card):
@@ -55,7 +23,7 @@ class FamilyCard(Card):
     canary_wanted = Signal(str, str)  # installation, profile
     remove_wanted = Signal(str)  # installation
 
-    def __init__(self, theme: Theme, family: str) -> None:
+    def __init__(self, theme: Theme, family: str, jobs: JobList) -> None:
         super().__init__(spacing=0)
         self._theme = theme
         self.family = family
@@ -69,7 +37,8 @@ class FamilyCard(Card):
         self._deed.clicked.connect(self._install_best)
         self._fold = Button(theme, "Versions", "quiet", "chevron-down")
         self._fold.clicked.connect(self._toggle)
-        self.jobs = JobList(theme)
+        self.jobs = jobs
+        jobs.setContentsMargins(0, Space.hair, 0, Space.medium)
         self._list = QVBoxLayout()
         self._list.setSpacing(0)
         words_ = QVBoxLayout()

@@ -9,6 +9,7 @@ from app.core.options import version_key
 from app.core.snapshot import EngineView, InstallationView, Job, Jobs, Offer
 from app.ui import wording
 
+KINDS = ("install", "remove", "canary", "clear")  # of work on engines
 _ACCELERATORS = {
     "cuda": "NVIDIA CUDA",
     "rocm": "AMD ROCm",
@@ -43,7 +44,6 @@ _PURPOSES = {
     "vllm-docker": "The same in a container: needs Docker, and nothing of Python on this machine.",
     "ollama": "Models of an Ollama that runs on this computer.",
 }
-_KINDS = {"install": "Installing", "remove": "Removing", "canary": "Comparing", "clear": "Clearing"}
 
 
 def accelerator(name: str) -> str:
@@ -141,33 +141,8 @@ def family_of(job: Job, families: tuple[EngineView, ...]) -> str:
     return ""
 
 
-def is_running(job: Job) -> bool:
-    return job.state == "running"
-
-
 def busy_installing(jobs: Jobs) -> bool:
-    return any(is_running(job) and job.kind in ("install", "remove") for job in jobs.jobs)
-
-
-def job_title(job: Job) -> str:
-    if job.kind == "install" and job.state == "done" and job.detail:
-        return job.detail.rstrip(".")
-    return job.title or f"{_KINDS.get(job.kind, 'Working on')} {job.subject}".strip()
-
-
-def job_figures(job: Job) -> str:
-    """How far it is: bytes where it downloads, steps where it builds."""
-    if job.bytes_done is not None and job.bytes_total:
-        return wording.size_of(job.bytes_done, job.bytes_total)
-    if job.bytes_done:
-        return wording.size(job.bytes_done)
-    if job.steps_done is not None and job.steps_total:
-        return f"step {wording.count(job.steps_done)} of {wording.count(job.steps_total)}"
-    return ""
-
-
-def job_left(job: Job) -> str:
-    return f"about {wording.duration(job.eta_seconds)} left" if job.eta_seconds else ""
+    return any(job.state == "running" and job.kind in ("install", "remove") for job in jobs.jobs)
 
 
 def canary_result(job: Job) -> CanaryResult | None:

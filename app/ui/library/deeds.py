@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from app.core import lifecycle as phases
 from app.core.snapshot import ProfileCard, SeatView
 from app.ui import wording
+from app.ui.keys.words import lacking
 from app.ui.store import profile_in
+
+
+class Now(NamedTuple):
+    """What all cards are shown against: is the service there, which seats are there, which keys are kept (None: not told)."""
+
+    connected: bool = False
+    seats: tuple[str, ...] = ()
+    keys: Mapping[str, str] | None = None
 
 
 class Deed(enum.Enum):
@@ -21,15 +32,23 @@ class Deed(enum.Enum):
     LOAD_ANYWAY = ("Load anyway …", "", "warning")
     GET_ENGINE = ("Get the engine", "", "download")
     DOWNLOAD = ("Download", "", "download")
+    GIVE_KEY = ("Give the key …", "soft", "key")
     NOTHING = ("Load", "", "")
 
 
-SHORT = {Deed.CHAT: "Chat", Deed.WAIT: "Wait", Deed.LOAD_ANYWAY: "Anyway …", Deed.GET_ENGINE: "Engine"}
+SHORT = {
+    Deed.CHAT: "Chat",
+    Deed.WAIT: "Wait",
+    Deed.LOAD_ANYWAY: "Anyway …",
+    Deed.GET_ENGINE: "Engine",
+    Deed.GIVE_KEY: "Key …",
+}
 _SPOKEN = {
     Deed.LOAD_ANYWAY: "Load anyway",
     Deed.CANCEL: "Cancel loading",
     Deed.CHAT: "Open chat with",
     Deed.GET_ENGINE: "Get the engine of",
+    Deed.GIVE_KEY: "Give the key of",
 }
 
 
@@ -38,9 +57,9 @@ def spoken(deed: Deed, profile_id: str) -> str:
     return f"{_SPOKEN.get(deed, deed.value[0])} {profile_id}"
 
 
-def deed_of(card: ProfileCard, seat: SeatView, connected: bool) -> Deed:
+def deed_of(card: ProfileCard, seat: SeatView, now: Now) -> Deed:
     """The one thing that can be done with this profile, given what its seat is doing."""
-    if not connected:
+    if not now.connected:
         return Deed.NOTHING
     here = profile_in(seat.phase) == card.profile.id
     match seat.phase:
@@ -62,6 +81,8 @@ def deed_of(card: ProfileCard, seat: SeatView, connected: bool) -> Deed:
         return Deed.DOWNLOAD
     if not card.available or not card.engine_available or card.problem is not None:
         return Deed.NOTHING
+    if lacking(card, now.keys):
+        return Deed.GIVE_KEY
     if card.plan is not None and not card.plan.is_admitted:
         return Deed.LOAD_ANYWAY
     free = isinstance(seat.phase, phases.Idle | phases.Failed)
@@ -73,12 +94,15 @@ def is_here(card: ProfileCard, seat: SeatView) -> bool:
     return profile_in(seat.phase) == card.profile.id and not isinstance(seat.phase, phases.Failed)
 
 
-def state_words(card: ProfileCard, seat: SeatView) -> wording.Words:
+def state_words(card: ProfileCard, seat: SeatView, now: Now) -> wording.Words:
     """The pill: what it is doing, else whether it fits."""
-    return wording.seat_words(seat) if is_here(card, seat) else wording.verdict(card)
+    if is_here(card, seat):
+        return wording.seat_words(seat)
+    said = wording.verdict(card)
+    return wording.Words("Needs a key", "warning") if said.tone == "good" and lacking(card, now.keys) else said
 
 
-def need_words(card: ProfileCard, seat: SeatView) -> str:
+def need_words(card: ProfileCard, seat: SeatView, now: Now) -> str:
     if profile_in(seat.phase) == card.profile.id and isinstance(seat.phase, phases.Loading):
         stage = wording.stage_title(seat.phase.stage)
         eta = seat.phase.eta_seconds
@@ -91,6 +115,8 @@ def need_words(card: ProfileCard, seat: SeatView) -> str:
         return f"Not found: {card.model_path}"
     if not card.engine_available:
         return f"Install {wording.engine(card.profile.engine)} to use it"
+    if name := lacking(card, now.keys):
+        return f"No key called “{name}” is kept yet."
     if card.plan is not None and not card.plan.is_admitted:
         return card.plan.summary
     return wording.need(card.plan)

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app.core.snapshot import ProfileCard, SeatView
 from app.ui import wording
-from app.ui.library.deeds import is_here
+from app.ui.library.deeds import Now, is_here
 from app.ui.library.entries import CAPABILITIES, Entry
 from app.ui.library.way import RowWay, WholeWay, Wishes, way_name
 from app.ui.theme import Space, Theme
@@ -33,13 +33,12 @@ class ModelTile(Card):
         super().__init__(margins=Space.large, spacing=2)
         self._theme, self._wishes = theme, wishes
         self.entry: Entry | None = None
-        self._seats: tuple[str, ...] = ()
-        self._connected = False
+        self._now = Now()
         self.setFixedHeight(TILE_HEIGHT)
         self._title = ElidedLabel(theme, "", "title")
         self._facts = ElidedLabel(theme, "", "body", "muted")
         self._place = ElidedLabel(theme, "", "small", "faint")
-        self._plan = Button(theme, "", "icon", "settings", "Plan the memory")
+        self._plan = Button(theme, "", "icon", "plan", "Plan the memory")
         self._plan.clicked.connect(lambda: self._wish_plan())
         self._more = Button(theme, "", "icon", "more", "More")
         self._more.clicked.connect(self._open_menu)
@@ -68,8 +67,8 @@ class ModelTile(Card):
 
     # --- showing -----------------------------------------------------------------------------------------------------
 
-    def show_entry(self, entry: Entry, seat_of: SeatOf, connected: bool, seats: tuple[str, ...]) -> None:
-        self.entry, self._seats, self._connected = entry, seats, connected
+    def show_entry(self, entry: Entry, seat_of: SeatOf, now: Now) -> None:
+        self.entry, self._now = entry, now
         cards, several = entry.cards, len(entry.cards) > 1
         self._title.say(entry.title)
         self.setAccessibleName(entry.title)
@@ -77,7 +76,7 @@ class ModelTile(Card):
         self._facts.say(facts)
         self._facts.setVisible(bool(facts))
         self._place.say(_place_line(entry))
-        for button, verb, icon in ((self._plan, "Plan the memory of", "settings"), (self._more, "More for", "more")):
+        for button, verb, icon in ((self._plan, "Plan the memory of", "plan"), (self._more, "More for", "more")):
             button.setVisible(len(cards) == 1)
             if cards:
                 name = f"{verb} {cards[0].profile.id}"
@@ -99,7 +98,7 @@ class ModelTile(Card):
             self._whole = WholeWay(self._theme, self._wishes)
             self._places.addWidget(self._whole, 1)
             self._watch(self._whole.stops())
-        self._whole.show_card(card, seat_of(card), self._connected, _tags(entry))
+        self._whole.show_card(card, seat_of(card), self._now, _tags(entry))
         self._whole.show()
 
     def _show_rows(self, cards: tuple[ProfileCard, ...], seat_of: SeatOf) -> None:
@@ -111,7 +110,7 @@ class ModelTile(Card):
             self._watch(made.stops())
         best = next((card for card in cards if _fits(card)), None)
         for way, card in zip(self._rows, shown, strict=False):
-            way.show_card(card, seat_of(card), self._connected, self._seats, way_name(card, cards), card is best)
+            way.show_card(card, seat_of(card), self._now, way_name(card, cards), card is best)
             way.show()
         for way in self._rows[len(shown) :]:
             way.hide()
@@ -159,7 +158,7 @@ class ModelTile(Card):
 
     def _open_menu(self) -> None:
         if self.entry is not None and self.entry.cards:
-            self._wishes.open_menu(self.entry.cards[0], self._seats, self._connected, self._more)
+            self._wishes.open_menu(self.entry.cards[0], self._now, self._more)
 
     def _watch(self, widgets: list[QWidget]) -> None:
         for widget in widgets:

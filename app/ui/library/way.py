@@ -10,7 +10,7 @@ from app.core import lifecycle as phases
 from app.core.memory.plan_types import Remedy
 from app.core.snapshot import ProfileCard, SeatView
 from app.ui import wording
-from app.ui.library.deeds import SHORT, Deed, bar_tone, deed_of, need_words, spoken, state_words
+from app.ui.library.deeds import SHORT, Deed, Now, bar_tone, deed_of, need_words, spoken, state_words
 from app.ui.store import profile_in
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button, ElidedButton
@@ -35,7 +35,7 @@ class Wishes(QWidget):
     comfort_wanted = Signal(str, str, bool)  # profile id, "keep_loaded" or "load_at_start", on
     pointed = Signal(str)
 
-    def open_menu(self, card: ProfileCard, seats: tuple[str, ...], connected: bool, at: QWidget) -> None:
+    def open_menu(self, card: ProfileCard, now: Now, at: QWidget) -> None:
         profile = card.profile
         menu = QMenu(at)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -58,10 +58,10 @@ class Wishes(QWidget):
             toggle = QAction(text, menu, checkable=True, checked=on)
             toggle.triggered.connect(lambda on, key=key: self.comfort_wanted.emit(profile.id, key, on))
             menu.addAction(toggle)
-        if len(seats) > 1:
+        if len(now.seats) > 1:
             menu.addSeparator()
-            loadable = connected and card.available and card.engine_available and card.problem is None
-            for seat in seats:
+            loadable = now.connected and card.available and card.engine_available and card.problem is None
+            for seat in now.seats:
                 offer(f"Load on {seat}", lambda _=False, seat=seat: self.seat_wanted.emit(profile.id, seat), loadable)
         menu.popup(at.mapToGlobal(at.rect().bottomLeft()))
 
@@ -112,13 +112,13 @@ class WholeWay(QWidget):
     def stops(self) -> list[QWidget]:
         return [self._cure, self.button]
 
-    def show_card(self, card: ProfileCard, seat: SeatView, connected: bool, tags: str) -> None:
+    def show_card(self, card: ProfileCard, seat: SeatView, now: Now, tags: str) -> None:
         self._id = card.profile.id
-        words = state_words(card, seat)
-        self.pill.say(words.text, words.tone if connected else "muted", words.busy and connected)
+        words = state_words(card, seat, now)
+        self.pill.say(words.text, words.tone if now.connected else "muted", words.busy and now.connected)
         self._tags.say(tags)
-        self._need.say(need_words(card, seat))
-        self._deed = deed_of(card, seat, connected)
+        self._need.say(need_words(card, seat, now))
+        self._deed = deed_of(card, seat, now)
         shape(self.button, self._deed, self._id)
         self._show_bar(card, seat)
         offers = card.plan.remedies if card.plan is not None and self._deed is Deed.LOAD_ANYWAY else ()
@@ -160,8 +160,7 @@ class RowWay(QWidget):
         self._wishes = wishes
         self._card: ProfileCard | None = None
         self._deed = Deed.NOTHING
-        self._seats: tuple[str, ...] = ()
-        self._connected = False
+        self._now = Now()
         self.setFixedHeight(ROW_HEIGHT)
         self._face = _Face(theme)
         self._face.clicked.connect(lambda: wishes.plan_wanted.emit(self.profile_id))
@@ -183,20 +182,18 @@ class RowWay(QWidget):
     def stops(self) -> list[QWidget]:
         return [self._face, self.button, self._more]
 
-    def show_card(
-        self, card: ProfileCard, seat: SeatView, connected: bool, seats: tuple[str, ...], name: str, best: bool
-    ) -> None:
-        self._card, self._seats, self._connected = card, seats, connected
-        words = state_words(card, seat)
-        self._face.say(name, words.text, words.tone if connected else "muted", card.profile.id)
-        self._face.setToolTip(need_words(card, seat))
-        self._deed = deed_of(card, seat, connected)
+    def show_card(self, card: ProfileCard, seat: SeatView, now: Now, name: str, best: bool) -> None:
+        self._card, self._now = card, now
+        words = state_words(card, seat, now)
+        self._face.say(name, words.text, words.tone if now.connected else "muted", card.profile.id)
+        self._face.setToolTip(need_words(card, seat, now))
+        self._deed = deed_of(card, seat, now)
         shape(self.button, self._deed, card.profile.id, short=True, quiet=not best)
         self._more.shape("", "icon", "more", f"More for {card.profile.id}")
 
     def _open(self) -> None:
         if self._card is not None:
-            self._wishes.open_menu(self._card, self._seats, self._connected, self._more)
+            self._wishes.open_menu(self._card, self._now, self._more)
 
 
 class _Face(QAbstractButton):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QVBoxLayout
 
 from app.core import control
 from app.core.control import HubFound, JobStarted
@@ -14,15 +14,19 @@ from app.core.snapshot import Job
 from app.ui import wording
 from app.ui.download import words
 from app.ui.download.model_row import ModelRow
+from app.ui.download.ollama_card import OllamaCard
 from app.ui.download.shelf_card import ShelfCard
-from app.ui.download.transfer_row import TransferRow
+from app.ui.jobs.desk import JobDesk, JobList
+from app.ui.jobs.words import is_running, is_transfer
+from app.ui.keys.ask import ask_key
+from app.ui.keys.words import HUB
 from app.ui.link import Link
 from app.ui.store import Store
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button, SearchField, Segments
 from app.ui.widgets.layout import PageColumn, clear, row
 from app.ui.widgets.notice import NoticeBar
-from app.ui.widgets.overlay import Overlay
+from app.ui.widgets.page_head import page_head
 from app.ui.widgets.sheet import confirm
 from app.ui.widgets.text import Label
 
@@ -44,13 +48,10 @@ class DownloadPage(PageColumn):
         self._reading = False
         self._downloads: Downloads | None = None
         self._checking = False
-        self._dismissed: set[str] = set()
         self._running: frozenset[str] = frozenset()
-        self._transfers: dict[str, TransferRow] = {}
-        self._token: Overlay | None = None
         self.search = SearchField(theme, "Search for a model, or type publisher/model", "Search the hub")
         self.kinds = Segments(theme, "Format", KINDS, "")
-        self.token = Button(theme, "Access token …", "quiet", "link", "Access token for models that need agreement")
+        self.token = Button(theme, "Access token …", "quiet", "key", "Access token for models that need agreement")
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(TYPING_PAUSE_MS)
@@ -62,8 +63,9 @@ class DownloadPage(PageColumn):
         self._state = Label(theme, "", "body", "muted", wrap=True)
         self._found = QVBoxLayout()
         self._found.setSpacing(Space.small)
-        self._moving = QVBoxLayout()
-        self._moving.setSpacing(Space.small)
+        self._desk = JobDesk(link, theme, self)
+        self.transfers = JobList(theme, self._desk)
+        self.ollama = OllamaCard(theme)
         self.shelf = ShelfCard(theme)
         self._arrange()
         self._wire()
@@ -75,23 +77,17 @@ class DownloadPage(PageColumn):
         self.search.setFocus()
 
     def _arrange(self) -> None:
-        head = QVBoxLayout()
-        head.setSpacing(3)
-        head.addWidget(Label(self._theme, "Download", "heading"))
         sentence = "Find a model and see whether it fits before anything is downloaded. Other programs find it too."
-        head.addWidget(Label(self._theme, sentence, "body", "muted", wrap=True))
-        line = row(spacing=Space.large)
-        line.addLayout(head, 1)
-        line.addWidget(self.token)
-        self.column.addLayout(line)
+        self.column.addLayout(page_head(self._theme, "Download", sentence, self.token))
         tools = row(spacing=Space.medium)
         tools.addWidget(self.search, 1)
         tools.addWidget(self.kinds)
         self.column.addLayout(tools)
         self.column.addWidget(self._note)
-        self.column.addLayout(self._moving)
+        self.column.addWidget(self.transfers)
         self.column.addWidget(self._state)
         self.column.addLayout(self._found)
+        self.column.addWidget(self.ollama)
         self.column.addWidget(self.shelf)
         self.column.addStretch(1)
 
@@ -106,8 +102,11 @@ class DownloadPage(PageColumn):
         self.shelf.undo_wanted.connect(self._put_back)
         self.shelf.empty_wanted.connect(self._ask_empty)
         self.shelf.check_wanted.connect(self._check)
-        for changed in (self._store.jobs_changed, self._store.connection_changed):
+        self.ollama.pull_wanted.connect(self._pull_by_ollama)
+        self._desk.changed.connect(self._show)
+        for changed in (self._store.jobs_changed, self._store.engines_changed, self._store.connection_changed):
             changed.connect(self._show)
+        self._store.keys_changed.connect(self._fetch_soon)
         self._store.jobs_changed.connect(self._after_jobs)
         self._store.library_changed.connect(self._fetch_soon)
 
@@ -116,40 +115,20 @@ class DownloadPage(PageColumn):
     def _show(self) -> None:
         connected = self._store.connected
         self.token.setEnabled(connected)
-        self._show_transfers(connected)
+        self.transfers.show_jobs(self._pulls(), connected)
+        self.ollama.show_engines(self._store.engines, connected)
         self._show_open(connected)
         self.shelf.setVisible(self._downloads is not None)
         if self._downloads is not None:
             self.shelf.show_downloads(self._downloads, connected, self._checking)
 
-    def _show_transfers(self, connected: bool) -> None:
-        jobs = {job.id: job for job in self._pulls() if job.id not in self._dismissed}
-        for gone in [key for key in self._transfers if key not in jobs]:
-            old = self._transfers.pop(gone)
-            self._moving.removeWidget(old)
-            old.hide()
-            old.deleteLater()
-        for key, job in jobs.items():
-            if key not in self._transfers:
-                made = self._transfers[key] = TransferRow(self._theme, job)
-                made.pause_wanted.connect(lambda job: self._link.send("/control/jobs/pause", control.JobOf(job=job)))
-                made.resume_wanted.connect(lambda job: self._link.send("/control/jobs/resume", control.JobOf(job=job)))
-                made.cancel_wanted.connect(lambda job: self._link.send("/control/jobs/cancel", control.JobOf(job=job)))
-                made.dismissed.connect(self._dismiss)
-                self._moving.addWidget(made)
-            self._transfers[key].show_job(job, connected)
-
     def _pulls(self) -> list[Job]:
-        return [job for job in self._store.jobs.jobs if words.is_pull(job)]
-
-    def _dismiss(self, job: str) -> None:
-        self._dismissed.add(job)
-        self._show()
+        return [job for job in self._store.jobs.jobs if is_transfer(job)]
 
     def _show_open(self, connected: bool) -> None:
         shown = self._rows.get(self._open)
         if shown is not None and self._listing is not None:
-            busy = any(job.subject == self._open and job.state == "running" for job in self._pulls())
+            busy = any(job.subject == self._open and is_running(job) for job in self._pulls())
             shown.show_listing(self._listing, self._reading, busy, connected)
 
     # --- searching ---------------------------------------------------------------------------------------------------
@@ -243,6 +222,9 @@ class DownloadPage(PageColumn):
     def _pull(self, name: str, file: str) -> None:
         self._link.send("/control/hub/pull", control.Pull(name=name, file=file), JobStarted)
 
+    def _pull_by_ollama(self, model: str) -> None:
+        self._link.send("/control/ollama/pull", control.OllamaPull(model=model), JobStarted)
+
     def _update(self, name: str) -> None:
         """Everything that is here of the model, once more in its newest revision."""
         for model in self._downloads.models if self._downloads is not None else ():
@@ -328,7 +310,7 @@ class DownloadPage(PageColumn):
             self._link.tasks.start(self._fetch(), "what is downloaded")
 
     def _after_jobs(self) -> None:
-        running = frozenset(job.id for job in self._pulls() if job.state == "running")
+        running = frozenset(job.id for job in self._pulls() if is_running(job))
         if self._running - running:
             self._fetch_soon()
             if self._open:  # what was missing may be here
@@ -345,42 +327,12 @@ class DownloadPage(PageColumn):
     # --- the access token --------------------------------------------------------------------------------------------
 
     def _ask_token(self) -> None:
-        field = QLineEdit()
-        field.setEchoMode(QLineEdit.EchoMode.Password)
-        field.setPlaceholderText("hf_…")
-        field.setAccessibleName("Token")
-        save = Button(self._theme, "Keep it", "primary", "", "Keep the access token")
+        ask_key(self._theme, self._link, self, HUB, self._token_told())
+
+    def _token_told(self) -> str:
         has = self._downloads.token if self._downloads is not None else ""
         said = {
-            "environment": "HF_TOKEN is set in the environment and is used.",
-            "file": "The hub's own login is used.",
+            "environment": "HF_TOKEN is set in the environment, and goes before what is given here.",
+            "file": "The hub’s own login is used until one is given here.",
         }
-        told = said.get(has, "One is kept. Another takes its place; an empty field forgets it." if has else "")
-        body = QWidget()
-        column = QVBoxLayout(body)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(Space.medium)
-        sentence = "Some models are given only to people who agreed to terms on the model's page. The hub knows you by a token that you make there. It is kept in the keyring and never shown again."
-        column.addWidget(Label(self._theme, sentence, "body", "muted", wrap=True))
-        if told:
-            column.addWidget(Label(self._theme, told, "small", "accent", wrap=True))
-        column.addWidget(field)
-        column.addLayout(row(None, save))
-        column.addStretch(1)
-        overlay = self._token = Overlay(self._theme, self, "Access token", body, widest=520)
-        save.clicked.connect(lambda: self._keep_token(field.text(), overlay))
-        field.returnPressed.connect(save.click)
-        field.setFocus()
-
-    def _keep_token(self, token: str, overlay: Overlay) -> None:
-        async def run() -> None:
-            try:
-                done = await self._link.post("/control/hub/token", control.HubToken(token=token), control.Accepted)
-            except EngineRoomError as error:
-                self._link.refused.emit(error)
-                return
-            overlay.dismiss()
-            self._note.say(done.note, "good")
-            await self._fetch()
-
-        self._link.tasks.start(run(), "keep the access token")
+        return said.get(has, "One is kept. Another takes its place; Settings forgets it." if has else "")

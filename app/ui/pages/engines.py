@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QGuiApplication, QShowEvent
-from PySide6.QtWidgets import QMenu, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QMenu, QVBoxLayout
 
 from app.core import control
 from app.core.control import Cache, Caches, JobStarted
@@ -13,14 +13,16 @@ from app.core.snapshot import EngineView, Job
 from app.ui import wording
 from app.ui.engines import words
 from app.ui.engines.caches_card import CachesCard
-from app.ui.engines.family_card import FamilyCard, JobList
-from app.ui.engines.job_row import JobRow
+from app.ui.engines.comparison import EngineJobRow
+from app.ui.engines.family_card import FamilyCard
+from app.ui.jobs.desk import JobDesk, JobList
+from app.ui.jobs.words import is_running
 from app.ui.link import Link
 from app.ui.store import Store
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button
 from app.ui.widgets.layout import Card, PageColumn, clear, row
-from app.ui.widgets.overlay import Overlay
+from app.ui.widgets.page_head import page_head
 from app.ui.widgets.pill import Pill
 from app.ui.widgets.sheet import confirm
 from app.ui.widgets.text import Label
@@ -36,7 +38,6 @@ class EnginesPage(PageColumn):
         self._store, self._link, self._theme = store, link, theme
         self._cards: dict[str, FamilyCard] = {}
         self._caches: tuple[Cache, ...] = ()
-        self._dismissed: set[str] = set()
         self._running: frozenset[str] = frozenset()
         self._waiting = Label(theme, "Engines are shown when the service answers.", "body", "muted", wrap=True)
         self._hardware = row(spacing=Space.small)
@@ -47,8 +48,9 @@ class EnginesPage(PageColumn):
         self._welcome.column.addWidget(Label(theme, "Install an engine to run models", "title"))
         sentence = "Engine Room installs it into a folder of its own and tries it before it is used. Nothing else on this computer changes."
         self._welcome.column.addWidget(Label(theme, sentence, "body", "muted", wrap=True))
-        self.jobs = JobList(theme)
-        self.jobs.made.connect(self._wire_job)
+        self._desk = JobDesk(link, theme, self)
+        self._desk.changed.connect(self._show)
+        self.jobs = self._job_list()
         self._families = QVBoxLayout()
         self._families.setSpacing(Space.large)
         self.caches = CachesCard(theme)
@@ -60,15 +62,8 @@ class EnginesPage(PageColumn):
         self._show()
 
     def _arrange(self) -> None:
-        head = QVBoxLayout()
-        head.setSpacing(3)
-        head.addWidget(Label(self._theme, "Engines", "heading"))
         sentence = "The programs that run models. Several versions can stay side by side; you can always go back."
-        head.addWidget(Label(self._theme, sentence, "body", "muted", wrap=True))
-        line = row(spacing=Space.large)
-        line.addLayout(head, 1)
-        line.addWidget(self.add)
-        self.column.addLayout(line)
+        self.column.addLayout(page_head(self._theme, "Engines", sentence, self.add))
         self.column.addLayout(self._hardware)
         for part in (self._waiting, self._welcome, self.jobs):
             self.column.addWidget(part)
@@ -87,7 +82,7 @@ class EnginesPage(PageColumn):
         self._welcome.setVisible("engines" in store.known and not any(f.installations for f in families))
         self.add.setEnabled(connected)
         self._show_hardware(store.engines.accelerators)
-        jobs = [job for job in store.jobs.jobs if job.id not in self._dismissed and self._tells(job)]
+        jobs = [job for job in store.jobs.jobs if self._tells(job)]
         why_not = ONE_AT_A_TIME if words.busy_installing(store.jobs) else ""
         placed: dict[str, list[Job]] = {}
         for job in jobs:
@@ -102,8 +97,8 @@ class EnginesPage(PageColumn):
 
     @staticmethod
     def _tells(job: Job) -> bool:
-        """A finished removal or clearing is seen in the list itself."""
-        return job.kind != "bench" and not (job.state == "done" and job.kind in ("remove", "clear"))
+        """A finished removal or clearing is seen in the list itself; other work stands on its own page."""
+        return job.kind in words.KINDS and not (job.state == "done" and job.kind in ("remove", "clear"))
 
     def _profiles_of(self, family: EngineView) -> tuple[tuple[str, str], ...]:
         """The profiles on which this family's installations can be compared."""
@@ -119,19 +114,20 @@ class EnginesPage(PageColumn):
             card.deleteLater()
         self._cards = {}
         for family in families:
-            card = self._cards[family.family] = FamilyCard(self._theme, family.family)
+            card = self._cards[family.family] = FamilyCard(self._theme, family.family, self._job_list())
             card.pin_wanted.connect(self._pin)
             card.install_wanted.connect(self._install)
             card.canary_wanted.connect(self._compare)
             card.remove_wanted.connect(self._ask_remove)
-            card.jobs.made.connect(self._wire_job)
             self._families.addWidget(card)
 
-    def _wire_job(self, made: JobRow) -> None:
-        made.cancel_wanted.connect(lambda job: self._link.send("/control/jobs/cancel", control.JobOf(job=job)))
-        made.log_wanted.connect(self._show_log)
-        made.dismissed.connect(self._dismiss)
-        made.use_wanted.connect(self._use_tried)
+    def _job_list(self) -> JobList:
+        def make(theme: Theme, job: Job) -> EngineJobRow:
+            made = EngineJobRow(theme, job)
+            made.use_wanted.connect(self._use_tried)
+            return made
+
+        return JobList(self._theme, self._desk, make)
 
     def _show_hardware(self, accelerators: tuple[str, ...]) -> None:
         if accelerators == self._shown_hardware:
@@ -146,12 +142,12 @@ class EnginesPage(PageColumn):
             self._hardware.addStretch(1)
 
     def _show_caches(self) -> None:
-        clearing = frozenset(j.subject for j in self._store.jobs.jobs if j.kind == "clear" and words.is_running(j))
+        clearing = frozenset(j.subject for j in self._store.jobs.jobs if j.kind == "clear" and is_running(j))
         self.caches.show_caches(self._caches, clearing, self._store.connected)
 
     def _after_jobs(self) -> None:
         """Sizes have changed when some work is over."""
-        running = frozenset(job.id for job in self._store.jobs.jobs if words.is_running(job))
+        running = frozenset(job.id for job in self._store.jobs.jobs if is_running(job))
         if self._running - running and self.isVisible():
             self._fetch_caches()
         self._running = running
@@ -205,7 +201,7 @@ class EnginesPage(PageColumn):
                 self._pin(family.family, installation)
         for job in self._store.jobs.jobs:  # the comparison has served
             if (result := words.canary_result(job)) is not None and result.installation == installation:
-                self._dismiss(job.id)
+                self._desk.put_away(job.id)
 
     def _ask_remove(self, installation: str) -> None:
         found = [(f, one) for f in self._store.engines.families for one in f.installations if one.id == installation]
@@ -244,10 +240,6 @@ class EnginesPage(PageColumn):
             "danger",
         )
 
-    def _dismiss(self, job: str) -> None:
-        self._dismissed.add(job)
-        self._show()
-
     def _open_add(self) -> None:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -270,31 +262,3 @@ class EnginesPage(PageColumn):
         """Asks the service to look at a file or a folder; what it is, it finds out itself."""
         if path:
             self._link.send("/control/engines/add", control.AddEngine(path=path))
-
-    def _show_log(self, job: str) -> None:
-        async def run() -> None:
-            try:
-                text = await self._link.text(f"/control/jobs/{job}/log")
-            except EngineRoomError as error:
-                self._link.refused.emit(error)
-                return
-            title = next((words.job_title(one) for one in self._store.jobs.jobs if one.id == job), "Log")
-            show_text(self._theme, self, title, text)
-
-        self._link.tasks.start(run(), "log of a job")
-
-
-def show_text(theme: Theme, asking: QWidget, title: str, text: str) -> Overlay:
-    """A text to read, copy and close, its end in sight."""
-    view = QPlainTextEdit()
-    view.setReadOnly(True)
-    view.setFont(theme.font("mono"))
-    view.setAccessibleName(title)
-    view.setTabChangesFocus(True)
-    view.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-    view.setPlainText(text or "It wrote nothing.")
-    view.moveCursor(view.textCursor().MoveOperation.End)
-    view.moveCursor(view.textCursor().MoveOperation.StartOfLine)
-    copy = Button(theme, "Copy all", "", "copy", "Copy the whole log")
-    copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(text))
-    return Overlay(theme, asking, title, view, (copy,))

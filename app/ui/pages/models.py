@@ -7,29 +7,31 @@ from typing import TYPE_CHECKING
 import msgspec
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QVBoxLayout
 
 from app.core import lifecycle as phases
 from app.core.control import CommandOf, CommandView, Unload, Want
 from app.core.errors import EngineRoomError
 from app.core.lifecycle import Failure
 from app.core.memory.plan_types import Remedy
-from app.core.snapshot import Library, ProfileCard, SeatView
+from app.core.snapshot import ProfileCard, SeatView
 from app.ui import wording
 from app.ui.failures import failure_of
-from app.ui.library.deeds import Deed
+from app.ui.keys.words import key_of
+from app.ui.library.deeds import Deed, Now
 from app.ui.library.entries import Entry, choices_of, entries_of, filtered
 from app.ui.library.field import TileField
 from app.ui.library.filter_bar import FilterBar
+from app.ui.library.nothing import Nothing, Problems
 from app.ui.library.tile import ModelTile
 from app.ui.library.way import Wishes
 from app.ui.link import Link
 from app.ui.store import Store, profile_in
-from app.ui.theme import Space, Theme
+from app.ui.theme import Theme
 from app.ui.widgets.controls import Button, SearchField
-from app.ui.widgets.layout import Card, PageColumn, clear, row
+from app.ui.widgets.layout import PageColumn, row
 from app.ui.widgets.memory_panel import MemoryPanel
-from app.ui.widgets.notice import IconLabel, NoticeBar
+from app.ui.widgets.notice import NoticeBar
 from app.ui.widgets.seat_panels import FailurePanel, LoadPanel
 from app.ui.widgets.sheet import confirm
 from app.ui.widgets.text import Label
@@ -68,9 +70,9 @@ class ModelsPage(PageColumn):
         self._elsewhere_head.setProperty("tone", "muted")
         self._elsewhere_head.setCheckable(True)
         self.elsewhere = TileField(self, self._new_tile, self._fill, self._elsewhere_head)
-        self.empty = _Empty(theme)
+        self.empty = Nothing(theme)
         self._no_match = Label(theme, "", "body", "muted")
-        self.problems = _Problems(theme)
+        self.problems = Problems(theme)
         self._arrange()
         self._connect()
         self._show_library()
@@ -100,6 +102,7 @@ class ModelsPage(PageColumn):
         store.seats_changed.connect(self._show_seat)
         store.connection_changed.connect(self._show_seat)
         store.gpus_changed.connect(self._show_memory)
+        store.keys_changed.connect(self._filter)
         self.search.textChanged.connect(self._filter)
         self.filters.changed.connect(self._filter)
         self._elsewhere_head.toggled.connect(self._filter)
@@ -154,9 +157,9 @@ class ModelsPage(PageColumn):
         return tile
 
     def _fill(self, tile: ModelTile, entry: Entry) -> None:
-        connected = self._store.connected
         seats = tuple(seat.name for seat in self._store.seats.seats)
-        tile.show_entry(entry, self._seat_shown, connected, seats)
+        keys = self._store.keys.keys if "keys" in self._store.known else None
+        tile.show_entry(entry, self._seat_shown, Now(self._store.connected, seats, keys))
 
     def _seat_shown(self, card: ProfileCard) -> SeatView:
         return self._seat_of(card) if self._store.connected else SeatView(name=card.profile.seat)
@@ -235,9 +238,9 @@ class ModelsPage(PageColumn):
             if wish.asks_only_text
             else "No model is like that. Clear a filter to see more."
         )
-        many = len(self._entries)
+        many = sum(1 for entry in self._entries if not entry.is_elsewhere)
         unread = self._store.library.unread
-        counted = f"{len(found)} of {many}" if wish.is_set else f"{many}" if many else ""
+        counted = f"{len(here)} of {many}" if wish.is_set else f"{many}" if many else ""
         self._count.say(f"{counted} · {unread:,} more being read" if counted and unread else counted)
 
     def _show_elsewhere(self, entries: tuple[Entry, ...], open_: bool) -> None:
@@ -267,9 +270,18 @@ class ModelsPage(PageColumn):
                 self.page_wanted.emit("engines", None)
             case Deed.LOAD_ANYWAY:
                 self._ask_override(profile_id)
+            case Deed.GIVE_KEY:
+                self._ask_key(profile_id)
             case Deed.DOWNLOAD:
                 card = self._store.card(profile_id)
                 self.page_wanted.emit("download", card.profile.model if card is not None else "")
+
+    def _ask_key(self, profile_id: str) -> None:
+        from app.ui.keys.ask import ask_key
+
+        card = self._store.card(profile_id)
+        if card is not None:
+            ask_key(self._theme, self._link, self, key_of(card))
 
     def _again(self) -> None:
         seat = self._store.seat()
@@ -350,74 +362,3 @@ class ModelsPage(PageColumn):
             QGuiApplication.clipboard().setText(" ".join([*words, shlex.join(view.argv)]))
 
         self._link.tasks.start(run(), "copy command line")
-
-
-class _Empty(Card):
-    """No profiles: not yet known, or none found and how to add some."""
-
-    def __init__(self, theme: Theme) -> None:
-        super().__init__(margins=Space.huge * 2)
-        self._icon = IconLabel(theme, "folder", "text_faint", 32)
-        self._title = Label(theme, "", "title")
-        self._text = Label(theme, "", "body", "muted", wrap=True)
-        self.download = Button(theme, "Download a model", "primary", "download", "Download a model")
-        self.settings = Button(theme, "Choose folders", "", "folder", "Choose model folders")
-        column = QVBoxLayout()
-        column.setSpacing(Space.small)
-        column.addWidget(self._title)
-        column.addWidget(self._text)
-        column.addSpacing(Space.small)
-        column.addLayout(row(self.download, self.settings, None))
-        line = row(self._icon, spacing=Space.huge)
-        line.addLayout(column, 1)
-        self.column.addLayout(line)
-
-    def show_state(self, known: bool, library: Library) -> None:
-        for button in (self.download, self.settings):
-            button.setVisible(known and not library.unread)
-        if not known:
-            self._title.say("Waiting for the service")
-            self._text.say("Profiles and graphics cards appear here as soon as the Engine Room service answers.")
-            return
-        if library.unread:
-            self._title.say("Reading your models")
-            self._text.say(f"{library.being_read} Each appears here as soon as its file has been read.")
-            return
-        where = ", ".join(library.folders) or "a model folder"
-        self._title.say("No models yet")
-        self._text.say(
-            f"GGUF files and Hugging Face folders in {where} appear here by themselves, and so do models of Ollama, "
-            "LM Studio, llama.cpp and the Hugging Face cache: they are read where they lie."
-        )
-
-
-class _Problems(Card):
-    """Files that cannot be used, said calmly at the end of the page."""
-
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
-        self._theme = theme
-        self._shown: tuple[object, ...] = ()
-        self._list = QVBoxLayout()
-        self._list.setSpacing(Space.medium)
-        self.column.addLayout(
-            row(IconLabel(theme, "warning", "warning"), Label(theme, "Files that need a look", "title"), None)
-        )
-        self.column.addLayout(self._list)
-        self.hide()
-
-    def show_problems(self, store: Store) -> None:
-        problems = store.library.problems
-        self.setVisible(bool(problems))
-        if problems == self._shown:
-            return
-        self._shown = problems
-        clear(self._list)
-        for problem in problems[:50]:
-            part = QWidget()
-            column = QVBoxLayout(part)
-            column.setContentsMargins(0, 0, 0, 0)
-            column.setSpacing(2)
-            column.addWidget(Label(self._theme, problem.where, "mono", "muted", wrap=True, select=True))
-            column.addWidget(Label(self._theme, f"{problem.summary} {problem.advice}".strip(), wrap=True, select=True))
-            self._list.addWidget(part)

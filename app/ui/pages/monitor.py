@@ -240,7 +240,7 @@ class MonitorPage(PageColumn):
         self._recent_card.setVisible(bool(traffic.recent))
         self._totals.setVisible(traffic.requests_total > 0)
         self._totals.say(
-            f"Since the service started: {wording.count(traffic.requests_total)} requests, "
+            f"Since the service started: {wording.count(traffic.requests_total)} request{'' if traffic.requests_total == 1 else 's'}, "
             f"{wording.count(traffic.failed_total)} failed, {wording.count(traffic.cancelled_total)} cancelled, "
             f"{wording.count(traffic.prompt_tokens_total)} prompt and "
             f"{wording.count(traffic.completion_tokens_total)} answer tokens."

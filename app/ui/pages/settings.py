@@ -13,6 +13,7 @@ from app.core.control import SettingField, SettingsChange, SettingsView
 from app.core.errors import EngineRoomError
 from app.core.resources import resources_folder
 from app.ui.global_shortcut import GlobalShortcut
+from app.ui.keys.card import KeysCard
 from app.ui.link import Link
 from app.ui.store import Store
 from app.ui.theme import CHOICES, Space, Theme
@@ -197,6 +198,8 @@ class SettingsPage(PageColumn):
         self._file = Label(theme, "", "mono", "muted", wrap=True, select=True)
         self.column.addWidget(self.appearance)
         self.column.addWidget(ShortcutCard(theme, shortcut))
+        self.keys = KeysCard(store, link, theme)
+        self.column.addWidget(self.keys)
         self.column.addWidget(self._waiting)
         self.column.addLayout(self._groups)
         self.column.addWidget(self._about())

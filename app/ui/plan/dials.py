@@ -170,12 +170,20 @@ class Dial(QWidget):
         self._set_steps()
         self.slider.setAccessibleDescription(words)
 
-    def show_longest(self, tokens: int | None) -> None:
-        """Marks the longest that fits, and lets it be taken; None: none does, or nobody knows."""
+    def show_longest(self, tokens: int | None, made_for: int | None) -> None:
+        """Marks the longest that fits, and lets it be taken; None: none does, or nobody knows. More than the model was
+
+        made for is not offered.
+        """
         self._longest = tokens
         self._note.setVisible(tokens is not None)
         if tokens is not None:
-            self._note.shape(f"longest that fits: {wording.count(tokens)}", "link", "", self._note.accessibleName())
+            self._note.shape(
+                f"{'made for' if tokens == made_for else 'longest that fits'}: {wording.count(tokens)}",
+                "link",
+                "",
+                self._note.accessibleName(),
+            )
         self._set_steps()
 
     def _set_steps(self) -> None:
@@ -222,8 +230,15 @@ def value_of(dial: DialSpec, settings: Mapping[str, Scalar], facts: ModelFacts, 
         case "kv":
             return dial.choices[0]
         case "share":
-            return 0.92
+            return _share(plan)
     return dial.steps[0] if dial.names[0] == "slots" else 256
+
+
+def _share(plan: MemoryPlan) -> float:
+    """Of the first card, as planned."""
+    first = next((device for device in plan.devices if device.device != "host" and device.total_bytes), None)
+    share = first.likely_bytes / first.total_bytes if first is not None and first.total_bytes else 0.9
+    return round(min(0.98, max(0.5, share)), 2)
 
 
 def words_of(dial: DialSpec, value: Scalar) -> str:

@@ -59,6 +59,7 @@ class PlanPanel(QWidget):
         self._dial_column.setSpacing(Space.medium)
         self._dials_card.column.addLayout(self._dial_column)
         self._dials_card.column.addStretch(1)
+        self._dials_card.hide()
         self._parts = _Parts(theme)
         self._cures = Card(spacing=6)
         self._cures.column.addWidget(Label(theme, "What would help", "title"))
@@ -124,9 +125,10 @@ class PlanPanel(QWidget):
         if facts is not None:
             for key, dial in self._dials.items():
                 value = value_of(dial.spec, settings, facts, plan)
-                dial.show_value(value, words_of(dial.spec, value))
+                left_alone = key == "share" and dial.spec.names[0] not in settings
+                dial.show_value(value, "automatic" if left_alone else words_of(dial.spec, value))
                 if key == "context" and solved:
-                    dial.show_longest(plan.longest_context_tokens)
+                    dial.show_longest(plan.longest_context_tokens, facts.context_max)
         if solved or plan.is_admitted:
             self._show_remedies(plan)
         self._more.show_plan(plan)
@@ -362,7 +364,7 @@ def measured_rows(run: RunView | None) -> tuple[tuple[str, str, str, str], ...]:
                 device_name(device),
                 f"{wording.size(device.likely_bytes)} ({_figure(device.low_bytes)}–{wording.size(device.high_bytes)})",
                 wording.size(measured),
-                words if inside else f"{words}, outside of the band",
+                words if inside else f"{words}, outside the range",
             )
         )
     return tuple(found)

@@ -8,6 +8,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
+from app.core import lifecycle as phases
 from app.core.control import OptionsView, ProfileText, Want
 from app.core.errors import EngineRoomError
 from app.core.memory.plan_types import MemoryPlan, Remedy
@@ -16,6 +17,8 @@ from app.core.profile_text import with_value
 from app.core.profiles import with_defaults
 from app.core.snapshot import ProfileCard, RunView
 from app.ui import wording
+from app.ui.keys.ask import ask_key
+from app.ui.keys.words import lacking
 from app.ui.library.entries import entries_of
 from app.ui.library.way import way_name
 from app.ui.link import Link
@@ -58,6 +61,7 @@ class PlanView(QWidget):
             changed.connect(self._later)
         for changed in (store.library_changed, store.seats_changed, store.runs_changed, store.connection_changed):
             changed.connect(self._show_state)
+        store.keys_changed.connect(self._show_buttons)
         self._read_options()
         self._show_state()
         self._reprice(solve=True)
@@ -109,6 +113,12 @@ class PlanView(QWidget):
     @property
     def card(self) -> ProfileCard | None:
         return self._store.card(self._id)
+
+    @property
+    def _lacking(self) -> str:
+        """The name of the key that is missing; "" = none is."""
+        known = "keys" in self._store.known
+        return lacking(self.card, self._store.keys.keys) if known and self.card is not None else ""
 
     @property
     def settings(self) -> dict[str, Scalar]:
@@ -221,11 +231,17 @@ class PlanView(QWidget):
     def _show_buttons(self) -> None:
         card, connected, changed = self.card, self._store.connected, bool(self.changes or self.gpus)
         can = connected and card is not None and card.available and card.engine_available and card.problem is None
-        here = card is not None and profile_in(self._store.seat(card.profile.seat).phase) == self._id
+        here = profile_in(self._seat_phase()) == self._id
         refused = self.plan is not None and not self.plan.is_admitted
+        loaded = here and not changed and isinstance(self._seat_phase(), phases.Ready | phases.Stalled)
         text = "Load anyway …" if refused else "Load again like this" if here and changed else "Load like this"
-        self._load.shape(text, "" if refused else "primary", "warning" if refused else "play", "Load like this")
-        self._load.setEnabled(can)
+        if self._lacking:
+            self._load.shape("Give the key …", "primary", "key", f"Give the key of {self._id}")
+        elif loaded:
+            self._load.shape("Loaded like this", "", "check", "Loaded like this")
+        else:
+            self._load.shape(text, "" if refused else "primary", "warning" if refused else "play", "Load like this")
+        self._load.setEnabled(can and not loaded)
         why = card.problem.summary if card is not None and card.problem is not None else ""
         self._load.setToolTip("" if can else why)
         own = card is not None and card.profile.source not in ("shipped", "found", "")
@@ -233,6 +249,10 @@ class PlanView(QWidget):
         self._save.setEnabled(connected and changed)
         self._save.setVisible(changed)
         self._reset.setVisible(changed)
+
+    def _seat_phase(self) -> phases.Phase:
+        card = self.card
+        return self._store.seat(card.profile.seat).phase if card is not None else phases.Idle()
 
     def _run(self) -> RunView | None:
         """The newest run of this profile with figures to compare."""
@@ -243,6 +263,9 @@ class PlanView(QWidget):
     # --- doing -------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
+        if self._lacking:
+            ask_key(self._theme, self._link, self, self._lacking)
+            return
         if self.plan is not None and not self.plan.is_admitted:
             confirm(
                 self._theme,

@@ -45,6 +45,10 @@ class Header(QWidget):
         self.lend.setToolTip("Lend the GPU: unload for a while, then the same model comes back (Ctrl+Shift+L)")
         self.lend.clicked.connect(self._open_lend)
         self.lend.hide()
+        self.wake = Button(theme, "Wake now", "", "play", "Wake now")
+        self.wake.setToolTip("Wake the model now, before anybody asks it")
+        self.wake.clicked.connect(self.return_wanted)
+        self.wake.hide()
         self._seats: dict[str, Button] = {}
         self._on_seats: tuple[tuple[str, str], ...] = ()
         self.stop = Button(theme, "Stop", "danger", "stop", "Stop")
@@ -91,6 +95,7 @@ class Header(QWidget):
         box.addLayout(rate)
         box.addWidget(self.endpoint)
         box.addWidget(self.lend)
+        box.addWidget(self.wake)
         box.addWidget(self.stop)
         self._box = box
 
@@ -124,6 +129,9 @@ class Header(QWidget):
 
     def show_lend(self, possible: bool) -> None:
         self.lend.setVisible(possible)
+
+    def show_wake(self, possible: bool) -> None:
+        self.wake.setVisible(possible)
 
     def show_seats(self, seats: tuple[tuple[str, str], ...]) -> None:
         """The seats beside the first: (name, what is on it); one button each, none where there is one seat only."""

@@ -46,7 +46,7 @@ class NoticeBar(QFrame):
         box.setSpacing(Space.medium)
         self._icon = IconLabel(theme, "info", "accent")
         self.label = Label(theme, "", "body", wrap=True, select=True)
-        self.action = Button(theme, "", "quiet", name="Notice action")
+        self.action = Button(theme, "", "", name="Notice action")
         self.action.clicked.connect(self.acted)
         self.action.hide()
         close = Button(theme, "", "icon", "close", "Dismiss notice")
@@ -69,7 +69,7 @@ class NoticeBar(QFrame):
         self._icon.show_icon(_ICONS[tone], _COLOURS[tone])
         self.action.setVisible(bool(action))
         if action:
-            self.action.shape(action, "quiet")
+            self.action.shape(action, "")
 
 
 class Toast(QFrame):

@@ -13,7 +13,7 @@ from app.ui.widgets.text import ElidedLabel
 
 
 class Overlay(QWidget):
-    """`content` is what it shows; `extra` are buttons beside the close button. Never a nested event loop."""
+    """`content` is what it shows; `extra` are buttons beside the close button; `fits`: no taller than that. No nested loop."""
 
     closed = Signal()
 
@@ -25,11 +25,12 @@ class Overlay(QWidget):
         content: QWidget,
         extra: tuple[Button, ...] = (),
         widest: int = 920,
+        fits: bool = False,
     ) -> None:
         window = asking.window()
         super().__init__(window)
         self._theme = theme
-        self._widest = widest
+        self._widest, self._fits = widest, fits
         self._before = QApplication.focusWidget()
         self.setAccessibleName(title)
         self.content = content
@@ -88,6 +89,10 @@ class Overlay(QWidget):
             self._place()
         return False
 
+    def fit(self) -> None:
+        """What it shows has another size now."""
+        self._place()
+
     def _place(self) -> None:
         parent = self.parentWidget()
         if parent is None:
@@ -95,6 +100,10 @@ class Overlay(QWidget):
         self.setGeometry(parent.rect())
         width = min(self._widest, parent.width() - 2 * Space.huge)
         height = min(720, parent.height() - 2 * Space.huge)
+        layout = self._card.layout()
+        if self._fits and layout is not None:
+            layout.activate()
+            height = min(height, layout.totalHeightForWidth(width))
         self._card.setGeometry((parent.width() - width) // 2, (parent.height() - height) // 2, width, height)
 
     def paintEvent(self, event: QPaintEvent) -> None:

@@ -115,12 +115,14 @@ class LoadPanel(Card):
         coming = self._store.title_of(seat.wanted) if seat.wanted != profile_in(seat.phase) else ""
         words = wording.seat_words(seat).text
         self._title.say(
-            f"Loading {subject}" if loading else f"{words}: {subject}" + (f", then {coming}" if coming else "")
+            f"{'Waking' if isinstance(seat.phase, phases.Waking) else 'Loading'} {subject}"
+            if loading
+            else f"{words}: {subject}" + (f", then {coming}" if coming else "")
         )
         self._note_start(seat)
         phase = seat.phase
         progress = phase.progress if isinstance(phase, phases.Loading) else None
-        if progress is None and (leaving or isinstance(phase, phases.Loading)):
+        if progress is None and (leaving or isinstance(phase, phases.Loading | phases.Waking)):
             self._bar.setRange(0, 0)  # under way, and nobody can say how far
         else:
             self._bar.setRange(0, 1000)
@@ -139,6 +141,9 @@ class LoadPanel(Card):
 
     def _show_steps(self, seat: SeatView) -> None:
         self._steps.setVisible(wording.is_loading(seat))
+        if isinstance(seat.phase, phases.Waking):
+            self._steps.show_stages(("Asked to wake", "First token"), 0)
+            return
         card = self._store.card(profile_in(seat.phase))
         stage = seat.phase.stage if isinstance(seat.phase, phases.Loading) else "starting"
         order = wording.stages(card.profile.engine if card else "", stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from app.core.snapshot import Library
+from app.ui import wording
 from app.ui.library.entries import Filter, choices_of, entries_of, filtered
 from tests.ui import library_worlds as models
 from tests.ui import worlds
@@ -94,3 +95,15 @@ def test_only_what_tells_models_apart_is_offered() -> None:
     assert choices_of(models.MODELS).engines == ()
     assert choices_of(models.MODELS).capabilities == ("vision", "tools", "reasoning", "embeddings")
     assert choices_of(Library(profiles=(worlds.DEMO, worlds.DEMO_LONG))) == type(choices_of(Library()))()
+
+
+def test_what_runs_elsewhere_says_so_in_place_of_a_need() -> None:
+    far = models.attached("far", "Far", "remote", base_url="https://llm.example.com/v1")
+    assert wording.verdict(far).text == "Runs elsewhere"
+    assert wording.need(far.plan) == "Nothing of this machine's memory is needed: it runs elsewhere."
+
+
+def test_an_engine_is_named_once() -> None:
+    assert wording.engine_build("llama.cpp", "xllamacpp 2026.10.11549") == "llama.cpp 2026.10.11549"
+    assert wording.engine_build("vllm", "0.11.2") == "vLLM 0.11.2"
+    assert wording.engine_build("ollama", "Ollama 0.12.3, running") == "Ollama 0.12.3, running"

@@ -72,7 +72,7 @@ def test_filters_narrow_and_say_how_far(stage_of: StageOf) -> None:
     assert "Llama 3.3 70B Instruct" not in shown(page)
     page.filters.ask(capability="tools")
     assert shown(page) == ["Llama 3.1 8B Instruct", "Qwen3 14B"]
-    assert "2 of 9" in texts(made.window)
+    assert "2 of 7" in texts(made.window)
     page.filters.ask(size="more")
     assert "No model is like that. Clear a filter to see more." in texts(made.window)
     click(made.window, "Clear the filters")
