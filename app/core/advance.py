@@ -177,17 +177,20 @@ def _want_nothing(state: SeatState, now: float, budgets: Budgets) -> Step:
 
 def _restart(state: SeatState, now: float, budgets: Budgets) -> Step:
     phase = state.phase
+    lent = state.resting is not None and state.resting.reason == "lent"
     match phase:
         case Ready() | Stalled():
             return begin_drain(replace(state, wanted=state.serving, notice=""), now, budgets)
-        case Parking() | Sleeping():
+        case Parking() | Sleeping() if not lent:
             state = replace(state, wanted=state.wanted or state.serving, resting=None, parking=0, notice="")
             return begin_stop(state, now, budgets)
         case Spawning() | Loading() | Waking() if state.wanted is not None:
             return begin_kill(replace(state, ending=None, notice=""), now, budgets)
         case Backoff() if state.wanted is not None:
             return begin_load(state, now)
-        case Reserving() | Draining() | Stopping() | Killing() | ReleasingVram() if state.wanted is not None:
+        case Reserving() | Draining() | Stopping() | Killing() | ReleasingVram() if (
+            state.wanted is not None and not lent
+        ):
             return replace(state, resting=None, parking=0), ()  # what is wanted is loaded when this is over
     refusal = Failure(
         kind="nothing_loaded", summary="There is no loaded model to load again.", advice="Load one first."

@@ -24,7 +24,7 @@ from app.engines.base import Container
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5  # between questions after a container that does not run yet
-HIDDEN_SECONDS = 30.0  # and after one whose processes this machine's kernel does not show
+HIDDEN_SECONDS = 30.0  # and after one whose processes the kernel does not show, or of which Docker says nothing
 END_SECONDS = 8.0
 ID_LENGTH = 64
 
@@ -65,6 +65,7 @@ class ContainerCustody:
         try:
             self._note(docker.look(self.container, self._environment))
         except docker.NoAnswer as error:
+            self._look_at = time.monotonic() + HIDDEN_SECONDS  # each silence costs whoever asks its seconds
             log.info("%s could not be looked at: %s", self.container.name, error)
 
     def _note(self, state: docker.State | None) -> None:
@@ -92,9 +93,7 @@ class ContainerCustody:
             why = "it still runs although it was killed"
         except docker.NoAnswer as error:
             if self._never_ran(client_code) or (self.head is not None and not processes.alive(self.head)):
-                return (
-                    True  # its name stays on record: what is left of it holds no memory, and is removed at a next start
-                )
+                return True  # its name stays on record: what may be left of it holds no memory, a next start removes it
             why = f"Docker does not answer, so it may still run ({error})"
         left = "" if self.certainly_gone else f"container {self.container.name}: {why}"
         if left and left != self.left:
@@ -125,13 +124,21 @@ def _first_process(state: docker.State) -> ProcessIdentity | None:
 
 
 def end_leftovers(
-    folder: Path, environ: Mapping[str, str] = os.environ, skip: Collection[str] = ()
+    folder: Path,
+    environ: Mapping[str, str] = os.environ,
+    skip: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> tuple[Leftover, ...]:
-    """Ends the containers that earlier daemons left behind, found by their labels; `skip`: runs that are kept now.
+    """Ends the containers that earlier daemons left behind, found by their labels; `skip`: runs that are kept now; `only`:
+    none but these runs. What could not be ended stays on record.
 
     Asked only when one may be there: a daemon that never started a container never waits for Docker.
     """
-    marked = {file: container for file, container in docker.marked(folder).items() if file.stem not in skip}
+
+    def meant(run_id: str) -> bool:
+        return run_id not in skip and (only is None or run_id in only)
+
+    marked = {file: container for file, container in docker.marked(folder).items() if meant(file.stem)}
     owner, done, silent = docker.owner_of(folder), list[Leftover](), set[str]()
     clients = {container.client for container in marked.values() if container is not None}
     if None in marked.values() and (here := docker.client_of(environ)) is not None:
@@ -143,9 +150,10 @@ def end_leftovers(
             silent.add(client)
             done.append(_told("", f"Whether {client} has a container left of an earlier run is not known: {error}."))
             continue
-        done += [_ended(each, environ) for each in found.values() if each.run_id not in skip]
+        done += [_ended(each, environ) for each in found.values() if meant(each.run_id)]
+    left = {each.run_id for each in done if each.outcome == "survived"}
     for file, container in marked.items():
-        if container is None or container.client not in silent:
+        if file.stem not in left and (container is None or container.client not in silent):
             file.unlink(missing_ok=True)
     return tuple(done)
 

@@ -119,12 +119,17 @@ class Keys:
         kept = await asyncio.to_thread(self._read)
         there = name in kept.in_keyring or name in kept.values
 
+        given_up = threading.Event()
+
         def drop(ring: _Ring) -> bool:
-            if ring.get_password(SERVICE, name) is not None:
+            if ring.get_password(SERVICE, name) is None:  # it may wait here for the person, for as long as they like
+                return True
+            if not given_up.is_set():
                 ring.delete_password(SERVICE, name)
             return ring.get_password(SERVICE, name) is None
 
         if name in kept.in_keyring and not (await self._in_keyring(drop))[0]:
+            given_up.set()
             raise SettingInvalid(
                 f"The key {name!r} lies in the desktop's keyring, which cannot be opened now; it was not removed.",
                 "Unlock the keyring, then remove the key again.",

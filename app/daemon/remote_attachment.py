@@ -168,7 +168,7 @@ class RemoteAttachment:
 
     def _without_key(self, said: str) -> str:
         """What is shown and logged of a remote's words: some repeat the key that they were sent (I18)."""
-        return masked(said.encode(), (self._key,)).decode("utf-8", "replace")
+        return masked(said.encode("utf-8", "replace"), (self._key,)).decode("utf-8", "replace")
 
     # --- looking, letting go ---
 

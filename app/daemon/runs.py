@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 import os
 import re
 import signal
@@ -43,8 +44,12 @@ __all__ = [
     "log_span",
 ]
 
+log = logging.getLogger(__name__)
+
 KEEPER = Path(__file__).with_name("keeper.py")
 LAUNCH_SECONDS = 30.0  # from the request to the engine's first instruction; only a dying disk takes longer
+LEFTOVER_SECONDS = 5.0  # between looks after a container that an earlier service has left and Docker says nothing of;
+LEFTOVER_MOST_SECONDS = 60.0  # in the end: it may be uninstalled
 OVERDUE_SECONDS = 4.0  # a keeper that is silent so long after its own deadlines is stuck
 
 
@@ -433,7 +438,23 @@ class Runs:
         ended = await asyncio.to_thread(leftovers.end_leftovers, self._folder, self._kill_seconds, skip)
         living = {each.run_id for each in ended if each.outcome in ("left_alone", "survived")} | skip
         await asyncio.to_thread(temporary.remove_left, self._folder, os.environ, living)
-        return (*ended, *await asyncio.to_thread(docker_custody.end_leftovers, self._folder, os.environ, skip))
+        containers = await asyncio.to_thread(docker_custody.end_leftovers, self._folder, os.environ, skip)
+        if any(each.outcome == "survived" for each in containers):
+            left = {file.stem for file in docker.marked(self._folder)} - skip  # none of ours: nothing was launched yet
+            self._tasks.start(self._end_containers_later(left), "containers of an earlier service")
+        return (*ended, *containers)
+
+    async def _end_containers_later(self, left: set[str]) -> None:
+        """Docker did not answer at the start: it is asked again until each of these runs is known to be over (I1)."""
+        told, seconds = "", LEFTOVER_SECONDS
+        while left:
+            await asyncio.sleep(seconds)
+            seconds = min(2 * seconds, LEFTOVER_MOST_SECONDS)
+            for each in await asyncio.to_thread(docker_custody.end_leftovers, self._folder, os.environ, (), left):
+                if each.sentence != told:
+                    log.warning("%s", each.sentence)
+                told = each.sentence
+            left &= {file.stem for file in docker.marked(self._folder)}
 
     def pids_of_runs(self) -> dict[int, str]:
         """pid → run id of every living process of our runs; cheap, for the sampler."""

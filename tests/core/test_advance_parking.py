@@ -218,6 +218,8 @@ def test_a_restart_is_never_refused_while_there_is_a_model() -> None:
     assert (waking.phase, waking(step.Restart()).phase, waking.asks()) == ("Waking", "Killing", ["Kill"])
     draining = Seat().ready(A)(step.Park(1))(step.Restart())
     assert (draining.phase, draining.asks()) == ("Draining", [])
+    lent = Seat().ready(A)(step.Lend(1_800.0, 1e9))
+    assert (lent(step.Restart()).phase, lent.asks(), rests(lent)) == ("Draining", ["Refuse"], "lent"), "it was promised"
     draining(step.Drained(draining.run))
     for seat in (on_its_way, waking, draining):
         assert (rests(seat), seat.state.wanted) == ("", A)

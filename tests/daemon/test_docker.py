@@ -85,7 +85,7 @@ def gone(docker: Docker | RealDocker, pid: int) -> None:
 
 @BOTH
 def test_it_loads_answers_and_leaves(docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon) -> None:
-    profile(docker, fake_engine, load_seconds=0.4)
+    profile(docker, fake_engine, load_seconds=2)
     theirs = docker.foreign()
     daemon.start()
     view = daemon.load("tiny")
@@ -219,12 +219,14 @@ def test_a_silent_docker_is_no_end_also_where_nobody_sees_the_container(
         assert alive(pid), "it does run"
         [left] = view.phase.processes
         assert left.startswith(f"container {name}: Docker does not answer, so it may still run (")
-        daemon.terminate(30)
+        daemon.terminate()
         assert alive(pid), "nobody could end it"
-        docker.switch("hang", False)
+        daemon.expect_warnings("is not known: it did not answer")
         daemon.start()
+        assert list(docker.home.paths.runs.glob("*.container")), "it is remembered"
+        docker.switch("hang", False)
         gone(docker, pid)
-        eventually(lambda: not list(docker.home.paths.runs.glob("*.container")), 60, "nothing is left to be remembered")
+        eventually(lambda: not list(docker.home.paths.runs.glob("*.container")), 60, "it is known to be over")
         assert stranger.poll() is None, "whoever has that number here was never meant (I5)"
     finally:
         stranger.kill()

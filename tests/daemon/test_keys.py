@@ -105,6 +105,10 @@ async def test_a_key_in_a_shut_keyring_is_not_called_forgotten(tmp_path: Path, d
         with pytest.raises(SettingInvalid, match="was not removed"):
             await keys.remove("mine")
         assert (await keys.names())["mine"] == "keyring"
+    for asking in threading.enumerate():
+        if asking.name == "keyring":
+            await asyncio.to_thread(asking.join, 60)
+    assert ("engine-room", "mine") in desktop.kept, "an answer that comes late removes nothing"
     desktop.broken = False
     assert await keys.remove("mine")
     del desktop.kept["engine-room", "lost"]  # by the keyring's own program

@@ -39,7 +39,8 @@ class Refused(Exception):
     def body(self) -> bytes:
         """OpenAI's {"error": …}; the outer `type` is what Anthropic's clients look for."""
         error = {"message": self.message, "type": self.kind, "param": None, "code": self.code}
-        return json.dumps({"type": "error", "error": error}, ensure_ascii=False).encode()
+        said = json.dumps({"type": "error", "error": error}, ensure_ascii=False)
+        return said.encode("utf-8", "replace")  # an engine's words may hold half a character
 
     def event(self, path: str) -> bytes:
         """The same as the last event of a stream."""

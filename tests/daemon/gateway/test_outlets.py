@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.core.lifecycle import Endpoint
 from app.daemon.gateway import Route
+from app.daemon.gateway.answers import Refused
 from app.engines.base import Outlet
 from tests.daemon.gateway.upstream_rig import Call, ask, post, whole
 
@@ -54,3 +55,8 @@ async def test_a_route_with_a_certificate_file_that_is_gone_answers_with_a_sente
         assert "gone.pem cannot be read: No such file" in json.loads(body)["error"]["message"]
         desk.ready("r3")
         assert not desk.engine.calls
+
+
+def test_half_a_character_in_an_engines_words_is_no_second_failure() -> None:
+    """I6."""
+    assert b"No room for ?." in Refused(502, "No room for \ud83d.", code="engine_error").event("/v1/chat/completions")

@@ -56,7 +56,7 @@ class Remote(Handler):
             case "down":
                 return self.send({"error": {"message": "upstream is down"}}, 503)
             case "echo":
-                return self.send({"error": {"message": f"No capacity for {self.given(now)}"}}, now["status"])
+                return self.send({"error": {"message": f"No capacity for {self.given(now)} \ud83d"}}, now["status"])
         key, given = now.get("key", ""), self.given(now)
         if key and given != key:
             return self.send({"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}, 401)
