@@ -310,6 +310,7 @@ def plan_of(
         our_run_ids={process.run_id for gpu in gpus.gpus for process in gpu.processes or () if process.run_id},
         gpu_uuids=profile.gpus,
         companions=companions_of(profile) if companions is None else companions,
+        solve=True,
         engine=engine_of(installation),
         knowledge=knowledge,
     )

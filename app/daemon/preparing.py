@@ -131,6 +131,7 @@ class Preparation:
             our_run_ids=our_run_ids,
             gpu_uuids=profile.gpus,
             companions=companions_of(profile),
+            solve=True,
             engine=engine_of(installation),
             knowledge=self._library.knowledge(),
         )

@@ -81,6 +81,7 @@ def card(
         headroom_bytes=int(1.5 * GIB),
         host_headroom_bytes=GIB,
         threshold=0.95,
+        solve=True,
     )
     made = {"available": True, "engine_available": True, "plan": priced, **more}
     return ProfileCard(profile=profile, facts=known, model_path=str(known.path), **made)  # type: ignore[arg-type]

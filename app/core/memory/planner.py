@@ -38,7 +38,7 @@ def plan(
     gpu_uuids: Collection[str] = (),
     companions: Sequence[Companion] = (),
     engine_build: int | None = None,
-    solve: bool = True,
+    solve: bool = False,
     engine: str = "",
     knowledge: Knowledge = NOTHING_KNOWN,
 ) -> MemoryPlan:
@@ -46,8 +46,10 @@ def plan(
 
     `accelerator` is what the engine was built for ("cpu", "cuda", …). `leaving_bytes` credits, per device (uuid or "host"),
     what the model about to leave holds. `gpu_uuids` limits the cards, in the order in which the engine sees them. `companions`
-    are loaded beside the model. `engine_build` is llama.cpp's number, where it changed the graph (None: what `engine` says, else a current one). `solve`: also look for remedies and the longest context, which are many prices in place of
-    one. `knowledge` is what launches and dry runs have taught of `engine` (family and build; "" = not known which), by whose version vLLM's defaults and formulas change. Never raises: what cannot be known is UNKNOWN.
+    are loaded beside the model. `engine_build` is llama.cpp's number, where it changed the graph (None: what `engine` says,
+    else a current one). `solve`: also look for remedies and the longest context, which are many prices in place of one.
+    `knowledge` is what launches and dry runs have taught of `engine` (family and build; "" = not known which), by whose
+    version vLLM's defaults and formulas change. Never raises: what cannot be known is UNKNOWN.
     """
     host_usable = None if gpus.host is None else gpus.host.available_bytes + (leaving_bytes or {}).get(HOST, 0)
     branch = _branch(

@@ -56,7 +56,7 @@ def machine(*cards: GpuSample, available: int = 64 * GIB) -> Gpus:
 def planned(facts: ModelFacts, settings: Mapping[str, Scalar], gpus: Gpus, **more: object) -> MemoryPlan:
     values: dict[str, object] = {
         "family": "llama.cpp", "accelerator": "cuda" if gpus.gpus else "cpu", "headroom_bytes": HEADROOM,
-        "host_headroom_bytes": HOST_HEADROOM, "threshold": 0.95, **more,
+        "host_headroom_bytes": HOST_HEADROOM, "threshold": 0.95, "solve": True, **more,
     }  # fmt: skip
     return plan(facts, settings, gpus=gpus, **values)  # type: ignore[arg-type]
 

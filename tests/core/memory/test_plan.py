@@ -67,7 +67,7 @@ def machine(*cards: GpuSample, available_gib: float = 30, total_gib: float = 32)
 def planned(facts: ModelFacts | None, settings: dict[str, Scalar], gpus: Gpus, **more: object) -> MemoryPlan:
     values: dict[str, object] = {
         "family": "llama.cpp", "accelerator": "cuda" if gpus.gpus else "cpu", "headroom_bytes": int(1.5 * GIB),
-        "host_headroom_bytes": GIB, "threshold": 0.95, **more,
+        "host_headroom_bytes": GIB, "threshold": 0.95, "solve": True, **more,
     }  # fmt: skip
     return plan(facts, settings, gpus=gpus, **values)  # type: ignore[arg-type]
 
