@@ -237,6 +237,10 @@ class Supervisor:
         moved = type(before.phase) is not type(self._state.phase)
         if moved:
             self._moved(before, event)
+        if (self._state.wanted, self._state.resting) != (before.wanted, before.resting):
+            # Before the effects: a reservation asks the database too, and so no engine is spawned for a wish that a
+            # killed service would forget.
+            self._tasks.start(self._remember(kept_json(self._state)), f"remember what seat {self.seat} wants")
         refusal = None
         for effect in effects:
             if isinstance(effect, step.Refuse):
@@ -245,8 +249,6 @@ class Supervisor:
                 self._effects.do(effect)
         if moved:
             self._parts.events.done()
-        if (self._state.wanted, self._state.resting) != (before.wanted, before.resting):
-            self._tasks.start(self._remember(kept_json(self._state)), f"remember what seat {self.seat} wants")
         phase = self._state.phase
         self._parts.ledger.keep(self.seat, phase.run_id if isinstance(phase, MAY_TAKE_MEMORY) else None)
         if self._state != before or isinstance(event, step.Tick):
