@@ -73,6 +73,8 @@ def card_buffers(
 def _uploads(facts: ModelFacts, places: Sequence[LayerPlace]) -> list[tuple[int, int, int]]:
     """What a card is sent for each layer: its cache, its largest matrix and its largest expert matrix. Of layers that are built
     alike the largest counts for all: a mixed quantisation gives every layer another size, and the buffer holds the largest."""
+    if not any(place.other_on_host or place.expert_on_host for place in places):
+        return [(place.cache_on_host, 0, 0) for place in places]
     kinds = kinds_of_layers(facts)
     largest: dict[object, tuple[int, int]] = {}
     for place, kind in zip(places, kinds, strict=False):
