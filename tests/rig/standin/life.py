@@ -292,13 +292,13 @@ def main():
     if not late:
         listening(bind())
     load()
-    if late:
-        if knob("NEVER_HEALTHY"):
-            sleep_for_ever()
-        listening(bind())
+    if late and knob("NEVER_HEALTHY"):
+        sleep_for_ever()
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(signal.SIGINT, on_term)
     this.state.loaded.set()
+    if late:  # last: whoever is answered may end it at once
+        listening(bind())
     journal("loaded", port=this.options.port)
     this.face.ready()
     while True:
