@@ -35,8 +35,9 @@ from tests.engines.tiny_model import byte_letters
 from tests.rig.embedded import KEPT_IN
 
 PROMPT_TOKENS = 512
-GENERATED_TOKENS = 32
-REPETITIONS = 2
+GENERATED_TOKENS = 64
+LONG_MODEL_BYTES = 50 * 1024**2
+REPETITIONS = (40, 2)  # of a model smaller than that, whose answers take milliseconds, and of another
 MUST_REACH = 0.95
 Row = dict[str, Any]
 DEMO = resources_folder() / "models" / "engine-room-demo.gguf"
@@ -91,7 +92,8 @@ def search_points(cores: int, count: int, seed: int) -> list[Point]:
 def measured(bench: Path, model: Path, point: Point, what: str) -> float:
     """Tokens per second of the fastest repetition, after the tool's own warm-up."""
     tokens = ("-p", str(PROMPT_TOKENS), "-n", "0") if what == "prompt" else ("-p", "0", "-n", str(GENERATED_TOKENS))
-    command = [str(bench), "-m", str(model), *tokens, "-r", str(REPETITIONS), "-o", "json", *point.arguments]
+    repetitions = REPETITIONS[model.stat().st_size >= LONG_MODEL_BYTES]
+    command = [str(bench), "-m", str(model), *tokens, "-r", str(repetitions), "-o", "json", *point.arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (row,) = json.loads(done.stdout)
     return float(max(row["samples_ts"]))
@@ -197,7 +199,7 @@ def bench_tool() -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.defaults", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, nargs=2, default=(1, 5), help="of the first look, and of the comparison")
+    parser.add_argument("--rounds", type=int, nargs=2, default=(1, 12), help="of the first look, and of the comparison")
     parser.add_argument("--points", type=int, default=20, help="points of the search")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument(
