@@ -437,9 +437,9 @@ class LogsPage(QWidget):
             self._bar.say("")
 
     def _say_empty(self, run: RunView | None) -> None:
-        self._empty_button.setVisible(run is None)
+        known = "runs" in self._store.known
+        self._empty_button.setVisible(run is None and known)
         if run is None:
-            known = "runs" in self._store.known
             self._empty_title.say("No engine has run yet" if known else "Waiting for the service")
             self._empty_words.say("Load a model, and what its engine says is here." if known else "")
         elif run.ended_at_unix is None:

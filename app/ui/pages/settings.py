@@ -195,7 +195,7 @@ class SettingsPage(PageColumn):
         self._groups = QVBoxLayout()
         self._groups.setSpacing(Space.large)
         self._waiting = Label(theme, "The settings are shown when the service answers.", "body", "muted", wrap=True)
-        self._file = Label(theme, "", "mono", "muted", wrap=True, select=True)
+        self._file = Label(theme, "—", "mono", "muted", wrap=True, select=True)
         self.column.addWidget(self.appearance)
         self.column.addWidget(ShortcutCard(theme, shortcut))
         self.keys = KeysCard(store, link, theme)
