@@ -20,6 +20,8 @@ ENVIRONMENT_FILE = ".config/engine-room/exports"  # in the home folder: one file
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN_PROGRAM = re.compile(r"/[\w./+-]*", re.ASCII)
 _PLAIN_PATTERN = re.compile(r"[A-Za-z0-9_*]+")
+# Without quotes these are no texts in YAML.
+_YAML_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +60,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     cards: tuple[str, ...] | None = None  # uuids; empty = all; None = no NVIDIA card is used
     devices: tuple[str, ...] = ()  # of other makers' cards
     ipc: str = ""  # "host": shared memory of the machine, for engines of several processes
+    passed: tuple[str, ...] = ()  # variables that are handed on where the person has set them
 
 
 def shell_script(launch: Launchable) -> Export:
@@ -194,14 +197,21 @@ def quoted_in_unit(text: str) -> str:
 
 
 def compose_file(launch: Launchable, container: Container) -> Export:
-    """For `docker compose`. Raises SettingInvalid for what no file can say."""
+    """For `docker compose`. Raises SettingInvalid for what no file can say.
+
+    In the words that all of Docker Compose from 1.29 on take: 1.29 refuses a `name`, an `env_file` that may be absent and
+    `create_host_path`.
+    """
     _check(launch)
+    passed = (*container.passed, *([launch.key_name] if launch.key_name else []))
+    environment: dict[str, str | None] = dict.fromkeys(passed)
+    environment |= {name: _literal(value) for name, value in launch.environment.items()}
+    environment |= {name: _required(launch, name) for name in launch.secrets}
     service: dict[str, object] = {
         "image": _literal(container.image),
         "entrypoint": [_literal(word) for word in container.entrypoint],
-        "command": [_in_compose(argument) for argument in launch.argv],
-        "environment": {name: _literal(value) for name, value in launch.environment.items()},
-        "env_file": [{"path": f"./{launch.id}.env", "required": bool(launch.secrets)}],
+        "command": [_in_compose(launch, argument) for argument in launch.argv],
+        "environment": environment,
         "ports": [f"127.0.0.1:${{{PORT}:-{launch.port}}}:{launch.port}"],
         "volumes": [
             {
@@ -209,7 +219,8 @@ def compose_file(launch: Launchable, container: Container) -> Export:
                 "source": _literal(source),
                 "target": _literal(target),
                 "read_only": True,
-                "bind": {"create_host_path": False},
+                # As it is by itself; but who says it gets no empty folder in the place of a file that is not there.
+                "bind": {"propagation": "rprivate"},
             }
             for source, target in container.mounts.items()
         ],
@@ -226,26 +237,37 @@ def compose_file(launch: Launchable, container: Container) -> Export:
         reserved = {"driver": "nvidia", **which, "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [reserved]}}}
     text = f"# {_one_line(launch.title)}: the engine as Engine Room starts it, in a container.\n" + "\n".join(
-        _yaml({"name": _project(launch.id), "services": {"engine": service}})
+        _yaml({"services": {launch.id: service}})  # so named that two files of one folder do not replace each other's
     )
     file_name = f"{launch.id}.compose.yaml"
+    file = f"--env-file {launch.id}.env"
+    words = ["docker compose", f"-p {_project(launch.id)}", *([file] if _needed(launch) else []), f"-f {file_name}"]
     notes = (
-        f"Run it with: docker compose -f {file_name} up; {PORT}=… in front of it publishes another port than"
+        f"Run it with: {' '.join(words)} up; {PORT}=… in front of it publishes another port than"
         f" {launch.port}, on this machine only.",
-        f"It takes the image {container.image} and Docker Compose 2.24 or newer"
+        f"It takes the image {container.image} and Docker Compose 1.29 or newer"
         + (", and the NVIDIA container toolkit." if container.cards is not None else "."),
         *_key_notes(launch, f"{launch.id}.env beside it"),
         *launch.notes,
     )
+    if _needed(launch):
+        notes += (f"A value with a $ in {launch.id}.env stands in single quotes.",)
+    elif passed:
+        notes += (f"Docker Compose reads {launch.id}.env when it is named: {file} before -f.",)
     return Export(file_name=file_name, text=text + "\n", notes=notes)
 
 
-def _in_compose(argument: Argument) -> str:
+def _in_compose(launch: Launchable, argument: Argument) -> str:
     if isinstance(argument, str):
         return _literal(argument)
     if argument.default:
         return argument.before + argument.default + argument.after
-    return f"${{{argument.name}:?put it into the environment, or into .env}}"
+    return _required(launch, argument.name)
+
+
+def _required(launch: Launchable, name: str) -> str:
+    """A value that Compose fills in, or without which it says what is missing and starts nothing."""
+    return f"${{{name}:?put {name}=... into {launch.id}.env and name the file by --env-file}}"
 
 
 def _literal(text: str) -> str:
@@ -258,10 +280,10 @@ def _project(profile_id: str) -> str:
 
 
 def _yaml(value: Mapping[str, object] | Sequence[object], indent: str = "") -> Iterable[str]:
-    """A mapping or list in block style; every text is quoted, so that none can be taken for something else."""
+    """A mapping or list in block style; every text is quoted where it could be taken for something else."""
     rows: Iterable[tuple[str, object]]
     if isinstance(value, Mapping):
-        rows = ((f"{indent}{key if _NAME.fullmatch(key) else _text(key)}:", item) for key, item in value.items())
+        rows = ((f"{indent}{_key(key)}:", item) for key, item in value.items())
     else:
         rows = ((f"{indent}-", item) for item in value)
     for head, item in rows:
@@ -273,6 +295,10 @@ def _yaml(value: Mapping[str, object] | Sequence[object], indent: str = "") -> I
             yield from _yaml(item, indent + "  ")
         else:
             yield f"{head} {_text(item) if isinstance(item, str) else json.dumps(item)}"
+
+
+def _key(key: str) -> str:
+    return key if _NAME.fullmatch(key) and key.lower() not in _YAML_WORDS else _text(key)
 
 
 def _text(text: str) -> str:
@@ -333,7 +359,7 @@ def _key_notes(launch: Launchable, file: str = "") -> Iterable[str]:
     where = file or f"~/{ENVIRONMENT_FILE}/{launch.id}.env"
     if needed := _needed(launch):
         yield f"Not in it, because it is secret: {', '.join(needed)}. Put NAME=value lines into {where} (mode 0600)."
-    if launch.key_name:
+    if launch.key_name and launch.key_name not in launch.secrets:
         yield (
             f"The engine asks for no key and listens on this machine only; {launch.key_name}=… in {where} makes it ask for one."
         )

@@ -134,7 +134,14 @@ def contained(launch: Launch, port: int) -> tuple[Launchable, Container]:
             devices = ("/dev/kfd", "/dev/dri")
         case "vulkan":
             devices = ("/dev/dri",)
-    container = Container(image=side.image, entrypoint=side.entrypoint, mounts=mounts, cards=cards, devices=devices)
+    container = Container(
+        image=side.image,
+        entrypoint=side.entrypoint,
+        mounts=mounts,
+        cards=cards,
+        devices=devices,
+        passed=side.passed,
+    )
     return replace(inside, argv=argv, notes=(*inside.notes, *side.notes)), container
 
 

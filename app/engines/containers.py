@@ -35,6 +35,7 @@ class ContainerSide(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     entrypoint: tuple[str, ...]
     program: str = ""
+    passed: tuple[str, ...] = ()  # variables by which the person can change what is installed
     notes: tuple[str, ...] = ()
 
 
@@ -53,13 +54,17 @@ def container_side(installation: Installation) -> ContainerSide:
     version = installation.version or installation.build.rpartition(" ")[2]
     requirement = f"{package}=={version}" if version else package
     notes = [f"{requirement} is installed when the container starts, so it needs the network then."]
+    passed: tuple[str, ...] = ()
     if installation.family == "llama-cpp-python":
+        passed = ("CMAKE_ARGS",)
         notes.append(
             "It is built from source there, for the processor; CMAKE_ARGS=… in the environment file changes that."
         )
     elif installation.accelerator != "cpu":
+        passed = ("PIP_INDEX_URL",)
         notes.append(
             f"That is the build for the processor; PIP_INDEX_URL=… in the environment file, with the wheel index of the"
             f" {installation.accelerator.upper()} build, takes the other."
         )
-    return ContainerSide(image=image, entrypoint=(*_INSTALL_FIRST, requirement), program="python", notes=tuple(notes))
+    entrypoint = (*_INSTALL_FIRST, requirement)
+    return ContainerSide(image=image, entrypoint=entrypoint, program="python", passed=passed, notes=tuple(notes))

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from app.core.errors import SettingInvalid
 from app.core.export import Container, Launchable, Variable, compose_file, shell_script, systemd_unit
+from tests.rig.docker.composing import PROGRAMS, compose_words
 from tests.rig.written import compose, unit, unit_words
 
 NASTY = (
@@ -31,7 +32,7 @@ TEXT = st.one_of(
     st.lists(st.sampled_from(NASTY), max_size=3).map("".join),
 )
 ARGUMENTS = st.lists(TEXT, max_size=8)
-NAMES = st.sampled_from(["A", "LLAMA_ARG_X", "_x1", "HF_HOME", "IFS", "UID", "RANDOM", "SHELLOPTS"])
+NAMES = st.sampled_from(["A", "LLAMA_ARG_X", "_x1", "HF_HOME", "IFS", "UID", "RANDOM", "SHELLOPTS", "NO", "y", "null"])
 VALUES = st.dictionaries(NAMES, TEXT, max_size=3)
 
 
@@ -247,18 +248,54 @@ def test_a_compose_file_publishes_on_this_machine_only_and_asks_for_the_cards() 
     assert service(devices=("/dev/kfd",))["devices"] == ["/dev/kfd"]
 
 
-def test_docker_compose_takes_the_file(tmp_path: Path) -> None:
-    docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
-        pytest.skip("there is no docker with compose on this machine; the file is read by the rules above")
+def test_a_compose_file_takes_keys_from_outside() -> None:
+    """I18: keys, in variables or in arguments, come from the environment or its file; without them nothing starts."""
+    launch = of("x", Variable(name="ENGINE_SECRET_1"), secrets=("HF_TOKEN",), key_name="LLAMA_API_KEY")
+    made = compose_file(launch, Container(image="i", entrypoint=("e",)))
+    keys = {"HF_TOKEN": "a b=$c'\"", "ENGINE_SECRET_1": "--api-key=x y"}
+    for name in keys:
+        with pytest.raises(AssertionError, match=rf"put {name}=\.\.\. into demo\.env"):
+            compose(made.text, {other: value for other, value in keys.items() if other != name})
+    started = compose(made.text, keys)
+    assert started.argv == ["e", "x", "--api-key=x y"]
+    assert started.environment == {"HF_TOKEN": keys["HF_TOKEN"]}, "no key is asked for unless one is given"
+    assert compose(made.text, {**keys, "LLAMA_API_KEY": "mine"}).environment["LLAMA_API_KEY"] == "mine"
+    assert "docker compose -p engine-room-demo --env-file demo.env -f demo.compose.yaml up" in made.notes[0]
+
+
+def test_a_compose_file_is_in_the_words_that_each_docker_compose_knows() -> None:
+    """1.29 refuses a `name`, an env_file that may be absent, and `create_host_path`; 2.40 makes an empty folder of a file
+    that is not there, unless the mount says more than its paths. Two files in one folder are one project to both."""
+    launch = replace(of("x", PORT, environment={"NO": "1"}, key_name="Y"), id="no")
+    text = compose_file(launch, Container(image="i", entrypoint=("e",), mounts={"/a": "/b"})).text
+    project = yaml.safe_load(text)
+    assert project.keys() == {"services"}
+    assert project["services"].keys() == {"no"}
+    service = project["services"]["no"]
+    assert "env_file" not in service
+    assert service["environment"] == {"NO": "1", "Y": None}
+    assert [volume["bind"] for volume in service["volumes"]] == [{"propagation": "rprivate"}]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_docker_compose_takes_the_file(tmp_path: Path, program: str) -> None:
+    """Where there is one, it reads the file as the test does; it needs no service for that. Three texts are spoilt by how
+    some versions print what they have read; the story with a real Docker (end2end/test_compose.py) has those as well."""
+    words = compose_words(program)
+    nasty = [text for text in NASTY if text not in ("\x85", "=", "\n")]
+    container = Container(image="i", entrypoint=("e",), mounts={"/a: b": "/$x"}, cards=("GPU-1",), ipc="host")
+    launch = of(*nasty, PORT, environment={"NO": "$x", "A": "".join(nasty)}, key_name="LLAMA_API_KEY")
     file = tmp_path / "compose.yaml"
-    file.write_text(compose_file(of(*NASTY, PORT), Container(image="i", entrypoint=("e",))).text, "utf-8")
-    done = subprocess.run(
-        [docker, "compose", "-f", str(file), "config", "--format", "json"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    (service,) = json.loads(done.stdout)["services"].values()
-    assert service["command"] == [*NASTY, "8080"]
+    for asking, gpus in ((container, {"device_ids": ["GPU-1"]}), (replace(container, cards=()), {})):
+        file.write_text(compose_file(launch, asking).text, "utf-8")
+        done = subprocess.run([*words, "-f", str(file), "config"], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        read = compose(done.stdout)
+        assert read.argv == ["e", *nasty, "8080"]
+        assert read.environment == {"NO": "$x", "A": "".join(nasty)}
+        assert (read.raw["volumes"][0]["source"], read.raw["volumes"][0]["target"]) == ("/a: b", "/$x")
+        (asked,) = read.raw["deploy"]["resources"]["reservations"]["devices"]
+        assert gpus.items() <= asked.items()
 
 
 # --- what none can say -----------------------------------------------------------------------------------------------

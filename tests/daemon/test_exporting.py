@@ -60,7 +60,7 @@ def test_no_secret_is_in_an_export_and_each_is_named(launch: Launch) -> None:
             assert name in "".join(made.notes), (kind, name)
         assert "4096" in made.text
         assert "--harmless" in made.text
-        assert "LLAMA_API_KEY" not in made.text.replace("LLAMA_*", "")
+        assert "LLAMA_API_KEY" not in made.text.replace("LLAMA_*", "").replace("LLAMA_API_KEY: null", "")
     assert "ENGINE_SECRET_2 is the argument --ssl-key=" in "".join(export(told, "shell", 1).notes)
 
 
@@ -95,6 +95,18 @@ def test_a_python_engine_is_installed_in_its_version(launch: Launch, family: str
     at = started.argv.index(requirement)
     assert started.argv[at + 1 : at + 3] == ["python", "-I"]
     assert "python" in started.raw["image"]
+
+
+def test_what_changes_the_package_is_handed_on_where_it_is_set(launch: Launch) -> None:
+    """What the notes tell to set reaches `pip` in the container."""
+    for family, accelerator, name in (
+        ("llama-cpp-python", "cpu", "CMAKE_ARGS"),
+        ("llama.cpp", "cuda", "PIP_INDEX_URL"),
+    ):
+        made = export(with_engine(launch, family, version="1", accelerator=accelerator), "compose", 9000)
+        assert f"{name}=… in the environment file" in "".join(made.notes)
+        assert name not in compose(made.text).environment
+        assert compose(made.text, {name: "x"}).environment[name] == "x"
 
 
 def test_every_file_that_is_named_is_there_inside(launch: Launch, tmp_path: Path) -> None:

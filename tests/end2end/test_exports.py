@@ -179,9 +179,11 @@ def test_the_compose_file_starts_the_engine(
     daemon.start()
     port = free_port()
     file = tmp_path / "odd.compose.yaml"
-    started = compose(exported(commands, "compose", port, file))
+    text = exported(commands, "compose", port, file)
+    with pytest.raises(AssertionError, match=r"HF_TOKEN: put HF_TOKEN=\.\.\. into odd\.env"):
+        compose(text)
+    started = compose(text, {"HF_TOKEN": SECRET})
     assert started.raw["ports"] == [f"127.0.0.1:{port}:{port}"]
-    assert started.raw["env_file"] == [{"path": "./odd.env", "required": True}]
     inside = tmp_path / "container"
     inside.mkdir()
     (inside / "pip").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{inside}/asked"\n')
@@ -191,10 +193,11 @@ def test_the_compose_file_starts_the_engine(
     back = {volume["target"]: volume["source"] for volume in started.raw["volumes"]}
     assert all(Path(source).exists() for source in back.values())
     argv = [back.get(word, "127.0.0.1" if word == "0.0.0.0" else word) for word in started.argv]
-    environment = {"PATH": f"{inside}{os.pathsep}{os.environ['PATH']}", **started.environment, "HF_TOKEN": SECRET}
+    environment = {"PATH": f"{inside}{os.pathsep}{os.environ['PATH']}", **started.environment}
     with running(argv, environment, port) as process:
         chats(port)
-        assert environment_of(process)["ODD_VALUE"] == ODD
+        seen = environment_of(process)
+        assert (seen["ODD_VALUE"], seen["HF_TOKEN"]) == (ODD, SECRET)
     asked = (inside / "asked").read_text().split()
     assert asked[-1].startswith("xllamacpp==")
 

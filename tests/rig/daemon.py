@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Slices(threading.Thread):
         try:
             with self._client.stream("GET", "/control/stream", timeout=None) as answer:
                 name = ""
-                for line in answer.iter_lines():
+                for line in _lines(answer.iter_bytes()):
                     self.raw += line.encode() + b"\n"
                     if line.startswith("event:"):
                         name = line[6:].strip()
@@ -67,6 +67,15 @@ class Slices(threading.Thread):
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._client.close()
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Lines as an event stream has them. httpx would end one at each of Unicode's separators too, inside of a value."""
+    left = b""
+    for piece in pieces:
+        *whole, left = (left + piece).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode()
 
 
 def uds_client(socket_path: Path, timeout: float = 60.0) -> httpx.Client:

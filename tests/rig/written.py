@@ -117,7 +117,9 @@ def compose(text: str, environment: Mapping[str, str] | None = None) -> Started:
     """The one service of the file; `raw` is the service as Compose sees it."""
     project = _interpolated(yaml.safe_load(text), environment or {})
     (service,) = project["services"].values()
-    return Started([*service["entrypoint"], *service["command"]], dict(service["environment"]), [], service)
+    said = {name: (environment or {}).get(name) if it is None else it for name, it in service["environment"].items()}
+    seen = {name: value for name, value in said.items() if value is not None}
+    return Started([*service["entrypoint"], *service["command"]], seen, [], service)
 
 
 def _interpolated(value: Any, environment: Mapping[str, str]) -> Any:

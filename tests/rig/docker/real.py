@@ -4,7 +4,8 @@ It takes a root account, and a network namespace of its own keeps the machine's 
 
     ENGINE_ROOM_DOCKERD=/usr/sbin/dockerd unshare --net --mount sh -c 'ip link set lo up; exec ./packaging/test -m engines …'
 
-Its images hold this interpreter and the stand-in engine as the program `vllm`: only the container engine is real here.
+Its images hold this interpreter and the stand-in engine as the programs `vllm` and `llama-server`: only the container
+engine is real here. An image with the real built-in engine can be added.
 """
 
 import functools
@@ -20,6 +21,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.rig.docker import CARD_IMAGE, IMAGE
 from tests.rig.home import Home
@@ -28,6 +30,7 @@ from tests.rig.waiting import eventually
 VARIABLE = "ENGINE_ROOM_DOCKERD"
 RIG = Path(__file__).parents[1]
 NETWORK = "10.213.0.1/24"
+FACES = {"usr/bin/vllm": "vllm", "app/llama-server": "llama-server"}  # where the published images have them
 
 
 class RealDocker:
@@ -69,11 +72,13 @@ class RealDocker:
             )
         eventually(self._answers, 60, "Docker answers")
         if IMAGE not in self.said("image", "ls", "--format", "{{.Repository}}:{{.Tag}}"):
-            for image in (IMAGE, CARD_IMAGE):
-                subprocess.run(
-                    [self.client, "import", "-", image], input=_image(), env=self._environment, check=True, timeout=300
-                )
+            self._imported(IMAGE, _image())
+            self.said("tag", IMAGE, CARD_IMAGE)
         return self
+
+    def _imported(self, image: str, content: bytes) -> None:
+        words = [self.client, "import", "-", image]
+        subprocess.run(words, input=content, env=self._environment, check=True, capture_output=True, timeout=300)
 
     def _runtime(self) -> Path:
         """The socket of containerd, which keeps the containers and goes on when Docker is killed."""
@@ -134,6 +139,15 @@ class RealDocker:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def python_image(self, image: str, embedded_python: Path) -> None:
+        """An image with a shell, a `pip` that only says what it is asked for, and a `python` that has the real engine."""
+        self._imported(image, _image(embedded_python))
+
+    def composed(self, *words: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Runs Docker Compose in a folder, as a person does."""
+        variables = {**self._environment, **environment}
+        return subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+
     def running(self) -> dict[str, str]:
         return self._names()
 
@@ -145,14 +159,14 @@ class RealDocker:
         return dict(rows)
 
     def container_pid(self, name: str) -> int:
-        return int(self._inspected(name)["State"]["Pid"])
+        return int(self.inspected(name)["State"]["Pid"])
 
-    def _inspected(self, name: str) -> dict[str, dict[str, object]]:
+    def inspected(self, name: str) -> dict[str, dict[str, Any]]:
         return json.loads(self.said("container", "inspect", name))[0]  # type: ignore[no-any-return]
 
     def created(self) -> list[dict[str, object]]:
         """The containers that are there, as they were asked for; oldest first. In the words of the stand-in."""
-        return [_told(self._inspected(name)) for name in reversed(list(self.there()))]
+        return [_told(self.inspected(name)) for name in reversed(list(self.there()))]
 
     def foreign(self, name: str = "theirs", **labels: str) -> subprocess.Popen[bytes]:
         """A container of the person's own: its client, which stays attached."""
@@ -163,15 +177,15 @@ class RealDocker:
         return client
 
 
-def _told(about: dict[str, dict[str, object]]) -> dict[str, object]:
+def _told(about: dict[str, dict[str, Any]]) -> dict[str, object]:
     config, host = about["Config"], about["HostConfig"]
-    mounted = [mount["Source"] for mount in host.get("Mounts") or () if mount["Type"] == "bind"]  # type: ignore[attr-defined]
-    command = [*config["Entrypoint"], *config["Cmd"]]  # type: ignore[misc]
+    mounted = [mount["Source"] for mount in host.get("Mounts") or () if mount["Type"] == "bind"]
+    command = [*config["Entrypoint"], *config["Cmd"]]
     paths = [word for word in command if word.startswith("/") and Path(word).exists()]
-    environment = dict(entry.split("=", 1) for entry in config["Env"] or ())  # type: ignore[attr-defined]
+    environment = dict(entry.split("=", 1) for entry in config["Env"] or ())
     published = [
         (address["HostIp"], address["HostPort"], inner.partition("/")[0])
-        for inner, addresses in host["PortBindings"].items()  # type: ignore[attr-defined]
+        for inner, addresses in host["PortBindings"].items()
         for address in addresses
     ]
     return {
@@ -188,34 +202,44 @@ def _told(about: dict[str, dict[str, object]]) -> dict[str, object]:
 
 
 @functools.cache
-def _image() -> bytes:
-    """A root file system: this interpreter with its library, what both are linked against, and the stand-in engine."""
+def _image(embedded_python: Path | None = None) -> bytes:
+    """A root file system: this interpreter with its library, what both are linked against, and the stand-in engine; with
+    the environment of the real one, when that is given."""
     interpreter = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
     sleep = Path(shutil.which("sleep") or "/bin/sleep")
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         compiled = sorted(library.glob("lib-dynload/*.so"))
-        linked = {path for program in (interpreter, sleep, *compiled) for path in _linked(program)}
-        for path in sorted({interpreter, *linked}):
+        programs = [interpreter, sleep, Path("/bin/sh")]
+        scripts = {f"/{place}": _engine(interpreter, face) for place, face in FACES.items()}
+        if embedded_python is not None:
+            environment = embedded_python.parents[1]
+            tar.add(environment)
+            compiled += sorted(environment.rglob("*.so*"))
+            scripts["/usr/local/bin/pip"] = '#!/bin/sh\necho "pip $*"\n'
+            scripts["/usr/local/bin/python"] = f'#!/bin/sh\nexec "{embedded_python}" "$@"\n'
+        linked = {path for program in (*programs, *compiled) for path in _linked(program)}
+        for path in sorted({interpreter, Path("/bin/sh"), *linked} - set(compiled)):
             tar.add(path.resolve(), str(path))
         tar.add(sleep, "/bin/sleep")
         for path in (library, RIG / "standin"):
             tar.add(path, filter=_is_needed)
         tar.add(RIG / "fake_engine.py")
-        program = f"#!{interpreter} -SI\nimport os, sys\n"
-        program += (
-            f"os.execv({str(interpreter)!r}, [{str(interpreter)!r}, '-S', '-I', {str(RIG / 'fake_engine.py')!r}, "
-        )
-        program += "'--face', 'vllm', *sys.argv[1:]])\n"
-        about = tarfile.TarInfo("/usr/bin/vllm")
-        about.size, about.mode = len(program), 0o755
-        tar.addfile(about, io.BytesIO(program.encode()))
+        for place, script in scripts.items():
+            about = tarfile.TarInfo(place)
+            about.size, about.mode = len(script), 0o755
+            tar.addfile(about, io.BytesIO(script.encode()))
         for folder in ("/tmp", "/proc", "/dev", "/sys", "/root"):
             about = tarfile.TarInfo(folder)
             about.type, about.mode = tarfile.DIRTYPE, 0o1777 if folder == "/tmp" else 0o755
             tar.addfile(about)
     return file.getvalue()
+
+
+def _engine(interpreter: Path, face: str) -> str:
+    words = [str(interpreter), "-S", "-I", str(RIG / "fake_engine.py"), "--face", face]
+    return f"#!{interpreter} -SI\nimport os, sys\nos.execv({words[0]!r}, [*{words!r}, *sys.argv[1:]])\n"
 
 
 def _is_needed(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
