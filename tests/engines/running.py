@@ -72,6 +72,10 @@ class Running:
         assert seen[-1] == 200, self.log[-2_000:]
         return seen
 
+    def says(self, text: str) -> None:
+        """Its log has it, or gets it: an engine's log is written by a thread of its own."""
+        eventually(lambda: text in self.log, what=f"its log says {text!r}")
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         self.process.send_signal(number)
         return self.process.wait(seconds)

@@ -62,7 +62,7 @@ def test_it_loads_answers_counts_and_stops_cleanly(embedded_engine: Installation
         assert engine.request("/")[0] in (401, 404), "no web page"
         with urllib.request.urlopen(f"{engine.url}/health", timeout=10) as reply:
             assert reply.headers["Access-Control-Allow-Origin"] != "*"
-        eventually(lambda: "xllamacpp_host: serving" in engine.log, 60)
+        engine.says("xllamacpp_host: serving")
 
         def names() -> list[str]:
             return list(dict.fromkeys(s.name for line in engine.log.splitlines() if (s := FAMILY.stage_of(line))))
@@ -70,8 +70,8 @@ def test_it_loads_answers_counts_and_stops_cleanly(embedded_engine: Installation
         eventually(lambda: "first_token" in names(), what="its log is written by a thread of its own")
         assert engine.stop() == 0
         assert names() == ["reading", "weights", "kv_cache", "graphs", "warm_up", "first_token"]
-        assert "KV buffer size" in engine.log
-        assert "compute buffer size" in engine.log
+        engine.says("KV buffer size")
+        engine.says("compute buffer size")
         assert KEY not in engine.log
 
 
@@ -94,7 +94,7 @@ def test_its_process_list_entry_tells_the_model_and_no_secret(
         assert f"--model {tiny} --alias tiny" in shown
         assert KEY not in shown
         assert int(Path(f"/proc/{engine.process.pid}/oom_score_adj").read_text()) >= 500
-        eventually(lambda: "xllamacpp_host: serving" in engine.log, 60)  # from here on a stop is a clean one
+        engine.says("xllamacpp_host: serving")  # from here on a stop is a clean one
         assert engine.stop(signal.SIGINT) == 0
 
 
@@ -171,11 +171,10 @@ def test_every_setting_is_understood_by_the_package(embedded_engine: Installatio
         engine.until_ready("/health")
         props = json.loads(engine.request("/props")[1])
         assert props["chat_template"] == template.read_text("utf-8")
-        eventually(lambda: "K (q8_0)" in engine.log, what="its log is written by a thread of its own")
-        eventually(lambda: "load_mode = none" in engine.log)
-        eventually(lambda: "flash_attn            = enabled" in engine.log)
+        engine.says("K (q8_0)")
+        engine.says("load_mode = none")
+        engine.says("flash_attn            = enabled")
         assert "warming up" not in engine.log
-        assert "flash_attn            = enabled" in engine.log
 
 
 @pytest.mark.parametrize(

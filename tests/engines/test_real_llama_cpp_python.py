@@ -48,7 +48,7 @@ def test_it_loads_by_our_settings_only_and_answers(installed: Installation, tmp_
         status, models = engine.request(FAMILY.readiness.models_path, key="canary-1414")
         assert status == 200
         assert [row["id"] for row in json.loads(models)["data"]] == ["tiny"]
-        assert "n_ctx                 = 256" in engine.log
+        engine.says("n_ctx                 = 256")
         body = {"model": "tiny", "max_tokens": 6, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
         status, stream = engine.request(FAMILY.readiness.generate_path, body, key="canary-1414")
         assert status == 200

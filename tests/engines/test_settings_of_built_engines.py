@@ -17,6 +17,7 @@ from tests.engines.running import free_port, running
 from tests.engines.test_real_settings import write_lora
 from tests.engines.tiny_model import write_tiny_model
 from tests.rig.embedded import KEPT_IN
+from tests.rig.waiting import eventually
 
 pytestmark = pytest.mark.engines
 
@@ -115,9 +116,9 @@ def test_the_program_does_what_its_settings_say(tiny: Path, tmp_path: Path) -> N
         assert status == 200, text
         assert json.loads(text)["choices"][0]["message"]["content"] in ("yes", "no")
         assert "draft_n" in json.loads(text)["timings"], "the draft model guesses"
-        assert "load_mode = none" in engine.log
-        assert "n_ctx_train           = 300" in engine.log
-        assert "K (q8_0)" in engine.log
+        engine.says("load_mode = none")
+        engine.says("n_ctx_train           = 300")
+        engine.says("K (q8_0)")
         assert engine.stop() == 0
 
 
@@ -126,10 +127,18 @@ def test_a_json_log_tells_the_same_as_a_plain_one(tiny: Path, tmp_path: Path) ->
     port = free_port()
     with running(command("llama-server", {"json_log": True}, tiny, port), tmp_path / "run.log", port) as engine:
         engine.until_ready("/health")
+
+        def stages() -> list[str]:
+            return list(
+                dict.fromkeys(
+                    s.name for line in engine.log.splitlines() if (s := FAMILIES["llama-server"].stage_of(line))
+                )
+            )
+
+        eventually(lambda: "first_token" in stages(), what="its log is written by a thread of its own")
         lines = engine.log.splitlines()
         assert sum(line.startswith('{"type":"log"') for line in lines) > 100
-        names = list(dict.fromkeys(s.name for line in lines if (s := FAMILIES["llama-server"].stage_of(line))))
-        assert names == ["reading", "weights", "kv_cache", "graphs", "warm_up", "first_token"]
+        assert stages() == ["reading", "weights", "kv_cache", "graphs", "warm_up", "first_token"]
         read = next(line for line in map(parsed, engine.log.encode().splitlines()) if "KV buffer size" in line.text)
         assert (read.level, read.text[:1]) == (Level.INFO, "l"), "the message, not its wrapping"
 
@@ -183,9 +192,9 @@ def test_the_python_server_does_what_its_settings_say(tiny: Path, tmp_path: Path
         assert tokens == len(["<|endoftext|>", *"~hi~"]), "the template's own words, its first token the model's"
         status, text = engine.request("/extras/tokenize", {"input": "ab"})
         assert (status, len(json.loads(text)["tokens"])) == (200, 1)
-        assert "n_ctx_train           = 300" in engine.log
-        assert "freq_scale            = 0.5" in engine.log
-        assert "loaded 8 tensors from lora file" in engine.log
+        engine.says("n_ctx_train           = 300")
+        engine.says("freq_scale            = 0.5")
+        engine.says("loaded 8 tensors from lora file")
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama-3", "mistral-instruct"])
