@@ -11,6 +11,7 @@ import tomli_w
 
 from app.core import control, lifecycle
 from app.core.errors import EngineNotInstalled
+from app.core.snapshot import from_json
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.custody import alive, end_all_of, keepers_of
 from tests.rig.daemon import Daemon, chat_body
@@ -85,17 +86,19 @@ def gone(docker: Docker | RealDocker, pid: int) -> None:
 
 @BOTH
 def test_it_loads_answers_and_leaves(docker: Docker | RealDocker, fake_engine: FakeEngine, daemon: Daemon) -> None:
-    profile(docker, fake_engine, load_seconds=2)
+    go_on = docker.home.models / "tiny" / "go-on"  # there inside as well: the folder is mounted
+    profile(docker, fake_engine, hold_at=0.5, go_on=go_on)
     theirs = docker.foreign()
-    daemon.start()
-    view = daemon.load("tiny")
+    daemon.start().want("tiny")
+    daemon.wait_seat(lambda view: getattr(view.phase, "stage", "") == "weights", what="its words tell how far it is")
+    go_on.touch()
+    view = daemon.wait_phase(lifecycle.Ready)
     _, pid = engine_of(docker)
     assert isinstance(view.phase, lifecycle.Ready)
     assert (view.phase.endpoint.engine, view.phase.endpoint.context_tokens) == ("vllm-docker", 2_048)
-    stream = daemon.slices_seen
-    assert stream is not None
-    seen = {v.phase.stage for v in stream.seats_seen if isinstance(v.phase, lifecycle.Loading)}
-    assert {"weights", "first_token"} <= seen
+    assert view.run is not None
+    manifest = from_json(control.Manifest, daemon.get(f"/control/runs/{view.run.id}/manifest").content)
+    assert {"weights", "first_token"} <= manifest.stages.keys()
     with daemon.gateway() as client:
         answer = client.post("/chat/completions", json=chat_body("tiny", max_tokens=4))
         assert answer.status_code == 200, answer.text
@@ -106,7 +109,6 @@ def test_it_loads_answers_and_leaves(docker: Docker | RealDocker, fake_engine: F
     environment = made["environment"]
     assert isinstance(environment, dict)
     assert environment["HF_TOKEN"] == SECRET
-    assert view.run is not None
     said = json.dumps([view.run.argv, view.run.environment, made["command"], made["label"]])
     assert SECRET not in said
     assert environment["VLLM_API_KEY"] not in said, "neither key stands in an argument (I18)"

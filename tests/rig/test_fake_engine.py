@@ -174,6 +174,14 @@ def test_hang_while_loading_and_never_healthy(start: Any) -> None:
     never(lambda: 200 in (hangs.status(), never_healthy.status()), 0.3)
 
 
+def test_a_load_is_held_until_it_may_go_on(start: Any, tmp_path: Path) -> None:
+    engine = start(hold_at=0.5, go_on=tmp_path / "go-on")
+    eventually(lambda: engine.status() == 503)
+    never(lambda: engine.status() == 200, 0.3)
+    (tmp_path / "go-on").touch()
+    engine.wait_ready()
+
+
 def test_health_200_and_no_token(start: Any) -> None:
     engine = start(no_token=True).wait_ready()
     with pytest.raises(httpx.ReadTimeout):

@@ -32,6 +32,7 @@ KNOBS = {
     "HEALTH_HANGS": (False, "accepts a health request and never answers it"),
     "CRASH_AT": (-1.0, "dies at this share of the load (0..1)"),
     "HANG_AT": (-1.0, "stops loading at this share, without a word"),
+    "HOLD_AT": (-1.0, "loads no further than this share until GO_ON exists"),
     "CRASH_AFTER_READY_SECONDS": (-1.0, "dies so long after it was loaded"),
     "EXIT_CODE": (1, "exit code of a crash"),
     "EXIT_SIGNAL": (0, "dies by this signal instead"),

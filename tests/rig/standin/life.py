@@ -132,11 +132,15 @@ def odd_output():
     if knob("PRINT_HALVES"):
         value = os.environ[knob("PRINT_HALVES")]
         write_out(f"{this.face.prefix()}half a value {value[: len(value) // 2]}")
-        while not os.path.exists(knob("GO_ON")):  # noqa: PTH110
-            time.sleep(0.01)
+        wait_for_go_on()
         write_out(value[len(value) // 2 :] + " and the rest\n")
     if knob("NOISE_BYTES"):
         threading.Thread(target=make_noise, daemon=True).start()
+
+
+def wait_for_go_on():
+    while not os.path.exists(knob("GO_ON")):  # noqa: PTH110
+        time.sleep(0.01)
 
 
 OOM_TEXTS = {
@@ -182,6 +186,8 @@ def load():
         if 0 <= knob("HANG_AT") <= share:
             journal("hangs", share=share)
             sleep_for_ever()
+        if 0 <= knob("HOLD_AT") <= share:
+            wait_for_go_on()
         if step < steps:
             time.sleep(seconds / steps)
 
