@@ -90,7 +90,10 @@ def _lines(family: EngineView) -> list[str]:
 
 def _row(installation: InstallationView) -> str:
     mark = "!" if installation.problem else "*" if installation.chosen else " "
-    what = ", ".join(part for part in (installation.build, installation.accelerator.upper()) if part)
+    on = f"{installation.accelerator.upper()} ({', '.join(installation.devices)})"
+    what = ", ".join(
+        filter(None, (installation.build, on if installation.devices else installation.accelerator.upper()))
+    )
     words = installation.problem or installation.note
     row = f"{mark} {installation.id:<34} {what}  {installation.path}"
     return f"{row}\n    {words}" if words else row

@@ -55,6 +55,9 @@ def install(
     name = str(job.result.get("installation", ""))
     rows = {row.id: (family.family, row) for family in found.families for row in family.installations}
     lines = [f"{name} is installed."]
+    lines += dict.fromkeys(
+        row.note for family in found.families for row in family.installations if row.id == name and row.note
+    )
     if name in rows and not rows[name][1].chosen:
         lines.append(
             f"`engine-room engines pin {rows[name][0]} {name}` uses it; `engine-room engines canary {name}` tries it."

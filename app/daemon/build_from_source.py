@@ -40,15 +40,23 @@ COMPILERS = ("c++", "g++", "clang++")
 STAMP = "stamp.json"
 
 _STEP = re.compile(r"^\[(?P<done>\d+)/(?P<total>\d+)\]")
+_GET = "{get}"  # stands for how the build's own needs are had
 # What a build's words mean: the first row whose pattern is found anywhere in them.
 _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern), summary, advice)
     for pattern, summary, advice in (
-        (r"No CMAKE_CUDA_COMPILER|Failed to find nvcc|nvcc: not found", "the CUDA compiler nvcc is missing",
-         "Install the CUDA toolkit of your distribution or of NVIDIA, and put its bin folder on PATH."),
-        (r"No CMAKE_HIP_COMPILER|hipcc: not found", "the ROCm compiler hipcc is missing", "Install ROCm's development files."),
-        (r"Could NOT find Vulkan|glslc.*(not found|NOTFOUND)", "the Vulkan development files are missing",
-         "Install libvulkan-dev and glslc."),
+        (r"No CMAKE_CUDA_COMPILER|Failed to find nvcc|nvcc: not found", "the CUDA compiler nvcc is missing", _GET),
+        # It is compiled for the cards that are there; before the toolkit's lacks, because without a card they do not matter.
+        (r"set to \"native\", but no (NVIDIA )?GPU was detected",
+         "no NVIDIA card answers, and the build is made for the card that is here",
+         "Install the NVIDIA driver, see that `nvidia-smi` lists the card, and install again."),
+        (r"CUDA::cublas|cublas_v2\.h: No such file", "the CUDA toolkit is here without cuBLAS", _GET),
+        (r"CUDA::cuda_driver", "the CUDA toolkit is here without its stand-in for the driver's library (stubs/libcuda.so)", _GET),
+        (r"No CMAKE_HIP_COMPILER|hipcc: not found", "the ROCm compiler hipcc is missing", _GET),
+        (r"provided by \"(?P<package>hip|hipblas|rocblas)\"", "a part of ROCm's development files is missing", _GET),
+        (r"Could NOT find Vulkan .*glslc|glslc.*(not found|NOTFOUND)", "the shader compiler glslc is missing", _GET),
+        (r"Could NOT find Vulkan", "the development files of Vulkan are missing", _GET),
+        (r"provided by \"SPIRV-Headers\"|spirv\.hpp\S*: No such file", "the headers of SPIR-V (SPIRV-Headers) are missing", _GET),
         (r"No CMAKE_C(XX)?_COMPILER|C(XX)? compiler.*is not able to compile", "the C++ compiler does not work",
          "Install it again: `sudo apt install build-essential` on Debian and Ubuntu."),
         (r"Killed signal terminated program|internal compiler error: Killed|virtual memory exhausted",
@@ -127,7 +135,7 @@ class Builder:
         if missing:
             raise EngineFailed(
                 f"{self._title} must be compiled, and {', '.join(missing)} is not here: it needs {self._build.needs}.",
-                "Install that and put it on PATH.",
+                self._build.get or "Install that and put it on PATH.",
             )
         return found
 
@@ -231,12 +239,17 @@ class Builder:
         command = [*NICE, tools.cmake, "--build", str(self.folder / "build"), "--parallel", str(jobs)]
         begun = time.monotonic()
         first: list[int] = []
+        largest = 0
 
         def heard(line: str) -> None:
+            nonlocal largest
             step = _STEP.match(line)
             if step is None:
                 return
             done, total = int(step["done"]), int(step["total"])
+            if total * 2 <= largest:
+                return  # a build within the build, of a tool that it uses: "[5/5]" in the midst of some hundred steps
+            largest = max(largest, total)
             first[:] = first or [done - 1]
             worked, left = done - first[0], total - done
             self._work.say(
@@ -261,7 +274,7 @@ class Builder:
             raise DiskFull(
                 f"{said}: the disk of {self.folder} is full.", "Make room and install again: it goes on there."
             )
-        summary, advice = meaning(ended.said)
+        summary, advice = meaning(ended.said, self._build.get)
         raise EngineFailed(f"{said}: {summary}.", advice or "The log has all that the compiler said.")
 
     # --- results
@@ -294,12 +307,12 @@ def parallel_jobs(environment: Mapping[str, str], cores: int, memory_bytes: int)
     return max(1, min(wanted, memory_bytes // BYTES_PER_COMPILER))
 
 
-def meaning(said: Sequence[str]) -> tuple[str, str]:
-    """(what went wrong, what to do) from a build's last words."""
+def meaning(said: Sequence[str], get: str = "") -> tuple[str, str]:
+    """(what went wrong, what to do) from a build's last words; `get` says how what the build needs is had."""
     whole = "\n".join(said)
     for pattern, summary, advice in _MEANINGS:
         if pattern.search(whole):
-            return summary, advice
+            return summary, advice.replace(_GET, get)
     for number, line in enumerate(said):
         if re.search(r"\berror\b|CMake Error|FAILED|fatal", line, re.IGNORECASE):
             more = " ".join(said[number + 1 : number + 3]) if line.startswith("CMake Error") else ""

@@ -25,7 +25,7 @@ from app.engines.base import Installation
 from app.engines.llama_cpp import HOST_SCRIPT
 from app.engines.vllm import PROGRAM as VLLM_PROGRAM
 
-FACTS_FORM = 2  # of the remembered facts: another one is not read
+FACTS_FORM = 3  # of the remembered facts: another one is not read
 PACKAGES = {"llama.cpp": "xllamacpp", "llama-cpp-python": "llama-cpp-python", "vllm": "vllm"}  # family → package
 FACTS_KEPT = 200
 VLLM_SECONDS = 120.0  # for its help it imports all of itself
@@ -44,6 +44,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     build: str = ""
     devices: tuple[str, ...] = ()
+    told_devices: bool = False  # whether it said what it computes on: without a device that means the processor
     features: tuple[str, ...] = ()
     flags: tuple[str, ...] | None = None
     problem: str = ""
@@ -87,9 +88,12 @@ def version_of(text: str) -> tuple[str, str]:
     return "", ""
 
 
+_DEVICES_BEGIN = "Available devices:"
+
+
 def devices_of(text: str) -> tuple[str, ...]:
     """ "CUDA0: NVIDIA GeForce RTX 4090" for each line of `--list-devices`."""
-    _, _, rows = text.partition("Available devices:")
+    _, _, rows = text.partition(_DEVICES_BEGIN)
     return tuple(f"{name}: {words}" for name, words in _DEVICE.findall(rows))
 
 
@@ -169,11 +173,13 @@ def learn(
 
     match installation.family:
         case "llama-server":
-            return _of_native(answer("--version"), answer("--help"), lambda: answer("--list-devices"))
+            native = _of_native(answer("--version"), answer("--help"), lambda: answer("--list-devices"))
+            return _with_what_it_lacks(native, installation.accelerator)
         case "llama.cpp":
             started = answer("-I", "-c", _HOSTED_DEVICES)
             facts = _of_python(started, answer("-I", str(HOST_SCRIPT), "--help"))
-            return replace(facts, features=("metrics", "slots", *facts.features))  # our host turns them on
+            facts = replace(facts, features=("metrics", "slots", *facts.features))  # our host turns them on
+            return _with_what_it_lacks(facts, installation.accelerator)
         case "llama-cpp-python":
             libraries = {"LLAMA_CPP_LIB_PATH": installation.library_folder} if installation.library_folder else {}
             started = answer("-I", "-m", "llama_cpp.server", "--help", **libraries)
@@ -201,6 +207,7 @@ def _of_native(version: Answer, help_text: Answer, list_devices: Callable[[], An
         version=name,
         build=build,
         devices=devices_of(devices.text) if devices is not None and devices.code == 0 else (),
+        told_devices=devices is not None and devices.code == 0 and _DEVICES_BEGIN in devices.text,
         features=features_of(flags),
         flags=tuple(sorted(flags)) or None,
         note=_sentence("; ".join(notes)),
@@ -219,11 +226,29 @@ def _of_python(started: Answer, help_text: Answer) -> Facts:
     why = started.why or help_text.why
     return Facts(
         devices=devices_of(started.text) if started.code == 0 else (),
+        told_devices=started.code == 0 and _DEVICES_BEGIN in started.text,
         features=features_of(flags),
         flags=tuple(sorted(flags)) or None,
         note=_sentence(f"asked for its flags, {why}" if why else ""),
         lasting=not why,
     )
+
+
+# What a build for cards needs from the driver, where it starts well and finds none.
+_DRIVERS = {
+    "cuda": "an NVIDIA card (`nvidia-smi` lists those that answer)",
+    "rocm": "an AMD card with ROCm (`rocminfo` lists those that answer)",
+    "vulkan": "a card with a Vulkan driver (`vulkaninfo --summary` lists those that answer)",
+}
+
+
+def _with_what_it_lacks(facts: Facts, accelerator: str) -> Facts:
+    """A build for cards that finds none works, on the processor, and says nothing of it: we do. It is asked again at each
+    look: a driver comes without a change to the engine's files."""
+    if not facts.told_devices or facts.devices or accelerator not in _DRIVERS:
+        return facts
+    words = f"It finds no device for {accelerator.upper()}, so models run on the processor; it needs {_DRIVERS[accelerator]}."
+    return replace(facts, note=" ".join(part for part in (words, facts.note) if part), lasting=False)
 
 
 def _of_vllm(asked: Callable[[str], Answer]) -> Facts:

@@ -28,6 +28,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     find_links: str = ""
     hashes: tuple[str, ...] = ()
     needs: str = ""
+    get: str = ""  # how a person gets what it needs
     tools: tuple[str, ...] = ()  # programs that compiling it needs beside a C++ compiler
     cmake: tuple[str, ...] = ()  # arguments of CMake
     without: tuple[str, ...] = ()  # packages to take out again: they come along and do not load here

@@ -34,7 +34,7 @@ from app.daemon.engine_sources import (
 )
 from app.daemon.installations import RECORD, EngineRecord, installed
 from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags, uv_secret_places
-from app.daemon.trial import TrialFailed, smoke_test
+from app.daemon.trial import TrialFailed, raise_for_a_driver, smoke_test
 from app.daemon.work import Ended, News, Tell, Work
 from app.engines.base import Installation
 from app.engines.registry import FAMILIES
@@ -278,6 +278,7 @@ class _Installation:
         if ended.exit_code in (-4, 132):
             raise EngineFailed(f"{self._title} was built for another processor than this one (illegal instruction).")
         if not ended.ok:
+            raise_for_a_driver(self._title, ended)
             why = ended.said[-1].rstrip(".") if ended.said else f"it ended with {ended.exit_code}"
             raise EngineFailed(f"{self._title} does not start here: {why}.")
         for family in record.families:

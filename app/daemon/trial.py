@@ -27,7 +27,7 @@ from app.daemon.preparing import engine_environment, free_port
 from app.daemon.probe import Probe, WrongEngine
 from app.daemon.runs import RunEnd, RunHandle, Runs, RunSpec
 from app.daemon.tiny_folder import write_tiny_folder
-from app.daemon.work import Work
+from app.daemon.work import Ended, Work
 from app.engines.base import Installation, Launch
 from app.engines.registry import FAMILIES
 
@@ -116,6 +116,22 @@ def smoke_test(installation: Installation, title: str, work: Work) -> None:
         profile = msgspec.structs.replace(profile, engine=installation.family)
         launch = trial_launch(installation, profile, str(model))
         asyncio.run(with_engine(launch, nothing_more, title, work, seconds))
+
+
+def raise_for_a_driver(title: str, ended: Ended) -> None:
+    """Raises TrialFailed where what a build said at its import is that a driver is not there: no other one would help."""
+    failure = diagnose(
+        ((0, line) for line in ended.said),
+        run_id="",
+        profile_id="",
+        phase="loading",
+        exit_code=ended.exit_code,
+        signal=None,
+        asked_to_stop=False,
+        patterns=(),
+    )
+    if failure.kind == "driver":
+        raise TrialFailed(title, failure)
 
 
 def trial_launch(installation: Installation, profile: Profile, model_path: str) -> Launch:

@@ -152,6 +152,8 @@ def devices_environment(launch: Launch, values: Mapping[str, Scalar]) -> dict[st
                 return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cards}
         case "rocm" if cards:
             return {"ROCR_VISIBLE_DEVICES": cards}
+        case "vulkan" if values.get("gpu_layers") == 0:
+            return {"GGML_VK_VISIBLE_DEVICES": ""}  # else its buffers for computing would lie on the card nonetheless
     return {}
 
 

@@ -137,6 +137,25 @@ def test_an_unknown_end_shows_the_first_line_that_looks_like_an_error() -> None:
     assert failure.evidence.line == "flux capacitor: cannot start"
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("llama-server: error while loading shared libraries: libcuda.so.1: cannot open shared object file: No such file", "NVIDIA driver"),
+        ("RuntimeError: Failed to load shared library 'libllama.so': libcuda.so.1: cannot open shared object file", "NVIDIA driver"),
+        ("OSError: libvulkan.so.1: cannot open shared object file: No such file or directory", "Vulkan loader"),
+    ],
+)  # fmt: skip
+def test_a_drivers_library_that_is_missing_is_about_the_driver_and_not_about_the_engine(line: str, words: str) -> None:
+    """A real build against the toolkit's stand-in for libcuda ends so where no driver is."""
+    failure = why(line + "\n", exit_code=127)
+    assert failure.kind == "driver"
+    assert words in failure.summary
+    assert "install the engine again" not in failure.advice.lower()
+    assert (
+        why(line.replace("libcuda.so.1", "libcudart.so.13").replace("libvulkan", "libother")).kind == "missing_library"
+    )
+
+
 def test_an_empty_log_still_gives_a_sentence() -> None:
     failure = why("", exit_code=127)
     assert failure.kind == "missing_library"

@@ -102,7 +102,7 @@ def test_a_good_engine_tells_version_devices_features_and_flags(program: Path) -
 
 def test_a_help_that_hangs_costs_its_flags_only(program: Path) -> None:
     write_llama_server(program, help_text="sleep 1000")
-    facts = facts_of(program, seconds=0.5)
+    facts = facts_of(program, seconds=2.0)
     assert (facts.version, facts.flags, facts.problem) == ("0.5.0", None, "")
     assert "asked for its flags, it did not answer" in facts.note.lower()
     assert not facts.lasting, "it is asked again another time"
@@ -174,6 +174,20 @@ def test_a_missing_library_is_quoted(program: Path) -> None:
     line = "llama-server: error while loading shared libraries: libcudart.so.12: cannot open shared object file"
     write_llama_server(program, version=f"echo '{line}' >&2; exit 127")
     assert "libcudart.so.12" in facts_of(program).problem
+
+
+def test_a_build_for_cards_that_finds_none_says_that_it_computes_on_the_processor(program: Path) -> None:
+    """It starts well and answers, slowly; the driver may come later, without a change to the engine's files."""
+    write_llama_server(program, devices="echo 'Available devices:'; echo '  (none)'")
+    row = Installation(family="llama-server", executable=str(program), id="x", accelerator="vulkan")
+    facts = learn(row, PLAIN)
+    assert facts.note.startswith("It finds no device for VULKAN, so models run on the processor")
+    assert "vulkaninfo" in facts.note
+    assert not facts.lasting, "it is asked again when somebody looks"
+    processor = learn(Installation(family="llama-server", executable=str(program), id="x"), PLAIN)
+    assert (processor.note, processor.lasting) == ("", True), "a build for the processor lacks nothing"
+    write_llama_server(program, devices="exit 3")
+    assert "finds no device" not in learn(row, PLAIN).note, "whoever does not tell may well have one"
 
 
 def test_an_engine_that_only_fails_is_no_engine(program: Path) -> None:

@@ -32,6 +32,7 @@ from tests.rig.installables import (
     DIES,
     ILLEGAL_AT_IMPORT,
     LACKS_A_LIBRARY,
+    WORKS,
     archive_source,
     pip_finds,
     put_tools,
@@ -113,6 +114,15 @@ def test_a_wheel_that_does_not_start_here_does_not_count(installing: Installing,
     assert installing(wheel_source(cuda, cpu)).name == "llama.cpp-1.0-cpu"
     assert any("libnowhere.so.9" in line for line in installing.said)
     assert [folder.name for folder, _ in installed(installing.engines)] == ["llama.cpp-1.0-cpu"]
+
+
+def test_a_build_for_cards_without_their_driver_is_about_the_driver(
+    installing: Installing, cuda: Path, cpu: Path
+) -> None:
+    """Its own library asks the loader for the driver's; to install the engine again would not help."""
+    write_standin_wheel(cuda, {**WORKS, "standin/__init__.py": "import ctypes\nctypes.CDLL('libcuda.so.99')\n"})
+    assert installing(wheel_source(cuda, cpu)).name == "llama.cpp-1.0-cpu"
+    assert any("The NVIDIA driver is not installed here" in line for line in installing.said)
 
 
 def test_a_wheel_for_another_processor_dies_in_its_smoke_test_and_gives_way(

@@ -117,6 +117,16 @@ def test_an_installation_killed_at_any_step_is_resumed_or_cleaned(
     assert compiling.executed == ["compile one", "compile two", "link"], "no step was done twice"
 
 
+def test_a_build_within_the_build_is_not_taken_for_the_whole(compiling: Compiling) -> None:
+    """Vulkan's shaders are made by a program that is built on the way: its last step is not the end."""
+    compiling(
+        archive_source(write_archive(compiling.archives, "compile one", "say [2/2] Linking", "two", "three", "four"))
+    )
+    steps = [(news.steps_done, news.steps_total) for news in compiling.news if news.steps_total]
+    assert {total for _, total in steps} == {5}
+    assert "[2/2] Linking" in compiling.log.read_text()
+
+
 def test_a_build_for_other_circumstances_begins_anew(compiling: Compiling) -> None:
     source = archive_source(write_archive(compiling.archives, "compile one", "fail error: no"))
     with pytest.raises(EngineNotInstalled, match="error: no"):
@@ -155,6 +165,8 @@ def test_without_a_compiler_the_sentence_says_how_to_get_one(compiling: Compilin
 def test_without_a_toolkit_its_tool_is_named(compiling: Compiling, home: Home) -> None:
     source = archive_source(write_archive(compiling.archives), tools=("nvcc-of-nowhere",))
     assert "nvcc-of-nowhere is not here" in refused(compiling, source)
+    source = archive_source(write_archive(compiling.archives), tools=("glslc-of-nowhere",), get="Install both of it.")
+    assert "Install both of it." in refused(compiling, source)
 
 
 def test_without_cmake_and_ninja_they_are_brought_along(compiling: Compiling, home: Home) -> None:
@@ -204,6 +216,58 @@ def test_a_configuration_that_fails_says_what_cmake_said(compiling: Compiling) -
     words = refused(compiling, archive_source(archive))
     assert "could not be configured" in words
     assert "missing: NOWHERE_LIBRARY" in words
+
+
+# What CMake really said on a machine on which one thing after the other was missing.
+@pytest.mark.parametrize(
+    ("said", "summary"),
+    [
+        (
+            """CMake Error at /usr/share/cmake-3.25/Modules/FindPackageHandleStandardArgs.cmake:230 (message):
+Could NOT find Vulkan (missing: Vulkan_LIBRARY Vulkan_INCLUDE_DIR) (found
+version "")""",
+            "the development files of Vulkan are missing",
+        ),
+        (
+            "Could NOT find Vulkan (missing: Vulkan_LIBRARY Vulkan_INCLUDE_DIR glslc) (found",
+            "the shader compiler glslc is missing",
+        ),
+        (
+            """CMake Error at ggml/src/ggml-vulkan/CMakeLists.txt:14 (find_package):
+Could not find a package configuration file provided by "SPIRV-Headers"
+with any of the following names:""",
+            "the headers of SPIR-V (SPIRV-Headers) are missing",
+        ),
+        (
+            """CMake Error at ggml/src/ggml-cuda/CMakeLists.txt:178 (target_link_libraries):
+Target "ggml-cuda" links to:
+CUDA::cublas
+but the target was not found.  Possible reasons include:""",
+            "the CUDA toolkit is here without cuBLAS",
+        ),
+        (
+            """CMake Error at ggml/src/ggml-cuda/CMakeLists.txt:184 (target_link_libraries):
+Target "ggml-cuda" links to:
+CUDA::cuda_driver""",
+            "the CUDA toolkit is here without its stand-in for the driver's library (stubs/libcuda.so)",
+        ),
+    ],
+)
+def test_what_a_card_needs_is_named_and_how_all_of_it_is_had(said: str, summary: str) -> None:
+    assert meaning(said.splitlines(), "Install all three.") == (summary, "Install all three.")
+
+
+def test_a_cuda_build_without_a_card_is_about_the_driver_whatever_else_is_missing() -> None:
+    """It is made for the card that is there: CMake asks the driver which one that is."""
+    said = """-- Using CMAKE_CUDA_ARCHITECTURES=native CMAKE_CUDA_ARCHITECTURES_NATIVE=
+CMake Error in ggml/src/ggml-cuda/CMakeLists.txt:
+CUDA_ARCHITECTURES is set to "native", but no GPU was detected.
+CMake Error at ggml/src/ggml-cuda/CMakeLists.txt:178 (target_link_libraries):
+Target "ggml-cuda" links to:
+CUDA::cublas"""
+    summary, advice = meaning(said.splitlines(), "Install the toolkit.")
+    assert summary == "no NVIDIA card answers, and the build is made for the card that is here"
+    assert "Install the NVIDIA driver" in advice
 
 
 def test_a_compiler_that_was_killed_for_memory_is_understood() -> None:

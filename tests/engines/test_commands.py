@@ -109,6 +109,9 @@ def test_cards_are_chosen_by_uuid_and_all_layers_go_there() -> None:
 def test_without_layers_on_the_card_not_even_a_context_is_made_there() -> None:
     command = command_of(launch("llama.cpp", {"gpu_layers": 0}, accelerator="cuda", gpu_uuids=("GPU-a",)))
     assert command.environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert "GGML_VK_VISIBLE_DEVICES" not in command_of(launch("llama-server", accelerator="vulkan")).environment
+    command = command_of(launch("llama-server", {"gpu_layers": 0}, accelerator="vulkan"))
+    assert command.environment["GGML_VK_VISIBLE_DEVICES"] == ""
 
 
 def test_a_processor_build_is_not_told_about_cards() -> None:

@@ -33,6 +33,8 @@ def build(folder: Path) -> int:
         if word == "fail":
             print(rest.replace("\\n", "\n"), flush=True)
             return 1
+        if word == "say":
+            print(rest, flush=True)
         if word == "wait":
             Path(f"{rest}.begun").touch()
             while not Path(rest).exists():

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from app.core.diagnosis.pattern import FailurePattern
 
+# A driver's library comes with the driver and never with an engine: to install the engine again would not help.
+_DRIVER_LIBRARIES: tuple[FailurePattern, ...] = tuple(
+    FailurePattern(
+        kind="driver",
+        pattern=rf"{library}\.so[\w.]*: cannot open shared object file",
+        summary=f"{what} is not installed here, and this build of the engine cannot start without it.",
+        advice=f"{how}, or use the engine's build for the processor.",
+    )
+    for library, what, how in (
+        ("libcuda", "The NVIDIA driver", "Install the NVIDIA driver (`nvidia-smi` then lists the card)"),
+        ("libamdhip64", "ROCm", "Install ROCm"),
+        ("libvulkan", "The Vulkan loader", "Install libvulkan1 and the card's Vulkan driver"),
+    )
+)
+
 GENERIC: tuple[FailurePattern, ...] = (
+    *_DRIVER_LIBRARIES,
     FailurePattern(
         kind="missing_library",
         pattern=r"error while loading shared libraries: (?P<library>[^:]+):"
