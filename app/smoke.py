@@ -6,6 +6,7 @@ It works in folders of its own, beside whatever runs on this machine, and leaves
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from app.core.lifecycle import Failed, Idle, Ready
 from app.core.paths import Paths
+from app.core.sse import Parser
 from app.ui.application import default_paths, run
 from app.ui.link import Link
 from app.ui.store import Store
@@ -26,7 +28,7 @@ QUESTION = "What is the KV cache?"
 WAIT_SECONDS = 120.0
 LEAVE_SECONDS = 15.0
 STEP_SECONDS = 0.05
-PAGES = ("Models", "Chat", "Logs", "Monitor", "Engines", "Settings")
+PAGES = ("Models", "Download", "Chat", "Logs", "Monitor", "Engines", "Settings")
 
 
 class SmokeFailed(Exception):
@@ -101,6 +103,33 @@ def say(what: str, value: str) -> None:
     print(f"{what:<22}{value}", flush=True)
 
 
+async def ask_endpoint(url: str, question: str) -> tuple[float, str]:
+    """Seconds to the first token, and the whole answer, over TCP as any program asks. Raises SmokeFailed."""
+    import httpx
+
+    body = {"messages": [{"role": "user", "content": question}], "stream": True, "max_tokens": 64}
+    client, first, text = httpx.AsyncClient(timeout=WAIT_SECONDS, trust_env=False), 0.0, ""
+    begun = time.monotonic()
+    try:
+        async with client, client.stream("POST", f"{url}/chat/completions", json=body) as answer:
+            if answer.status_code != 200:
+                said = (await answer.aread()).decode("utf-8", "replace")[:200]
+                raise SmokeFailed(f"{url} answered a program with {answer.status_code}: {said}")
+            parser = Parser()
+            async for piece in answer.aiter_bytes():
+                for event in parser.feed(piece):
+                    if event.data == "[DONE]":
+                        continue
+                    word = "".join(c["delta"].get("content") or "" for c in json.loads(event.data).get("choices", ()))
+                    first = first or (time.monotonic() - begun if word else 0.0)
+                    text += word
+    except (httpx.HTTPError, ValueError) as error:
+        raise SmokeFailed(f"{url} does not answer a program: {error or type(error).__name__}") from error
+    if not text:
+        raise SmokeFailed(f"{url} answered a program without a token")
+    return first, text
+
+
 class Smoke:
     """One person's first minutes."""
 
@@ -116,6 +145,7 @@ class Smoke:
         say("service", f"{self.store.service.version or 'connected'} after {time.monotonic() - begun:.1f} s")
         await self.load()
         await self.chat()
+        await self.endpoint()
         await self.look()
         await self.stop()
 
@@ -168,13 +198,32 @@ class Smoke:
         say("first token", f"{(request.first_token_seconds or 0) * 1000:.1f} ms (as in the request log)")
         say("tokens", f"{request.prompt_tokens} + {request.completion_tokens}, {request.tokens_per_second:.0f} tok/s")
 
+    async def endpoint(self) -> None:
+        """The URL in the header, as another program uses it: the chat pane reaches the gateway by the service's socket."""
+        url = self.store.service.gateway_url
+        before = {request.id for request in self.store.traffic.recent}
+        first_token_seconds, text = await ask_endpoint(url, QUESTION)
+
+        def told() -> bool:
+            return any(request.id not in before for request in self.store.traffic.recent)
+
+        await self.until(told, "the request log tells of the program's request")
+        request = next(r for r in self.store.traffic.recent if r.id not in before)
+        logged = request.first_token_seconds
+        if logged is None or logged > first_token_seconds:
+            raise SmokeFailed(f"a first token came after {first_token_seconds} s, the request log says {logged} s")
+        say("endpoint answers", f"{len(text)} characters, first token {first_token_seconds * 1000:.1f} ms from outside")
+
     async def look(self) -> None:
-        seat = self.store.seat()
-        held = (seat.run.measured_bytes if seat.run else {}).get("host")
+        def held() -> int:
+            run = self.store.seat().run
+            return (run.measured_bytes if run else {}).get("host", 0)
+
+        await self.until(lambda: held() > 0, "the engine's memory has been measured")
         host = self.store.gpus.host
         say(
             "memory",
-            f"engine {(held or 0) / 1024**2:.0f} MiB of its own"
+            f"engine {held() / 1024**2:.0f} MiB of its own"
             + (f", {host.available_bytes / 1024**3:.1f} GiB free" if host else ""),
         )
         for page in PAGES:
