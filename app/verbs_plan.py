@@ -16,7 +16,7 @@ from app.core import control
 from app.core.errors import BadRequest
 from app.core.memory.advice import MANY_USERS
 from app.core.memory.plan_types import DevicePlan, EngineAdvice, MemoryPlan, Remedy, Speed, Verdict
-from app.core.memory.words import learnt_words, size, source_words
+from app.core.memory.words import learnt_words, size, source_words, spare_words
 from app.core.profiles import slug
 from app.core.snapshot import Library, ModelGroup, ModelVariant, ProfileCard
 from app.speaking import Json, show, spoken
@@ -139,7 +139,8 @@ def plan_lines(found: MemoryPlan) -> Iterator[str]:
 
 
 def _device_lines(device: DevicePlan) -> Iterator[str]:
-    room = "" if device.available_bytes is None else f", {size(device.available_bytes)} can be used"
+    usable = device.available_bytes
+    room = "" if usable is None else f", {size(max(0, usable))} can be used: {spare_words(device.spare_bytes)}"
     yield (
         f"{device.name}  {size(device.low_bytes)} to {size(device.high_bytes)}, likely {size(device.likely_bytes)}"
         f" ({'—' if device.free_bytes is None else size(device.free_bytes)} free{room})"

@@ -9,6 +9,7 @@ import msgspec
 
 from app.core import lifecycle as phases
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Verdict
+from app.core.memory.words import spare_words
 from app.core.snapshot import ProfileCard, SeatView
 
 DASH = "—"
@@ -270,10 +271,17 @@ def stage_title(stage: str) -> str:
     return STAGE_TITLES.get(stage, stage.replace("_", " ").capitalize())
 
 
-def spare_bytes(plan: MemoryPlan) -> int | None:
-    """What would be left of the tightest device after the high bound; negative = missing; None = not known."""
-    spares = [d.available_bytes - d.high_bytes for d in plan.devices if d.available_bytes is not None]
-    return min(spares, default=None)
+def fit(plan: MemoryPlan) -> Words:
+    """The pill of a plan."""
+    match plan.verdict:
+        case Verdict.FITS:
+            spare = plan.spare_bytes
+            return Words("Fits" if spare is None else f"Fits · {spare_words(spare)}", "good")
+        case Verdict.TIGHT:
+            return Words("Tight", "warning")
+        case Verdict.DOES_NOT_FIT:
+            return Words("Does not fit", "danger")
+    return Words("Size not known", "muted")
 
 
 def verdict(card: ProfileCard) -> Words:
@@ -286,18 +294,11 @@ def verdict(card: ProfileCard) -> Words:
         return Words("Engine not installed", "muted")
     if card.problem is not None:
         return Words("Not on this machine", "danger")
-    if card.plan is None or card.plan.verdict is Verdict.UNKNOWN:
+    if card.plan is None:
         return Words("Size not known", "muted")
     if not card.plan.devices and card.plan.verdict is Verdict.FITS:
         return Words("Runs elsewhere", "good")
-    spare = spare_bytes(card.plan)
-    match card.plan.verdict:
-        case Verdict.FITS:
-            return Words("Fits" if spare is None else f"Fits · {size(spare)} spare", "good")
-        case Verdict.TIGHT:
-            return Words("Tight", "warning")
-        case _:
-            return Words("Does not fit", "danger")
+    return fit(card.plan)
 
 
 def need(plan: MemoryPlan | None) -> str:

@@ -37,9 +37,7 @@ def holders_of(devices: Sequence[DevicePlan], cards: Sequence[GpuSample], ours: 
 
 def closings_of(devices: Sequence[DevicePlan], holders: Sequence[Holder]) -> tuple[Closing, ...]:
     """For each device that lacks room and is held by others; the one that lacks most first."""
-    lacking = [
-        (device.high_bytes - device.available_bytes, device) for device in devices if device.available_bytes is not None
-    ]
+    lacking = [(-device.spare_bytes, device) for device in devices if device.spare_bytes is not None]
     found = []
     for missing, device in sorted(lacking, key=lambda each: -each[0]):
         closable = [

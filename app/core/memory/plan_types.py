@@ -44,6 +44,12 @@ class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
     def likely_bytes(self) -> int:
         return sum(part.bytes for part in self.parts)
 
+    @property
+    def spare_bytes(self) -> int | None:
+        """By how much the admission rule holds: what may be used less the high bound; negative = so much is missing. The only
+        figure by which a load is said to have room or to lack it. None = not known."""
+        return None if self.available_bytes is None else self.available_bytes - self.high_bytes
+
 
 class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     """One change that would help, said in words; applying it means launching with `settings` merged in, on the cards `gpus`
@@ -108,6 +114,11 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     speed: Speed | None = None
     advice: tuple[EngineAdvice, ...] = ()
     subject: str = ""  # names this load among all: file, engine build, devices, settings that weigh something
+
+    @property
+    def spare_bytes(self) -> int | None:
+        """Of the device that has least; None = of none is it known."""
+        return min((device.spare_bytes for device in self.devices if device.spare_bytes is not None), default=None)
 
     @property
     def is_admitted(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.core.memory.plan_types import Closing, DevicePlan, Holder, Part, Verdict
 
-_GIB = 1024**3
+_GIB, _MIB = 1024**3, 1024**2
 HOLDER_WORTH_NAMING_BYTES = 64 * 1024**2
 MOST_NAMED = 3
 WORTH_TELLING_BYTES = 1024**2 // 10  # a formula that is no further off is the same
@@ -21,6 +21,13 @@ def gib(count: int) -> str:
 def size(count: int) -> str:
     """Bytes in the unit that shows something: GiB with one decimal, MiB below one GiB."""
     return gib(count) if abs(count) >= _GIB else f"{count / 1024**2:,.0f} MiB"
+
+
+def spare_words(spare: int | None) -> str:
+    """ "10.9 GiB spare", "19.0 GiB is missing": the figure that decides, said alike wherever a plan is shown."""
+    if spare is None:
+        return "free: not known"
+    return f"{size(spare)} spare" if spare >= 0 else f"{size(max(-spare, _MIB))} is missing"  # never 0 MiB
 
 
 def source_words(part: Part) -> str:
@@ -55,14 +62,17 @@ def summary_of(
             device = _worst(devices)
             return (
                 f"Likely needs {gib(device.likely_bytes)} of {device.name}, possibly {gib(device.high_bytes)}; "
-                f"{_room(device)}.{_held(device, closings, holders)}"
+                f"{_room(device)}: {spare_words(device.spare_bytes)}.{_held(device, closings, holders)}"
             )
         case Verdict.UNKNOWN:
             unknown = next(device for device in devices if device.available_bytes is None)
             return f"Needs {_need(unknown)}; how much of it is free is not known."
         case Verdict.DOES_NOT_FIT:
             device = _worst(devices)
-            return f"Needs up to {gib(device.high_bytes)} of {device.name}, but {_room(device)}.{_held(device, closings, holders)}"
+            return (
+                f"Needs up to {gib(device.high_bytes)} of {device.name}, but {_room(device)}: "
+                f"{spare_words(device.spare_bytes)}.{_held(device, closings, holders)}"
+            )
 
 
 def _need(device: DevicePlan) -> str:
@@ -71,8 +81,8 @@ def _need(device: DevicePlan) -> str:
 
 def _worst(devices: Sequence[DevicePlan]) -> DevicePlan:
     """The device that lacks most."""
-    known = [device for device in devices if device.available_bytes is not None]
-    return max(known, key=lambda device: device.high_bytes - (device.available_bytes or 0))
+    known = [(device.spare_bytes, number) for number, device in enumerate(devices) if device.spare_bytes is not None]
+    return devices[min(known)[1]]
 
 
 def _room(device: DevicePlan) -> str:
@@ -101,16 +111,14 @@ def _held(device: DevicePlan, closings: Sequence[Closing], holders: Sequence[Hol
 
 
 def closing_words(closing: Closing) -> str:
-    """ "2.1 GiB held by blender (pid 41); closing it would be enough." """
+    """ "2.1 GiB held by blender (pid 41); closing it would be enough." What is missing is said once, before this."""
     names = [_program(holder) for holder in closing.processes]
     shown = names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"]
     who = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
     them = "it" if len(names) == 1 else "them"
-    if closing.missing_bytes:
-        end = f"closing {them} would not be enough: {gib(closing.missing_bytes)} more is missing."
-    else:
-        end = f"closing {them} would be enough."
-    return f"{gib(closing.bytes)} held by {who}; {end}"
+    return (
+        f"{gib(closing.bytes)} held by {who}; closing {them} would {'not ' if closing.missing_bytes else ''}be enough."
+    )
 
 
 def _program(holder: Holder) -> str:

@@ -8,13 +8,13 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from app.core.memory.plan_types import DevicePlan, MemoryPlan, Remedy, Verdict
-from app.core.memory.words import learnt_words, source_words
+from app.core.memory.plan_types import DevicePlan, MemoryPlan, Remedy
+from app.core.memory.words import learnt_words, source_words, spare_words
 from app.core.options import Option, Scalar
 from app.core.snapshot import Gpus, ProfileCard, RunView
 from app.ui import wording
 from app.ui.plan.dials import Dial, DialSpec, dials_of, value_of, with_flash, words_of
-from app.ui.plan.stack import StackBar, free_after, look_of
+from app.ui.plan.stack import StackBar, look_of
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button
 from app.ui.widgets.layout import Card, clear, row
@@ -116,8 +116,8 @@ class PlanPanel(QWidget):
     def show_plan(self, plan: MemoryPlan, settings: Mapping[str, Scalar], solved: bool) -> None:
         """`solved`: remedies and the longest context were looked for; else the ones before stay a moment longer."""
         self._settings = dict(settings)
-        words, tone = verdict_words(plan)
-        self.pill.say(words, tone)
+        fit = wording.fit(plan)
+        self.pill.say(fit.text, fit.tone)
         self.sentence.say(plan.summary)
         self._show_bars(plan)
         self._parts.show_plan(plan)
@@ -158,7 +158,7 @@ class PlanPanel(QWidget):
             bar.show_device(device, plan.holders)
             band = f"{_figure(device.low_bytes)}–{wording.size(device.high_bytes)}"
             likely = learnt_words(device) if device.launches else f"{wording.size(device.likely_bytes)} ({band})"
-            figures.say(f"{likely}\n{_left(device)}")
+            figures.say(f"{likely}\n{spare_words(device.spare_bytes)}")
         self._memory.setVisible(bool(plan.devices))
 
     def _point(self, words: str) -> None:
@@ -172,25 +172,13 @@ class PlanPanel(QWidget):
         self.remedies = plan.remedies
         clear(self._cure_rows)
         for remedy in plan.remedies:
-            needs = f" · then needs {wording.size(remedy.needs_bytes)}" if remedy.needs_bytes else ""
+            needs = f" · then needs about {wording.size(remedy.needs_bytes)}" if remedy.needs_bytes else ""
             button = Button(self._theme, f"{remedy.title}{needs}", "left", "check", f"Remedy: {remedy.title}")
             button.clicked.connect(lambda _=False, remedy=remedy: self.remedy_chosen.emit(remedy))
             self._cure_rows.addWidget(button)
 
     def show_run(self, run: RunView | None) -> None:
         self.measured.show_run(run)
-
-
-def verdict_words(plan: MemoryPlan) -> tuple[str, str]:
-    match plan.verdict:
-        case Verdict.FITS:
-            spare = wording.spare_bytes(plan)
-            return "Fits" if spare is None else f"Fits · {wording.size(spare)} spare", "good"
-        case Verdict.TIGHT:
-            return "Tight", "warning"
-        case Verdict.DOES_NOT_FIT:
-            return "Does not fit", "danger"
-    return "Size not known", "muted"
 
 
 def device_name(device: DevicePlan) -> str:
@@ -200,13 +188,6 @@ def device_name(device: DevicePlan) -> str:
 def _figure(count: int) -> str:
     """Without its unit where the larger figure behind it has the same."""
     return wording.size(count).removesuffix(" GiB")
-
-
-def _left(device: DevicePlan) -> str:
-    left = free_after(device)
-    if left is None:
-        return "free: not known"
-    return f"leaves {wording.size(left)}" if left >= 0 else f"{wording.size(-left)} too much"
 
 
 class _Swatch(QWidget):

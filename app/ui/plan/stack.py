@@ -9,6 +9,7 @@ from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPainte
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from app.core.memory.plan_types import DevicePlan, Holder
+from app.core.memory.words import spare_words
 from app.ui import wording
 from app.ui.theme import Theme
 
@@ -75,13 +76,7 @@ def pieces_of(device: DevicePlan, holders: tuple[Holder, ...]) -> tuple[Piece, .
 
 def spoken(device: DevicePlan, pieces: tuple[Piece, ...]) -> str:
     """The whole bar in words, for who cannot see it."""
-    return "; ".join([*(piece.words for piece in pieces), f"Free: {wording.size(free_after(device))}"])
-
-
-def free_after(device: DevicePlan) -> int | None:
-    if device.free_bytes is None:
-        return None
-    return device.free_bytes + device.credit_bytes - device.likely_bytes
+    return "; ".join([*(piece.words for piece in pieces), spare_words(device.spare_bytes)])
 
 
 class StackBar(QWidget):

@@ -239,17 +239,13 @@ class ProfileEditor(QWidget):
             self._bar.show_memory((), 1)
             self._need.say(plan.summary if plan is not None else "")
             return
-        spare = wording.spare_bytes(plan)
-        words, tone = {
-            Verdict.FITS: ("Fits" if spare is None else f"Fits · {wording.size(spare)} spare", "good"),
-            Verdict.TIGHT: ("Tight", "warning"),
-        }.get(plan.verdict, ("Does not fit", "danger"))
-        self._pill.say(words, tone)
+        fit = wording.fit(plan)
+        self._pill.say(fit.text, fit.tone)
         devices = wording.main_devices(plan)
         total = sum(device.total_bytes or 0 for device in devices)
         others = sum(device.others_bytes for device in devices)
         need = sum(device.likely_bytes for device in devices)
-        self._bar.show_memory((Segment("others", others), Segment(tone, need)), max(total, 1), words=plan.summary)
+        self._bar.show_memory((Segment("others", others), Segment(fit.tone, need)), max(total, 1), words=plan.summary)
         self._need.say(wording.need(plan) if plan.is_admitted else plan.summary)
 
     def _ask(self) -> None:

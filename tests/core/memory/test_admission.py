@@ -126,14 +126,14 @@ def test_the_desktop_itself_what_is_tiny_and_what_is_not_known_are_nobody_s_to_c
     assert closings_of([lacking(0)], [holder("blender", 4 * GIB)]) == (), "nothing is missing"
 
 
-def test_it_is_said_with_name_pid_and_what_is_missing_still() -> None:
+def test_it_is_said_with_name_pid_and_whether_it_suffices() -> None:
     (enough,) = closings_of([lacking(2 * GIB)], [holder("blender", int(2.1 * GIB), pid=4711)])
     assert closing_words(enough) == "2.1 GiB held by blender (pid 4711); closing it would be enough."
     two = [holder("blender", 2 * GIB, pid=1), holder("chrome", GIB, pid=2)]
     (less,) = closings_of([lacking(5 * GIB)], two)
+    assert less.missing_bytes == 2 * GIB
     assert (
-        closing_words(less)
-        == "3.0 GiB held by blender (pid 1) and chrome (pid 2); closing them would not be enough: 2.0 GiB more is missing."
+        closing_words(less) == "3.0 GiB held by blender (pid 1) and chrome (pid 2); closing them would not be enough."
     )
 
 

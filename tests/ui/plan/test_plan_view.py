@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 
 import msgspec
@@ -11,13 +12,17 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+from app.core import lifecycle as phases
 from app.core.control import ProfileText, Want
 from app.core.memory.plan_types import MemoryPlan, Verdict
+from app.core.seat_words import does_not_fit
+from app.core.snapshot import HostSample
 from app.ui.plan.dials import MarkedSlider, context_steps
-from app.ui.plan.panel import measured_rows
+from app.ui.plan.panel import device_name, measured_rows
 from app.ui.plan.pricing import pricing_of
 from app.ui.plan.stack import StackBar, pieces_of
 from app.ui.plan.view import PlanView
+from app.verbs_plan import plan_lines
 from tests.ui import library_worlds as models
 from tests.ui import profile_worlds, stage, worlds
 from tests.ui.conftest import StageOf
@@ -83,7 +88,7 @@ def test_the_bars_tell_every_part_with_its_figure_and_source(plan_of) -> None:  
     spoken = bar.accessibleDescription()
     assert "gnome-shell" in spoken
     assert "pid 2210" in spoken
-    assert "Free: " in spoken
+    assert spoken.endswith(" GiB spare")
     assert isinstance(bar, StackBar)
     bar.setFocus()
     for _ in range(6):
@@ -163,6 +168,61 @@ def test_what_does_not_fit_is_loaded_only_after_a_question(plan_of) -> None:  # 
     assert made.link.sent == []
     click(made.window, "Load anyway")
     assert made.link.sent == [("/control/want", Want(profile="llama-3.3-70b", override=True))]
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_one_refusal_has_one_figure_wherever_it_is_shown(plan_of, case: int) -> None:  # type: ignore[no-untyped-def]
+    """M4, I4: what the admission rule lacks stands on the model's card, in the plan with its bars, in the question before an
+    override, in the load that was refused and on the command line; no other figure is said of it anywhere."""
+    chance = random.Random(case)
+    held, context = chance.uniform(14, 23.5), chance.choice((8_192, 32_768, 65_536, 131_072))
+    gpus = msgspec.structs.replace(
+        models.ONE_GPU,
+        gpus=(worlds.gpu(0, worlds.A, "NVIDIA GeForce RTX 4090", 24, 0, held),),
+        host=HostSample(total_bytes=64 * models.GIB, available_bytes=int(chance.uniform(0.5, 30) * models.GIB)),
+    )
+    assert models.QWEN.facts is not None
+    tried = models.card("qwen3-14b", "Qwen3 14B", models.QWEN.facts, gpus, context)
+    plan = tried.plan
+    assert plan is not None
+    assert not plan.is_admitted
+    lacking = {device.device: -(device.spare_bytes or 0) for device in plan.devices if (device.spare_bytes or 0) < 0}
+    worst = plain_size(max(lacking.values()))
+    every = {plain_size(missing) for missing in lacking.values()}
+
+    library = msgspec.structs.replace(models.MODELS, profiles=(tried,), models=(models.group("Qwen3 14B", (tried,)),))
+    made, view = plan_of(world=models.world(library, gpus=gpus))
+    assert missing_in(plan.summary) == [worst]
+    assert missing_in(view.panel.sentence.text()) == [worst]
+    assert set(missing_in(texts(view))) == every
+    for device in plan.devices:
+        bar = named(view, f"Memory of {device_name(device)}")
+        assert missing_in(bar.accessibleDescription()) == [
+            plain_size(lacking[n]) for n in lacking if n == device.device
+        ]
+    assert set(missing_in("\n".join(plan_lines(plan)))) == every
+
+    click(made.window, "Load like this")
+    asked = [text for text in texts(made.window).splitlines() if "anyway can fail" in text]
+    assert missing_in("\n".join(asked)) == [worst]
+    click(made.window, "Cancel")
+    click(made.window, "Back to Models")
+    until(lambda: missing_in(texts(made.window)) == [worst])  # on the card
+    failure = does_not_fit("qwen3-14b", plan, refused=True)
+    assert missing_in(failure.summary + failure.advice) == [worst]
+    made.store.put("seats", worlds.seat(phases.Failed(failure=failure)))
+    until(lambda: missing_in(texts(made.window)) == [worst, worst])  # on the card and above it
+
+
+def plain_size(count: int) -> str:
+    return f"{count / models.GIB:.1f} GiB" if count >= models.GIB else f"{count / models.MIB:,.0f} MiB"
+
+
+def missing_in(text: str) -> list[str]:
+    """Every figure that a text calls lacking, in whatever words it ever has."""
+    assert "too much" not in text
+    assert "more is missing" not in text
+    return re.findall(r"([\d.,]+ [GM]iB) is missing", text)
 
 
 def test_turning_back_is_no_change_and_reset_takes_all_back(plan_of) -> None:  # type: ignore[no-untyped-def]
