@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import BadRequest, EngineBusy, EngineNotInstalled, EngineRoomError, SettingInvalid
-from app.core.snapshot import Engines, Jobs
+from app.core.snapshot import Engines, Jobs, Offer
 from app.daemon.job_program import PullingByOllama
 from app.daemon.jobs import Jobs as JobsOfService
 from tests.daemon.desk import Desk, slow_build
@@ -189,11 +189,18 @@ def test_offers_say_what_suits_and_what_is_there(desk: Desk, wheels: Path) -> No
     desk.daemon.start()
     desk.done(desk.install(accelerator="cpu"))
 
-    def offer_of_cpu(engines: Engines) -> bool:
-        offers = [offer for view in engines.families if view.family == "llama.cpp" for offer in view.offers]
-        return [(offer.accelerator, offer.installed) for offer in offers][:1] == [("cpu", "llama.cpp-1.0-cpu")]
+    def offers(engines: Engines) -> dict[str, Offer]:
+        return {o.accelerator: o for view in engines.families if view.family == "llama.cpp" for o in view.offers}
 
-    desk.daemon.wait_slice("engines", offer_of_cpu, 10, "the offer knows that it is installed")
+    installed = "llama.cpp-1.0-cpu"
+    there = desk.daemon.wait_slice("engines", lambda now: offers(now)["cpu"].installed, 10, "the offer is installed")
+    cpu, cuda = offers(there)["cpu"], offers(there)["cuda"]
+    assert (cpu.version, cpu.suits, cpu.installed) == ("1.0", True, installed)
+    assert (cuda.version, cuda.needs, cuda.installed) == ("1.0", "a card", ""), "another build is another offer"
+    desk.done(desk.remove(installed))
+    gone = desk.daemon.wait_slice("engines", lambda now: not offers(now)["cpu"].installed, 10, "it can be had again")
+    assert [offer.installed for offer in offers(gone).values()] == ["", ""]
+    assert installed not in desk.rows()
 
 
 def test_a_job_that_fails_says_so_as_its_callers_error(desk: Desk, home: Home, wheels: Path) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PySide6.QtWidgets import QLabel
 
 from app.ui.global_shortcut import GlobalShortcut, State, by_hand, keys_of
 from app.ui.remembered import Remembered
 from app.ui.tasks import Tasks
-from app.ui.widgets.shortcut_card import said
+from app.ui.theme import Theme
+from app.ui.widgets.shortcut_card import ShortcutCard, said
 from tests.ui.conftest import StageOf
 from tests.ui.reading import click, texts
 
@@ -150,6 +152,10 @@ async def test_a_portal_that_starts_anew_is_asked_again(bus: str, tmp_path: Path
             await until(lambda: presses)
             second.happens("close")
             await until(lambda: shortcut.state == State("refused", "The desktop took the shortcut back."))
+        held_then, refused = State("held", "Ctrl+Alt+G"), State("refused", "The desktop took the shortcut back.")
+        assert states == [State("asking"), held_then, State("asking"), held_then, refused]
+        assert len(presses) == 1, "each is told once, also when the portal is another"
+        assert Remembered(tmp_path / "window.json").flag("lend_shortcut"), "it was not the person who gave it up"
 
 
 @needs_bus
@@ -161,16 +167,30 @@ async def test_a_portal_that_starts_anew_is_asked_again(bus: str, tmp_path: Path
     ],
 )
 async def test_a_no_is_said_in_a_sentence(bus: str, answers: str, state: State, tmp_path: Path) -> None:
-    async with desktop(answers), held(tmp_path) as (shortcut, states, _):
-        shortcut.hold()
+    async with desktop(answers), held(tmp_path) as (shortcut, states, presses):
+        card = ShortcutCard(Theme("dark"), shortcut)
+        card.set_up.click()
+        assert card.set_up.isHidden(), "while it is asked there is nothing to ask for"
         await until(lambda: states[-1] == state)
+        assert states == [State("asking"), state]
+        assert (card.state.text(), card.set_up.text()) == (state.text, "Try again")
+        assert not card.set_up.isHidden()
+        card.set_up.click()
+        await until(lambda: states == [State("asking"), state] * 2)
+        assert presses == []
 
 
 @needs_bus
 async def test_a_bus_without_a_portal(bus: str, tmp_path: Path) -> None:
-    async with held(tmp_path) as (shortcut, _, _):
+    async with held(tmp_path) as (shortcut, states, presses):
+        card = ShortcutCard(Theme("dark"), shortcut)
         shortcut.hold()
-        await until(lambda: shortcut.state.text == "This desktop has no portal for global shortcuts.")
+        missing = State("missing", "This desktop has no portal for global shortcuts.")
+        await until(lambda: shortcut.state == missing)
+        assert (states, presses) == ([State("asking"), missing], [])
+        assert card.state.text() == missing.text
+        assert by_hand() in [label.text() for label in card.findChildren(QLabel)], "the way by hand stands beside it"
+        assert card.remove.isHidden(), "there is nothing to take back"
 
 
 @pytest.mark.parametrize("address", ["", "unix:path=/nowhere/bus", "nonsense"])

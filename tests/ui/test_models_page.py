@@ -9,6 +9,7 @@ from app.core import lifecycle as phases
 from app.core.control import Unload, Want
 from app.core.memory.plan_types import Remedy
 from app.core.snapshot import Seats, SeatView
+from app.ui import wording
 from app.ui.store import Connection
 from tests.ui import worlds
 from tests.ui.conftest import StageOf
@@ -228,8 +229,17 @@ def test_a_switch_under_way_can_still_be_taken_back(stage_of: StageOf) -> None:
 def test_the_pointed_profile_is_priced_into_the_memory_panel(stage_of: StageOf) -> None:
     made = stage_of("two_gpus")
     page = made.window.open_page("models")
+    plan = made.store.card("gemma-3-12b").plan  # type: ignore[union-attr]
+    bar = named(made.window, "Memory of device 0")
+    before = bar.accessibleDescription()
+    assert before.endswith(" free of 24.0 GiB")
     page._wishes.pointed.emit("gemma-3-12b")  # type: ignore[union-attr]
     until(lambda: is_there(made.window, "Used by others, Engine, Gemma 3 12B would take, Headroom kept free"))
+    needs = wording.size(plan.devices[0].likely_bytes)  # type: ignore[union-attr]
+    assert bar.accessibleDescription() == f"{before}; {needs} planned"
+    page._wishes.pointed.emit("")  # type: ignore[union-attr]
+    until(lambda: is_there(made.window, "Used by others, Engine"))
+    assert bar.accessibleDescription() == before, "nothing of it stays when the pointer leaves"
 
 
 def test_verdicts_are_words(stage_of: StageOf) -> None:

@@ -156,7 +156,7 @@ class MemoryPanel(Card):
         own = engine_bytes(gpu, seat)
         text = f"{wording.size(gpu.free_bytes)} free of {wording.size(gpu.total_bytes)}"
         parts = segments(gpu.used_bytes, own, plan, joins=joins, tone=tone)
-        bar.show_memory(parts, gpu.total_bytes or 0, plan.headroom_bytes if plan else 0, text)
+        bar.show_memory(parts, gpu.total_bytes or 0, plan.headroom_bytes if plan else 0, spoken(text, plan))
         figures.say(text)
 
     def _show_host(self, host: HostSample, plan: DevicePlan | None, joins: bool, tone: str) -> None:
@@ -165,8 +165,13 @@ class MemoryPanel(Card):
         used = host.total_bytes - host.available_bytes
         text = f"{wording.size(host.available_bytes)} free of {wording.size(host.total_bytes)}"
         parts = segments(used, min(host.engine_bytes or 0, used), plan, joins=joins, tone=tone)
-        bar.show_memory(parts, host.total_bytes, plan.headroom_bytes if plan else 0, text)
+        bar.show_memory(parts, host.total_bytes, plan.headroom_bytes if plan else 0, spoken(text, plan))
         figures.say(text)
+
+
+def spoken(text: str, plan: DevicePlan | None) -> str:
+    """A device's figures and what the profile in question takes of it, for who cannot see the bar."""
+    return text if plan is None else f"{text}; {wording.size(plan.likely_bytes)} planned"
 
 
 def short_name(name: str) -> str:

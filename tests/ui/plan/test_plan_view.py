@@ -256,7 +256,12 @@ def test_free_memory_that_changes_reprices_the_plan(plan_of) -> None:  # type: i
     )
     made.store.put("gpus", busy)
     until(lambda: view.plan.verdict is Verdict.DOES_NOT_FIT)
-    until(lambda: any("gnome-shell" in each.accessibleDescription() for each in view.findChildren(StackBar)))
+    assert "Does not fit" in texts(view)
+    assert "only 10.5 GiB of 24.0 GiB can be used (12.0 GiB are free" in view.panel.sentence.text()
+    bar = named(view, "Memory of RTX 4090")
+    assert "gnome-shell: 7.2 GiB · in use now, pid 2210; firefox: 4.8 GiB" in bar.accessibleDescription()
+    assert is_there(view, "Load like this")
+    assert named(view, "Load like this").text() == "Load anyway …"  # type: ignore[attr-defined]
 
 
 def test_another_form_of_the_model_is_planned_in_its_place(plan_of) -> None:  # type: ignore[no-untyped-def]
