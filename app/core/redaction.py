@@ -11,6 +11,7 @@ from app.core.profiles import Profile
 
 MASK = b"*"
 HIDDEN = "***"
+LEAST_LENGTH = 4  # a value that is shorter stands in any text
 CONTEXT_BYTES = 4096  # a secret that begins before a piece must still be seen: read this much more on both sides
 
 _PATTERNS = (
@@ -32,10 +33,15 @@ _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|credential)")
 def masked_values(data: bytes, secrets: Iterable[str]) -> bytes:
     """`data` with every known secret value replaced by asterisks, byte for byte; all else stays, whatever it looks like."""
     for secret in secrets:
-        if len(secret) >= 4:
+        if len(secret) >= LEAST_LENGTH:
             value = secret.encode()
             data = data.replace(value, MASK * len(value))
     return data
+
+
+def tells_secret(text: str, secrets: Iterable[str]) -> bool:
+    """Whether one of the known secret values stands in `text`."""
+    return any(len(secret) >= LEAST_LENGTH and secret in text for secret in secrets)
 
 
 def masked(data: bytes, secrets: Iterable[str] = ()) -> bytes:

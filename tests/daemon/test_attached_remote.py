@@ -88,6 +88,42 @@ def test_a_remote_model_is_attached_answers_and_is_let_go(home: Home, daemon: Da
     assert holders[0].stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_that_a_good_answer_repeats_is_kept_nowhere(home: Home, daemon: Daemon, remote: Remote) -> None:
+    """I14, I18: the answer's bytes are the remote's own and stay as they are; its head says no key, and nothing that we
+    keep or tell of the request has it: slices, request log, metrics, run log, manifest, the service's log, any file."""
+    remote.knobs(key=KEY, repeats=True)
+    remote.start()
+    profile(home, "far", "remote", "gpt-test", base_url=f"{remote.url}/v1", key_name="mine")
+    daemon.start()
+    keep_key(daemon)
+    run = daemon.load("far").run
+    assert run is not None
+    with daemon.gateway() as client:
+        whole = client.post("/chat/completions", json=chat_body("far"))
+        assert whole.json()["choices"][0]["message"]["content"].startswith(KEY), "bytes are not ours to change"
+        with client.stream("POST", "/chat/completions", json=chat_body("far", stream=True)) as streaming:
+            assert KEY in streaming.read().decode()
+        remote.knobs(fault="echo", status=503)
+        refused = client.post("/chat/completions", json=chat_body("far"))
+        assert KEY not in refused.text, "an error is ours to word"
+        for answer in (whole, streaming, refused):
+            assert answer.headers["X-Region"] == "north"
+            assert "X-Seen-Authorization" not in answer.headers
+            assert not [value for value in answer.headers.values() if KEY in value]
+        metrics = client.get(daemon.gateway_url.removesuffix("/v1") + "/metrics").text
+    traffic = daemon.wait_slice("traffic", lambda now: len(now.recent) >= 3, what="the request log has them")
+    assert [row.outcome for row in traffic.recent[:3]] == ["failed", "answered", "answered"]
+    told = [metrics, daemon.log_text(), daemon.run_log(run.id).decode(), daemon.get("/control/doctor").text]
+    told.append(daemon.get(f"/control/runs/{run.id}/manifest").text)
+    daemon.unload()
+    daemon.wait_idle()
+    assert daemon.slices_seen is not None
+    assert KEY.encode() not in daemon.slices_seen.raw
+    assert not [text for text in told if KEY in text]
+    kept = [file for file in home.folder.rglob("*") if file.is_file() and not file.is_relative_to(remote.folder)]
+    assert [file for file in kept if KEY.encode() in file.read_bytes()] == [home.paths.data / "keys.json"]
+
+
 def test_azure_has_its_own_header_version_and_deployment(home: Home, daemon: Daemon, remote: Remote) -> None:
     remote.knobs(azure="my-deployment", key=KEY, models=["my-deployment"])
     remote.start()

@@ -186,13 +186,14 @@ class Proxy:
         answer = exchange.answer = await upstream.ask("POST", path, query, exchange.request.headers, body)
         if answer.headers.get("Content-Type", "").startswith(EVENT_STREAM):
             if assembled:
-                return await self._assemble(exchange, answer)
-            return await self._stream(exchange, answer, where.generates, traits.empty_stream_is_error)
+                return await self._assemble(exchange, answer, upstream)
+            return await self._stream(exchange, answer, upstream, where.generates)
         return await self._pass_on(exchange, answer, upstream)
 
     async def _stream(
-        self, exchange: Exchange, answer: aiohttp.ClientResponse, tells_end: bool, never_empty: bool
+        self, exchange: Exchange, answer: aiohttp.ClientResponse, upstream: Upstream, tells_end: bool
     ) -> web.StreamResponse:
+        never_empty = upstream.route.traits.empty_stream_is_error
         counter = exchange.counter = StreamCounter()
         content = answer.content
         piece = b""
@@ -202,7 +203,7 @@ class Proxy:
                 raise _empty()
         response = exchange.response
         if response is None:
-            headers = returned_headers(answer.headers)
+            headers = returned_headers(answer.headers, upstream.keys)
             headers.update(exchange.headers)
             for name, value in _stream_headers().items():
                 headers.setdefault(name, value)
@@ -227,7 +228,9 @@ class Proxy:
         await response.write_eof()
         return response
 
-    async def _assemble(self, exchange: Exchange, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def _assemble(
+        self, exchange: Exchange, answer: aiohttp.ClientResponse, upstream: Upstream
+    ) -> web.StreamResponse:
         counter = exchange.counter = StreamCounter()
         assembly = Assembly(chat=exchange.path == "/v1/chat/completions")
         try:
@@ -238,7 +241,8 @@ class Proxy:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise Refused(502, "The engine's stream is not made of answer chunks.", code="bad_answer") from error
         if assembly.error is not None:
-            raise Refused(502, _sentence(assembly.error), code=str(assembly.error.get("code") or "engine_error"))
+            said = masked_values(_sentence(assembly.error).encode("utf-8", "replace"), upstream.keys).decode()
+            raise Refused(502, said, code=str(assembly.error.get("code") or "engine_error"))
         if not assembly.chunks:
             raise _empty()
         if not counter.complete:
@@ -271,7 +275,7 @@ class Proxy:
             raise Refused(501, f"{name} does not have {exchange.path}.", code="not_supported_by_engine")
         if exchange.response is not None:  # a stream that was kept open by comments gets an error instead of a stream
             raise Refused(answer.status, _sentence(_error_of(body)), code="engine_error")
-        headers = returned_headers(answer.headers)
+        headers = returned_headers(answer.headers, upstream.keys)
         headers.update(exchange.headers)
         exchange.status = answer.status
         if ended:

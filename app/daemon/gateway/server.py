@@ -242,7 +242,9 @@ class Gateway:
         if found is None:
             return answers.model_list(lanes[0].route.names[:1] if lanes else [])
         answer, body = found
-        return web.Response(status=answer.status, body=body, headers=returned_headers(answer.headers))
+        return web.Response(
+            status=answer.status, body=body, headers=returned_headers(answer.headers, (lanes[0].route.api_key,))
+        )
 
     async def _list_of(self, lane: Lane, request: web.BaseRequest) -> tuple[aiohttp.ClientResponse, bytes] | None:
         """The engine's own list while it is ready; None while it is not, or where asking would disturb an answer."""

