@@ -80,7 +80,13 @@ class Asking:
     def text(self, words: int) -> str:
         return " ".join(self._chance.choice(WORDS) for _ in range(words))
 
-    async def ask(self, session: aiohttp.ClientSession, messages: list[dict[str, str]], tokens: int) -> Heard:
+    async def ask(
+        self,
+        session: aiohttp.ClientSession,
+        messages: list[dict[str, str]],
+        tokens: int,
+        began_to_answer: asyncio.Event | None = None,
+    ) -> Heard:
         body = {"messages": messages, "max_tokens": tokens, "stream": True, "temperature": 0, "ignore_eos": True}
         body["stream_options"] = {"include_usage": True}
         counter, began, first, last = StreamCounter(), time.perf_counter(), 0.0, 0.0
@@ -91,6 +97,8 @@ class Asking:
                 if counter.feed(piece):
                     last = time.perf_counter() - began
                     first, cpu_first = first or last, cpu_first or self.cpu()
+                    if began_to_answer is not None:
+                        began_to_answer.set()
         written = counter.counts().completion_tokens or counter.chunks
         rest = max(1, written - 1)
         return Heard(first, (last - first) / rest, written, cpu_first - cpu_before, (self.cpu() - cpu_first) / rest)
@@ -119,9 +127,10 @@ class Asking:
 
     async def among_others(self, session: aiohttp.ClientSession) -> dict[str, float]:
         """The pace of the one who came first, while three others want answers too."""
+        is_answered = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(self.ask(session, self.fresh(8), 32))
-            await asyncio.sleep(0.05)  # it shall be the first
+            first = group.create_task(self.ask(session, self.fresh(8), 32, is_answered))
+            await is_answered.wait()  # it holds a slot before anybody else asks; a failure of it ends the group
             for _ in range(3):
                 group.create_task(self.ask(session, self.fresh(8), 32))
         return {"seconds_per_token_among_others": first.result().seconds_per_token}
