@@ -104,7 +104,8 @@ def group(
     name: str, cards: tuple[ProfileCard, ...], source: str = "folder", beside: tuple[ModelFile, ...] = ()
 ) -> ModelGroup:
     variants = tuple(variant(one, source) for one in cards)
-    disk = sum(each.disk_bytes for each in variants) + sum(each.disk_bytes for each in beside)
+    files = {path: each.disk_bytes for each in variants for path in each.paths}  # two profiles may share one
+    disk = sum(files.values()) + sum(each.disk_bytes for each in beside)
     return ModelGroup(name=name, variants=variants, companions=beside, disk_bytes=disk)
 
 

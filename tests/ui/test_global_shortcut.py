@@ -190,6 +190,8 @@ async def test_a_bus_without_a_portal(bus: str, tmp_path: Path) -> None:
         assert (states, presses) == ([State("asking"), missing], [])
         assert card.state.text() == missing.text
         assert by_hand() in [label.text() for label in card.findChildren(QLabel)], "the way by hand stands beside it"
+        assert card.set_up.text() == "Try again"
+        assert not card.set_up.isHidden()
         assert card.remove.isHidden(), "there is nothing to take back"
 
 

@@ -13,6 +13,7 @@ from app.core.catalog.facts import ModelFacts
 from app.core.conversation import MadeBy
 from app.core.memory.plan_types import DevicePlan, MemoryPlan, Part, Remedy, Verdict
 from app.core.profiles import Profile
+from app.core.resources import builtin_model
 from app.core.snapshot import (
     DriverState,
     Engines,
@@ -107,6 +108,9 @@ def plan(
     return MemoryPlan(verdict=verdict, devices=made, summary=summary)
 
 
+BITS = {"Q8_0": 8.5, "FP8": 8.0, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.8, "AWQ int4": 4.6, "MXFP4": 4.3}  # a weight
+
+
 def card(
     id: str,
     title: str,
@@ -117,7 +121,8 @@ def card(
     priced: MemoryPlan | None,
     **more: object,
 ) -> ProfileCard:
-    path = f"/models/{id}.gguf"
+    path = f"/models/{more.pop('file', id)}.gguf"
+    weights = int(more.pop("weights", parameters * 1e9 * BITS[quantisation] / 8))  # type: ignore[call-overload]
     return ProfileCard(
         profile=Profile(id=id, title=title, engine=engine, model=path, settings={"context": context}, source="found"),
         facts=ModelFacts(
@@ -125,8 +130,8 @@ def card(
             format="gguf",
             name=title,
             architecture="qwen3",
-            file_bytes=4 * GIB,
-            weights_bytes=4 * GIB,
+            file_bytes=weights,
+            weights_bytes=weights,
             parameters=int(parameters * 1e9),
             quantisation=quantisation,
             context_max=context * 4,
@@ -163,10 +168,16 @@ ENGINES = Engines(
     ),
 )
 
-DEMO = card("demo", "Demo", "llama.cpp", "Q8_0", 0.003, 2048, plan(Verdict.FITS, 0.03, 62.6, 53.2, ("host",)))
-DEMO_LONG = card(
-    "demo-long", "Demo, long context", "llama.cpp", "Q8_0", 0.003, 8192, plan(Verdict.FITS, 0.05, 62.6, 53.2, ("host",))
+DEMO_FILE = builtin_model("builtin:demo")
+assert DEMO_FILE is not None
+SHIPPED = {"file": "engine-room-demo", "weights": DEMO_FILE.stat().st_size}  # one file, two profiles
+DEMO = card(
+    "demo", "Demo", "llama.cpp", "Q8_0", 0.003, 2048, plan(Verdict.FITS, 0.03, 62.6, 53.2, ("host",)), **SHIPPED
 )
+DEMO_LONG = card(
+    "demo-long", "Demo, long context", "llama.cpp", "Q8_0", 0.003, 8192,
+    plan(Verdict.FITS, 0.05, 62.6, 53.2, ("host",)), **SHIPPED,
+)  # fmt: skip
 MISSING = card("mistral-small", "Mistral Small 24B", "llama.cpp", "Q4_K_M", 23.6, 32768, None, available=False)
 NO_ENGINE = card("phi-4", "Phi-4", "llama-cpp-python", "Q6_K", 14.7, 16384, None, engine_available=False)
 

@@ -41,6 +41,7 @@ def test_the_demo_alone_is_one_card_without_filters(stage_of: StageOf) -> None:
     library = Library(profiles=pair, models=(models.group("Engine Room Demo", pair),))
     made, page = put_up(stage_of, models.world(library, gpus=worlds.NO_GPU))
     assert shown(page) == ["Engine Room Demo"]
+    assert "3.0 MiB on disk" in texts(made.window), "what ships is small, and counted once"
     assert not page.filters.isVisible()
     click(made.window, "Load demo-long")
     assert made.link.sent == [("/control/want", Want(profile="demo-long"))]
