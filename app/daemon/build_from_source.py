@@ -55,6 +55,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (r"No CMAKE_HIP_COMPILER|hipcc: not found", "the ROCm compiler hipcc is missing", _GET),
         (r"provided by \"(?P<package>hip|hipblas|rocblas)\"", "a part of ROCm's development files is missing", _GET),
         (r"Could NOT find Vulkan .*glslc|glslc.*(not found|NOTFOUND)", "the shader compiler glslc is missing", _GET),
+        (r"is not a member of .vk.|.vk::\w+. has not been declared", "the headers of Vulkan are too old for this llama.cpp", _GET),
         (r"Could NOT find Vulkan", "the development files of Vulkan are missing", _GET),
         (r"provided by \"SPIRV-Headers\"|spirv\.hpp\S*: No such file", "the headers of SPIR-V (SPIRV-Headers) are missing", _GET),
         (r"No CMAKE_C(XX)?_COMPILER|C(XX)? compiler.*is not able to compile", "the C++ compiler does not work",
@@ -233,6 +234,9 @@ class Builder:
             stamp.write_bytes(now)
         ended = self._work.run([*NICE, tools.cmake, *arguments], environment=self._environment(tools))
         self._check(ended, "The build of {title} could not be configured")
+        cache = (self.folder / "build" / "CMakeCache.txt") if self._build.at_least else None
+        for old in too_old(cache.read_text("utf-8", "replace"), self._build.at_least) if cache is not None else ():
+            raise EngineFailed(f"{self._title} does not compile with what is here: {old}.", self._build.get)
 
     def _build_all(self, tools: Toolchain) -> None:
         jobs = parallel_jobs(self._work.environment, available_cores(), available_bytes())
@@ -318,6 +322,21 @@ def meaning(said: Sequence[str], get: str = "") -> tuple[str, str]:
             more = " ".join(said[number + 1 : number + 3]) if line.startswith("CMake Error") else ""
             return f"{line} {more}".strip().rstrip(".:"), ""
     return (said[-1].rstrip(".") if said else "it ended without a word"), ""
+
+
+def too_old(cmake_cache: str, at_least: Mapping[str, str]) -> tuple[str, ...]:
+    """What CMake found and the build cannot use, each as the end of a sentence: a header that is too old would be noticed
+    only after many minutes of compiling. A version that CMake does not know counts as new enough."""
+    said = []
+    for name, needed in at_least.items():
+        found = re.search(rf"^FIND_PACKAGE_MESSAGE_DETAILS_{name}:INTERNAL=.*\[v([\d.]+)", cmake_cache, re.MULTILINE)
+        if found is not None and _numbers(found[1]) < _numbers(needed):
+            said.append(f"{name} {found[1]} is installed, and {needed} or newer is needed")
+    return tuple(said)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part)
 
 
 def words_of(ended: Ended) -> str:

@@ -31,6 +31,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     get: str = ""  # how a person gets what it needs
     tools: tuple[str, ...] = ()  # programs that compiling it needs beside a C++ compiler
     cmake: tuple[str, ...] = ()  # arguments of CMake
+    at_least: dict[str, str] = {}  # package as CMake finds it → version below which it does not compile
     without: tuple[str, ...] = ()  # packages to take out again: they come along and do not load here
     known_as: str = ""  # another name under which its metadata is looked for
     known_version: str = ""  # with that version; {version} stands for the source's
@@ -78,7 +79,8 @@ def sources(file: Path) -> dict[str, Source]:
 def source_for(wish: str, known: Mapping[str, Source], version: str = "") -> Source:
     """The source that `FAMILY` or `FAMILY==VERSION` means; raises SettingInvalid naming what there is.
 
-    Of another version than the table's nothing is known beforehand: no hashes, which the index's own then replace.
+    Of another version than the table's nothing is known beforehand: no hashes, which the index's own then replace, and no
+    version of anything that it needs.
     """
     family, _, said = wish.partition("==")
     version = said or version
@@ -91,7 +93,7 @@ def source_for(wish: str, known: Mapping[str, Source], version: str = "") -> Sou
         return source
     if not all(part.isalnum() for part in version.replace("+", ".").split(".")):
         raise SettingInvalid(f"{version!r} is no version.", f"Say for example {family}=={source.version}.")
-    builds = tuple(replace(build, hashes=()) for build in source.build)
+    builds = tuple(replace(build, hashes=(), at_least={}) for build in source.build)
     return replace(source, version=version, build=builds, archive_sha256="")
 
 

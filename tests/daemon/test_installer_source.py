@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import DiskFull, EngineNotInstalled
-from app.daemon.build_from_source import meaning, parallel_jobs, unpack
+from app.daemon.build_from_source import meaning, parallel_jobs, too_old, unpack
 from app.daemon.engine_sources import Source, builds_for, source_for
 from app.daemon.installations import installed
 from app.daemon.installer import STEPS, install
@@ -255,6 +255,26 @@ CUDA::cuda_driver""",
 )
 def test_what_a_card_needs_is_named_and_how_all_of_it_is_had(said: str, summary: str) -> None:
     assert meaning(said.splitlines(), "Install all three.") == (summary, "Install all three.")
+
+
+def test_headers_that_are_too_old_are_noticed_before_anything_is_compiled(compiling: Compiling) -> None:
+    """Debian 12's Vulkan headers: CMake takes them, and the compiler fails at the longest file, minutes later."""
+    archive = write_archive(compiling.archives, "configure-found Vulkan 1.3.239", "compile one")
+    words = refused(compiling, archive_source(archive, at_least={"Vulkan": "1.3.272"}, get="Get the SDK."))
+    assert "Vulkan 1.3.239 is installed, and 1.3.272 or newer is needed" in words
+    assert "Get the SDK." in words
+    assert not (compiling.folder / "build" / "executed.txt").exists()
+    assert compiling(archive_source(archive, at_least={"Vulkan": "1.3.239"})).is_dir()
+
+
+def test_versions_are_compared_as_numbers_and_what_cmake_does_not_know_is_tried() -> None:
+    cache = "FIND_PACKAGE_MESSAGE_DETAILS_Vulkan:INTERNAL=[/usr/lib/libvulkan.so][/usr/include][c ][v1.3.99()]\n"
+    assert too_old(cache, {"Vulkan": "1.3.272"})
+    assert not too_old(cache.replace("1.3.99", "1.4.1"), {"Vulkan": "1.3.272"})
+    assert not too_old(cache.replace("v1.3.99", "v"), {"Vulkan": "1.3.272"})
+    assert not too_old("", {"Vulkan": "1.3.272"})
+    said = "ggml-vulkan.cpp:5214:21: error: \u2018LayerSettingEXT\u2019 is not a member of \u2018vk\u2019"
+    assert meaning([said], "Get the SDK.") == ("the headers of Vulkan are too old for this llama.cpp", "Get the SDK.")
 
 
 def test_a_cuda_build_without_a_card_is_about_the_driver_whatever_else_is_missing() -> None:

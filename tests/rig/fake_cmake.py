@@ -2,7 +2,7 @@
 
 A step "wait FILE" lasts until that file appears (and makes FILE.begun), "say TEXT" prints, "fail TEXT" prints and fails;
 everything else is just done. Each step that is executed is a line of `executed.txt` in the build folder. A line
-"configure-fail TEXT" makes the configuration fail. Afterwards `bin` holds the source folder's program and a library.
+"configure-fail TEXT" makes the configuration fail, "configure-found NAME VERSION" is a package that it finds. Afterwards `bin` holds the source folder's program and a library.
 """
 
 import shutil
@@ -17,6 +17,12 @@ def configure(source: Path, build: Path) -> int:
             print(f"CMake Error at CMakeLists.txt:1 (find_package):\n  {line.partition(' ')[2]}\n", flush=True)
             return 1
     build.mkdir(parents=True, exist_ok=True)
+    lines = (source / "steps.txt").read_text().splitlines()
+    found = [line.split()[1:] for line in lines if line.startswith("configure-found ")]
+    rows = [
+        f"FIND_PACKAGE_MESSAGE_DETAILS_{name}:INTERNAL=[/usr/lib/x.so][c ][v{version}()]\n" for name, version in found
+    ]
+    (build / "CMakeCache.txt").write_text("".join(rows))
     (build / "source.txt").write_text(str(source))
     print(f"-- Build files have been written to: {build}", flush=True)
     return 0
