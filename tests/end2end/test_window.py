@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tests.rig.daemon import Daemon, Loop, kill_verified
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import eventually, never
-from tests.rig.window import WindowProcess
+from tests.rig.window import REPOSITORY, WindowProcess
 
 LEFTOVER = r"left|survived|ended it|earlier|previous"
 
@@ -253,6 +255,68 @@ def test_a_conversation_outlives_a_window_killed_in_the_middle_of_an_answer(
     assert kept.startswith(came) or came.startswith(kept), (kept, came)
     assert len(kept) >= len(came) // 2, (kept, came)
     assert window.messages()[0] == "Tell me a story"
+
+
+def test_an_answer_tells_what_made_it_and_that_runs_again(
+    fake_engine: FakeEngine, window: WindowProcess, daemon: Daemon
+) -> None:
+    """L3: from the answer to its run's manifest, and from there to the same launch once more. On a screen at 200 %, too."""
+    fake_engine.profile("one", tokens=3)
+    fake_engine.profile("two", tokens=3)
+    window.open(QT_SCALE_FACTOR="2").click("Load one")
+    window.wait_pill("Ready")
+    daemon.adopt()
+    first = daemon.seat().run
+    assert first is not None
+    window.click("Navigation: Chat")
+    window.type("Message", "Hello")
+    window.click("Send message")
+    window.wait(lambda now: "What made this answer" in now["buttons"], "the answer is whole")
+    window.click("Navigation: Models")
+    window.click("Switch two")
+    window.wait(lambda now: now["pill"] == "Ready" and "two" in now["title"], "two is ready")
+    window.click("Navigation: Chat")
+    window.click("What made this answer")
+    shown = window.wait_text("What made it: The one model")
+    assert any(first.argv[0] in text for text in shown["texts"]), "its command"
+    window.click("Run again like this")
+    window.wait(lambda now: now["pill"] == "Ready" and "one" in now["title"], "the first is back")
+    again = daemon.wait_seat(lambda view: view.run is not None and view.run.profile_id == "one").run
+    assert again is not None
+    assert again.id != first.id
+
+    def but_its_port(argv: tuple[str, ...], port: int) -> list[str]:
+        return [word for word in argv if word != str(port)]
+
+    assert but_its_port(again.argv, again.port) == but_its_port(first.argv, first.port)
+
+
+def test_the_program_without_a_verb_is_the_window(home: Home, daemon: Daemon) -> None:
+    """What a desktop's menu starts: it brings the service, says nothing, and leaves when it is told to; the service stays."""
+    output = home.folder / "program.log"
+    with output.open("wb") as terminal:
+        program = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=REPOSITORY,
+            env={**home.environment, "QT_QPA_PLATFORM": "offscreen"},
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+    try:
+        eventually(home.paths.socket.exists, what="it has started the service")
+        daemon.adopt()
+        eventually(lambda: "libQt6Widgets" in Path(f"/proc/{program.pid}/maps").read_text(), what="it is a window")
+        program.terminate()
+        assert program.wait(60) == 0
+    finally:
+        program.kill()
+        program.wait()
+    assert isinstance(daemon.seat().phase, lifecycle.Idle)
+    said = [
+        line for line in output.read_text().splitlines() if "propagateSizeHints" not in line
+    ]  # of the offscreen screen
+    assert said == []
 
 
 def test_a_second_window_only_raises_the_first(
