@@ -41,6 +41,16 @@ class Llama:
     create_chat_completion = __call__
 '''
 KNOWS_ENDS = "def llama_vocab_is_eog(vocab, token):\n    return token == 0\n"
+HAS_A_CLOCK = """
+class llama_perf_context:
+    def __init__(self, context):
+        self.n_p_eval, self.t_p_eval_ms = 3, context
+
+class _Context:
+    ctx = 1.5
+
+Llama._ctx = _Context
+"""
 SERVER = """
 import json, sys
 from llama_cpp import Llama
@@ -87,6 +97,15 @@ def test_each_stream_tells_its_own_tokens_once_at_its_end(hosted: Any) -> None:
         assert usages(second) == [{"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}], (
             "not of the one before"
         )
+
+
+def test_a_stream_tells_how_fast_its_prompt_was_read(hosted: Any) -> None:
+    told = hosted(LIBRARY + KNOWS_ENDS + HAS_A_CLOCK)
+    timings = [chunk["timings"] for chunk in told["__call__"][0] if "timings" in chunk]
+    assert timings == [{"prompt_n": 3, "prompt_ms": 1.5, "prompt_per_second": 2000.0}]
+    untimed = hosted(LIBRARY + KNOWS_ENDS + HAS_A_CLOCK.replace("1.5", "0.0"))
+    assert not any("timings" in chunk for chunk in untimed["__call__"][0])
+    assert usages(untimed["__call__"][0])
 
 
 def test_what_cannot_be_said_for_sure_is_not_said(hosted: Any) -> None:

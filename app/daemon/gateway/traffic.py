@@ -150,6 +150,7 @@ class Ledger:
         for kind, name, value in (
             ("counter", "prompt_tokens_total", view.prompt_tokens_total),
             ("counter", "generation_tokens_total", view.completion_tokens_total),
+            ("gauge", "prompt_tokens_per_second", view.prompt_tokens_per_second),
             ("gauge", "generation_tokens_per_second", view.generation_tokens_per_second),
             ("gauge", "requests_running", view.in_flight),
             ("gauge", "requests_waiting", view.queued),

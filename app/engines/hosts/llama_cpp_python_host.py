@@ -1,4 +1,4 @@
-"""Runs llama-cpp-python's own server with two things that it lacks: token counts in a stream, and a template from a file.
+"""Runs llama-cpp-python's own server with what it lacks: token counts and reading speed in a stream, a template from a file.
 
 A program of its own: the standard library and llama_cpp only, run by the engine environment's interpreter with -I. Takes
 `--chat-template-file PATH` and hands all other flags to the server unchanged. Ends with 2 and a sentence when the file
@@ -36,8 +36,10 @@ class Tally:
         }
 
 
-def count_tokens(llama_class: Any, is_end: Callable[[Any, int], bool]) -> None:
-    """Makes each streamed answer of `llama_class` tell its `usage` in the chunk that tells why it ended.
+def count_tokens(
+    llama_class: Any, is_end: Callable[[Any, int], bool], timings: Callable[[Any], dict[str, float]]
+) -> None:
+    """Makes each streamed answer of `llama_class` tell its `usage` in the chunk that tells why it ended, and its `timings`.
 
     The server knows no `stream_options`, and Engine Room always asks it to stream, because only a stream can be cancelled.
     """
@@ -61,7 +63,7 @@ def count_tokens(llama_class: Any, is_end: Callable[[Any, int], bool]) -> None:
         def answering(self: Any, *rest: Any, **named: Any) -> Any:
             tally.begin()
             made = answer(self, *rest, **named)
-            return with_usage(made, tally) if named.get("stream") else made
+            return with_usage(made, tally, lambda: timings(self)) if named.get("stream") else made
 
         return answering
 
@@ -70,11 +72,26 @@ def count_tokens(llama_class: Any, is_end: Callable[[Any, int], bool]) -> None:
     llama_class.create_chat_completion = told(llama_class.create_chat_completion)
 
 
-def with_usage(chunks: Iterator[Any], tally: Tally) -> Iterator[Any]:
+def with_usage(chunks: Iterator[Any], tally: Tally, timings: Callable[[], dict[str, float]]) -> Iterator[Any]:
     for chunk in chunks:
         ended = any(choice.get("finish_reason") for choice in chunk.get("choices") or ())
         usage = tally.usage() if ended else None
-        yield chunk if usage is None else {**chunk, "usage": usage}
+        if usage is None:
+            yield chunk
+        else:
+            read = timings()
+            yield {**chunk, "usage": usage, **({"timings": read} if read else {})}
+
+
+def prompt_timings(perf: Any) -> dict[str, float]:
+    """How fast a prompt was read, under llama-server's names, from the library's own clock; empty when it was not timed.
+
+    Its clock of the generation is left out: it stops between two tokens, while this server chooses one.
+    """
+    tokens, milliseconds = perf.n_p_eval, perf.t_p_eval_ms
+    if not milliseconds > 0:
+        return {}
+    return {"prompt_n": tokens, "prompt_ms": milliseconds, "prompt_per_second": 1000 * tokens / milliseconds}
 
 
 def template_handler(template: str) -> Any:
@@ -126,8 +143,13 @@ def main(argv: list[str]) -> int:
         chat.register_chat_completion_handler(FORMAT)(template_handler(template))
         sys.argv += ["--chat_format", FORMAT]
     is_end_token = getattr(llama_cpp, "llama_vocab_is_eog", None)
+    perf_of = getattr(llama_cpp, "llama_perf_context", None)
     if is_end_token is not None:  # an older library: its streams stay without counts
-        count_tokens(llama_cpp.Llama, lambda llama, token: bool(is_end_token(llama._model.vocab, token)))
+        count_tokens(
+            llama_cpp.Llama,
+            lambda llama, token: bool(is_end_token(llama._model.vocab, token)),
+            lambda llama: {} if perf_of is None else prompt_timings(perf_of(llama._ctx.ctx)),
+        )
     serve()
     return 0
 

@@ -357,6 +357,7 @@ async def test_a_stream_without_a_token_is_an_error_where_the_engine_means_one_b
 
 async def test_what_is_counted_is_what_the_engine_says(open_gateway) -> None:
     usage = {"usage": {"prompt_tokens": 11, "completion_tokens": 2}, "timings": {"predicted_per_second": 50.5}}
+    usage["timings"]["prompt_per_second"] = 80.5
     async with open_gateway(says(*stream(token("a"), token("b"), finish(**usage), DONE))) as desk:
         await ask(desk.port, post(CHAT, STREAMED, desk.port))
         view = await desk.outcome()
@@ -370,6 +371,7 @@ async def test_what_is_counted_is_what_the_engine_says(open_gateway) -> None:
         _, _, text, _ = await ask(desk.port, f"GET /metrics HTTP/1.1\r\nHost: localhost:{desk.port}\r\n\r\n".encode())
         assert b'engine_room_requests_total{path="/v1/chat/completions",outcome="answered"} 1' in text
         assert b"engine_room_generation_tokens_total 2" in text
+        assert b"engine_room_prompt_tokens_per_second 80.5" in text
 
 
 async def test_a_client_that_does_not_read_stalls_only_itself(open_gateway) -> None:
