@@ -18,6 +18,7 @@ from tests.rig.driver import SimulatedDriver, card, card_uuid
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.real_engines import put_into, write_profile
+from tests.rig.waiting import eventually
 
 MIB, GIB = 1024**2, 1024**3
 
@@ -120,7 +121,7 @@ def test_what_cards_really_held_moves_the_next_plan_until_it_is_forgotten(
     with closing(sqlite3.connect(home.paths.database)) as database, database:
         database.execute("UPDATE memory SET value = x'00ff' WHERE id = (SELECT id FROM memory LIMIT 1)")
     daemon.start()
-    assert on_card().launches == 2
+    eventually(lambda: on_card().launches == 2, what="as soon as the engine's build is known again")
 
     assert "forgotten" in commands.ok("plan", "--forget").out
     now = on_card()

@@ -271,6 +271,31 @@ async def test_an_answer_that_takes_too_long_ends_with_a_504_or_an_error_event(o
             await asyncio.wait_for(call.gone.wait(), 5)
 
 
+@pytest.mark.slow
+async def test_an_answer_may_take_nearly_five_minutes_as_it_is(open_gateway) -> None:
+    """The endpoint's 300 s: silent for all that time, or one token every half minute; ten at once, each whole."""
+
+    async def script(call: Call) -> None:
+        if b'"stream"' not in call.body:
+            await asyncio.sleep(290)
+            await call.send(whole(ANSWER))
+            return
+        await call.send(head(content_type=SSE))
+        for number in range(10):
+            await asyncio.sleep(29)
+            await call.send(chunk(token(str(number))))
+        await call.send(chunk(finish() + DONE) + END)
+
+    async with open_gateway(script) as desk:
+        wishes = [ASKED, STREAMED] * 5
+        answers = await asyncio.gather(*(ask(desk.port, post(CHAT, wish, desk.port), seconds=310) for wish in wishes))
+        assert [answer[0] for answer in answers] == [200] * 10
+        assert all(answer[2] == ANSWER for answer in answers[::2])
+        for answer in answers[1::2]:
+            assert [answer[2].count(token(str(number))) for number in range(10)] == [1] * 10
+            assert DONE in answer[2]
+
+
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
