@@ -189,7 +189,9 @@ def _client(settings: PipSettings, url: str) -> httpx.Client:
         verify = False
     elif settings.certificates:
         verify = ssl.create_default_context(cafile=settings.certificates)
-    return httpx.Client(verify=verify, follow_redirects=True, timeout=SECONDS_WITHOUT_A_BYTE)
+    return httpx.Client(
+        verify=verify, follow_redirects=True, timeout=settings.timeout_seconds or SECONDS_WITHOUT_A_BYTE
+    )
 
 
 def _sha256(file: Path) -> str:

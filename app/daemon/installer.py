@@ -8,8 +8,8 @@ that it did not make. As a program: `python -m app.daemon.installer`, used by pa
 from __future__ import annotations
 
 import argparse
+import math
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -35,7 +35,8 @@ from app.daemon.engine_sources import (
 from app.daemon.installations import RECORD, EngineRecord, installed
 from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags, uv_secret_places
 from app.daemon.trial import TrialFailed, raise_for_a_driver, smoke_test
-from app.daemon.work import Ended, News, Tell, Work
+from app.daemon.uv_words import Downloads, refusal
+from app.daemon.work import News, Tell, Work
 from app.engines.base import Installation
 from app.engines.registry import FAMILIES
 
@@ -48,12 +49,9 @@ STEPS = (
 )
 SPARE_BYTES = 200_000_000  # what stays free on the disk
 _SECONDS_FOR_AN_IMPORT = 180
-_REFUSAL = re.compile(r"^\s*(?:error|cause|caused by|×|╰─▶|├─▶):?\s*(?P<words>.+)", re.IGNORECASE)
-_BYTES = re.compile(r"(?P<name>[\w.-]+) +-* +(?P<done>[\d.]+) (?P<unit>[KMG]iB|B)/(?P<total>[\d.]+) (?P<of>[KMG]iB|B)")
-_UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-# variables of the caller's that would send the packages into another environment
 # uv gives a download up after 30 s of silence, and a slow line pauses longer while several packages share it.
 SILENCE_SECONDS = 120
+# variables of the caller's that would send the packages into another environment
 _ELSEWHERE = frozenset(
     [
         "VIRTUAL_ENV",
@@ -141,7 +139,8 @@ class _Installation:
         self._settings = pip_settings(work.environment, config_files(work.environment))
         self._uv = [sys.executable, "-m", "uv", "--color", "never"]
         own_cache = {"UV_CACHE_DIR": work.environment.get("UV_CACHE_DIR") or str(cache / "uv")}
-        patience = {"UV_HTTP_TIMEOUT": work.environment.get("UV_HTTP_TIMEOUT") or str(SILENCE_SECONDS)}
+        seconds = math.ceil(self._settings.timeout_seconds) or SILENCE_SECONDS
+        patience = {"UV_HTTP_TIMEOUT": work.environment.get("UV_HTTP_TIMEOUT") or str(seconds)}
         work.environment |= uv_environment(self._settings) | own_cache | patience
 
     def make(self) -> Path:
@@ -236,30 +235,24 @@ class _Installation:
 
     def _run(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         """Runs uv; raises EngineFailed with its own first words when it ends in failure."""
-        figures: dict[str, tuple[float, float]] = {}
-        begun = time.monotonic()
+        downloads = Downloads()
 
         def heard(line: str) -> None:
-            for found in _BYTES.finditer(line):
-                figures[found["name"]] = (
-                    float(found["done"]) * _UNITS[found["unit"]],
-                    float(found["total"]) * _UNITS[found["of"]],
-                )
-                done, total = (int(sum(column)) for column in zip(*figures.values(), strict=True))
-                seconds = time.monotonic() - begun
+            figures = downloads.heard(line, time.monotonic())
+            if figures is not None:
                 self._work.say(
                     "Downloading the packages",
-                    progress=0.9 * done / total if total else None,
-                    bytes_done=done,
-                    bytes_total=total,
-                    eta_seconds=seconds * (total - done) / done if done else None,
+                    progress=0.9 * figures.bytes_done / figures.bytes_total if figures.bytes_total else None,
+                    bytes_done=figures.bytes_done,
+                    bytes_total=figures.bytes_total,
+                    eta_seconds=figures.eta_seconds,
                 )
 
         ended = self._work.run(command, heard=heard, environment=environment, on_terminal=True)
         if not ended.ok:
             if any("No space left on device" in line for line in ended.said):
                 raise DiskFull(f"The disk of {self._place.parent} is full.", "Make room and install again.")
-            raise EngineFailed(f"{self._title} cannot be had: {_refusal(ended)}.")
+            raise EngineFailed(f"{self._title} cannot be had: {refusal(ended)}.")
 
     # --- the proof, and the end
 
@@ -333,13 +326,6 @@ def _with_own_index(build: Build, settings: PipSettings) -> PipSettings:
     if not build.extra_index:
         return settings
     return msgspec.structs.replace(settings, extra_index_urls=(*settings.extra_index_urls, build.extra_index))
-
-
-def _refusal(ended: Ended) -> str:
-    """What failed, and its root, in uv's own words."""
-    words = [found["words"].strip().rstrip(".") for line in ended.said if (found := _REFUSAL.match(line))]
-    words = words or [line.rstrip(".") for line in ended.said[-1:]] or ["uv said nothing"]
-    return ": ".join(dict.fromkeys((words[0], words[-1])))
 
 
 def _write_alias(folder: Path, name: str, version: str) -> None:

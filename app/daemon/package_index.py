@@ -7,6 +7,7 @@ fail. Sources in pip's own order, later ones win: the site's file, the account's
 from __future__ import annotations
 
 import configparser
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ class PipSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_hosts: tuple[str, ...] = ()
     no_index: bool = False
     certificates: str = ""
+    timeout_seconds: float = 0.0  # of silence; 0: pip was not told
 
 
 def config_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
@@ -63,7 +65,16 @@ def pip_settings(environment: Mapping[str, str], files: Iterable[Path]) -> PipSe
         trusted_hosts=tuple(values.get("trusted-host", "").split()),
         no_index=values.get("no-index", "").strip().lower() in ("1", "true", "yes", "on"),
         certificates=values.get("cert", "").strip(),
+        timeout_seconds=_seconds(values.get("timeout") or values.get("default-timeout", "")),
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return seconds if 0 < seconds < math.inf else 0.0
 
 
 def uv_flags(settings: PipSettings) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.errors import EngineFailed
 from app.daemon.download import Link, archive_among, fetch, find_archive, links_of_page
-from app.daemon.package_index import PipSettings
+from app.daemon.package_index import PipSettings, pip_settings
 from app.daemon.work import News, Work
 
 CONTENT = bytes(range(256)) * 8192
@@ -23,11 +23,13 @@ class Index(ThreadingHTTPServer):
 
     status = 200
     breaks_after = 0
+    silent = False  # takes the connection and never answers
     page = f'<!doctype html><a href="../../files/{NAME}#sha256={SHA256}">{NAME}</a>'
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
         self.asked: list[tuple[str, str]] = []
+        self.over = threading.Event()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     @property
@@ -45,6 +47,9 @@ class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         span = self.headers.get("Range", "")
         self.server.asked.append((self.path, span))
+        if self.server.silent:
+            self.server.over.wait()
+            return
         if self.path.startswith("/simple/"):
             self._send(self.server.status, self.server.page.encode())
             return
@@ -71,6 +76,7 @@ class _Answers(BaseHTTPRequestHandler):
 def index() -> Iterator[Index]:
     index = Index()
     yield index
+    index.over.set()
     index.shutdown()
     index.server_close()
 
@@ -131,6 +137,18 @@ def test_a_broken_index_is_named_with_what_it_did(index: Index, status: int, pag
         find_archive(index.settings, "llama-cpp-python", "0.1")
     assert "127.0.0.1" in str(refusal.value)
     assert "pip" in refusal.value.advice
+
+
+def test_an_index_that_never_answers_is_given_up(index: Index, tmp_path: Path, work: Work) -> None:
+    """After as long a silence as pip was told to bear, for the page as for the file."""
+    patience = pip_settings({"PIP_TIMEOUT": "0.5", "PIP_INDEX_URL": index.url}, [])
+    link = find_archive(index.settings, "llama-cpp-python", "0.1")
+    index.silent = True
+    with pytest.raises(EngineFailed, match=r"127\.0\.0\.1 does not answer"):
+        find_archive(patience, "llama-cpp-python", "0.1")
+    with pytest.raises(EngineFailed, match=r"127\.0\.0\.1 does not answer"):
+        fetch(patience, link, tmp_path / NAME, SHA256, work)
+    assert not (tmp_path / NAME).exists()
 
 
 def test_without_a_network_it_says_who_could_not_be_reached_and_tells_no_password(index: Index) -> None:

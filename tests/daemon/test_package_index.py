@@ -89,3 +89,9 @@ def test_the_files_are_pips_own(tmp_path: Path) -> None:
         "/x/pip.conf",
     ]
     assert config_files({"PIP_CONFIG_FILE": "/dev/null"}) == ()
+
+
+def test_pips_timeout_is_read_and_a_senseless_one_is_none() -> None:
+    said = [pip_settings({"PIP_TIMEOUT": text}, []).timeout_seconds for text in ("2.5", "soon", "-1", "inf", "nan", "")]
+    assert said == [2.5, 0, 0, 0, 0, 0]
+    assert pip_settings({"PIP_DEFAULT_TIMEOUT": "7"}, []).timeout_seconds == 7
