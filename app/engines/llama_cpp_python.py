@@ -70,6 +70,11 @@ CHAT_FORMATS = (
     *("chatglm3", "phind", "open-orca", "chatml-function-calling", "functionary-v2", "llava-1-5", "mtmd", "qwen2.5-vl"),
 )
 
+SEEING_FORMATS = (
+    *("mtmd", "llava-1-5", "llava-1-6", "qwen2.5-vl", "gemma4", "minicpm-v-2.6", "moondream", "nanollava", "obsidian"),
+    "llama-3-vision-alpha",
+)
+
 # What this server says in its own way; the same kind of table as the native server's.
 # fmt: off
 _OWN: tuple[Option, ...] = (
@@ -194,7 +199,12 @@ _SETTING_NAMES = [
     "forwarded_allow_ips",
 ]
 
-SCRUB = (*native.SCRUB, *(form for name in _SETTING_NAMES for form in (name, name.upper())), "UVICORN_*")
+SCRUB = (
+    *native.SCRUB,
+    *(form for name in _SETTING_NAMES for form in (name, name.upper())),
+    "MTMD_CPP_LIB",
+    "UVICORN_*",
+)
 
 
 class LlamaCppPython:
@@ -223,6 +233,8 @@ class LlamaCppPython:
                 f"Profile {launch.profile.id}: settings.chat_format and settings.chat_template_file exclude each other.",
                 "Take one of them out.",
             )
+        if values.get("mmproj"):
+            values = {**values, "chat_format": _seeing_format(values, launch.profile.id)}
         complete = native.with_launch_defaults(values, launch)
         complete.setdefault("threads_batch", complete["threads"])
         return complete
@@ -245,6 +257,9 @@ class LlamaCppPython:
         environment = native.common_environment(launch, values)
         if launch.installation.library_folder:
             environment["LLAMA_CPP_LIB_PATH"] = launch.installation.library_folder
+            environment["MTMD_CPP_LIB"] = (
+                launch.installation.library_folder
+            )  # what looks at images has its own variable
         if "LLAMA_API_KEY" in environment:
             environment["API_KEY"] = environment.pop("LLAMA_API_KEY")
         return Command(argv=tuple(argv), environment=environment, scrub=SCRUB, secrets=native.secrets(launch))
@@ -270,6 +285,19 @@ class LlamaCppPython:
             "(about ten minutes; it needs a C++ compiler, and the CUDA toolkit for an NVIDIA card); one that you have is "
             "found in the usual environments, or by ENGINE_ROOM_LLAMA_CPP_PYTHON, which names its Python."
         )
+
+
+def _seeing_format(values: Mapping[str, Scalar], profile_id: str) -> str:
+    """The format with which this server looks at images; with any other it would leave the projector out silently."""
+    named = str(values.get("chat_format") or "")
+    if values.get("chat_template_file") or (named in CHAT_FORMATS and named not in SEEING_FORMATS):
+        setting = "chat_template_file" if values.get("chat_template_file") else "chat_format"
+        raise SettingInvalid(
+            f"Profile {profile_id}: with settings.{setting} llama-cpp-python shows no image to the model, and "
+            "settings.mmproj is there for images only.",
+            f"Take settings.{setting} out, and the template in the model file is used; or take settings.mmproj out.",
+        )
+    return named or SEEING_FORMATS[0]
 
 
 _STAGES = (

@@ -156,3 +156,19 @@ def test_libraries_built_elsewhere_are_found() -> None:
 
 def _fields(made: object) -> dict[str, object]:
     return {name: getattr(made, name) for name in made.__struct_fields__}  # type: ignore[attr-defined]
+
+
+def test_a_projector_chooses_the_format_in_which_the_python_server_looks_at_images() -> None:
+    """In any other it would take the projector and leave it out without a word."""
+
+    def chosen(**settings: Scalar) -> str:
+        argv = command_of(launch("llama-cpp-python", {"mmproj": "/m/mmproj.gguf", **settings})).argv
+        return argv[argv.index("--chat_format") + 1]
+
+    assert chosen() == "mtmd"
+    assert chosen(chat_format="llava-1-5") == "llava-1-5"
+    assert chosen(chat_format="a-newer-one") == "a-newer-one", "who knows"
+    for settings in ({"chat_format": "chatml"}, {"chat_template_file": "/t.jinja"}):
+        with pytest.raises(SettingInvalid, match=f"with settings.{next(iter(settings))} .* shows no image") as refused:
+            chosen(**settings)
+        assert "take settings.mmproj out" in refused.value.advice

@@ -18,6 +18,7 @@ from app.engines.registry import FAMILIES
 from tests.engines.launches import command_of, launch
 from tests.engines.running import Running, ended, free_port, running, tokens_of
 from tests.engines.tiny_model import write_tiny_model
+from tests.engines.tiny_projector import assert_it_looks_at_an_image, write_tiny_projector
 
 FAMILY = FAMILIES["llama.cpp"]
 SAY_HELLO = {"model": "tiny", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": "hi"}]}
@@ -150,6 +151,11 @@ def test_a_schema_holds_every_answer(start: Start) -> None:
         "x-guidance": {"whitespace_flexible": false}}"""  # a model of noise would write spaces for ever
     with start({"json_schema": schema}) as engine:
         assert json.loads(answer(engine, max_tokens=40)) == {"n": 7}
+
+
+def test_an_image_is_looked_at(start: Start, tmp_path: Path) -> None:
+    with start({"mmproj": str(write_tiny_projector(tmp_path / "mmproj.gguf"))}) as engine:
+        assert_it_looks_at_an_image(engine)
 
 
 def test_embeddings_are_served_and_are_the_same_for_the_same_text(start: Start) -> None:

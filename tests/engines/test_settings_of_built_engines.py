@@ -16,6 +16,7 @@ from tests.engines.launches import command_of, launch
 from tests.engines.running import free_port, running
 from tests.engines.test_real_settings import write_lora
 from tests.engines.tiny_model import write_tiny_model
+from tests.engines.tiny_projector import assert_it_looks_at_an_image, write_tiny_projector
 from tests.rig.embedded import KEPT_IN
 from tests.rig.waiting import eventually
 
@@ -197,13 +198,68 @@ def test_the_python_server_does_what_its_settings_say(tiny: Path, tmp_path: Path
         engine.says("loaded 8 tensors from lora file")
 
 
-@pytest.mark.parametrize("name", ["chatml", "llama-3", "mistral-instruct"])
-def test_the_python_server_takes_a_chat_format_by_name(name: str, tiny: Path, tmp_path: Path) -> None:
+SPECIAL = ("<|im_start|>", "<|im_end|>")  # one token each in the tiny model; all else is a token for each letter
+
+
+def token_count(prompt: str) -> int:
+    for special in SPECIAL:
+        prompt = prompt.replace(special, "*")
+    return len(prompt)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("chatml", "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
+        (
+            "llama-3",
+            "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        ("mistral-instruct", "[INST] hi [/INST]"),
+        ("", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
+    ],
+)
+def test_the_python_server_takes_a_chat_format_by_name(name: str, prompt: str, tiny: Path, tmp_path: Path) -> None:
+    """The prompt has as many tokens as the format gives it, and another number than by the model's own template."""
     port = free_port()
-    with running(command("llama-cpp-python", {"chat_format": name}, tiny, port), tmp_path / "run.log", port) as engine:
+    settings: dict[str, Scalar] = {"chat_format": name} if name else {}
+    with running(command("llama-cpp-python", settings, tiny, port), tmp_path / "run.log", port) as engine:
         engine.until_ready("/openapi.json")
         body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
-        assert engine.request("/v1/chat/completions", body)[0] == 200
+        status, text = engine.request("/v1/chat/completions", body)
+        assert status == 200, text
+        assert json.loads(text)["usage"]["prompt_tokens"] == token_count(prompt)
+
+
+def test_the_python_server_serves_embeddings(tiny: Path, tmp_path: Path) -> None:
+    """The same text has the same vector, another text another; the launch is tried by asking for one."""
+    port = free_port()
+    settings: dict[str, Scalar] = {
+        "embeddings": True,
+        "override_kv": "llama.pooling_type=int:1",
+    }  # as embedders have it
+    made = launch("llama-cpp-python", settings, model_name="tiny", model_path=str(tiny))
+    trial = FAMILIES["llama-cpp-python"].trial(made)
+    with running(command("llama-cpp-python", settings, tiny, port), tmp_path / "run.log", port) as engine:
+        engine.until_ready("/openapi.json")
+        status, text = engine.request(trial.path, trial.body)
+        assert status == 200, text
+        status, text = engine.request("/v1/embeddings", {"model": "tiny", "input": ["one", "two", "one"]})
+        assert status == 200, text
+        first, other, same = (row["embedding"] for row in json.loads(text)["data"])
+        assert len(first) == 64
+        assert first == pytest.approx(same, abs=1e-3)
+        assert first != pytest.approx(other, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", PROGRAMS)
+def test_a_built_engine_looks_at_an_image(family: str, tiny: Path, tmp_path: Path) -> None:
+    """llama-cpp-python does so in one of its formats only, which a projector chooses."""
+    port = free_port()
+    settings: dict[str, Scalar] = {"mmproj": str(write_tiny_projector(tmp_path / "mmproj.gguf"))}
+    with running(command(family, settings, tiny, port), tmp_path / "run.log", port) as engine:
+        engine.until_ready(FAMILIES[family].readiness.health_path)
+        assert_it_looks_at_an_image(engine)
 
 
 def test_a_template_file_that_is_none_ends_the_python_server_with_a_sentence(tiny: Path, tmp_path: Path) -> None:

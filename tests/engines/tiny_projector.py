@@ -1,9 +1,15 @@
 """Writes a real but tiny projector, with which a tiny model looks at pictures; the engine loads it within milliseconds."""
 
+import base64
+import json
+import struct
+import zlib
 from pathlib import Path
 
 import gguf
 import numpy as np
+
+from tests.engines.running import Running
 
 IMAGE, PATCH = 28, 14  # pixels: two by two pieces
 
@@ -58,3 +64,34 @@ def write_tiny_projector(path: Path, *, width: int = 64, layers: int = 1, model_
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def png(red: int, green: int, blue: int) -> bytes:
+    """A small picture of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes((red, green, blue)) * IMAGE) * IMAGE
+    head = struct.pack(">IIBBBBB", IMAGE, IMAGE, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def assert_it_looks_at_an_image(engine: Running) -> None:
+    """A running engine with the projector: an image makes the prompt longer by its pieces, and an answer comes."""
+
+    def prompt_tokens(*images: bytes) -> int:
+        parts: list[dict[str, object]] = [{"type": "text", "text": "What is it?"}]
+        for image in images:
+            url = "data:image/png;base64," + base64.b64encode(image).decode()
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+        body = {"messages": [{"role": "user", "content": parts}], "max_tokens": 4, "logit_bias": {"97": 100}}
+        status, text = engine.request("/v1/chat/completions", body)
+        assert status == 200, text
+        answer = json.loads(text)
+        assert answer["choices"][0]["message"]["content"].startswith("aaa")
+        return int(answer["usage"]["prompt_tokens"])
+
+    plain, one, two = prompt_tokens(), prompt_tokens(png(255, 0, 0)), prompt_tokens(png(255, 0, 0), png(0, 0, 255))
+    assert one - plain >= (IMAGE // PATCH) ** 2
+    assert two - one == one - plain
