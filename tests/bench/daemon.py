@@ -18,12 +18,13 @@ from typing import Any
 import httpx
 
 from app.core import lifecycle
-from tests.rig.daemon import Daemon, chat_body
+from app.core.snapshot import SeatView
+from tests.rig.daemon import Daemon, chat_body, kill_verified
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import eventually
 
-GOALS = {"resident_mib": 80.0, "idle_percent": 1.0, "added_ready_ms": 150.0}
+GOALS = {"resident_mib": 80.0, "idle_percent": 1.0, "added_ready_ms": 150.0, "crash_noticed_ms": 100.0}
 IDLE_SECONDS = 20.0
 
 
@@ -102,6 +103,27 @@ def added_ready(daemon: Daemon, profile: str, loads: int) -> dict[str, Any]:
     }
 
 
+def crash_noticed(daemon: Daemon, profile: str, times: int) -> dict[str, float]:
+    """Milliseconds from the KILL of a ready engine to the end of Ready on the stream (I10)."""
+    waited = []
+    for _ in range(times):
+        daemon.load(profile)
+        run = daemon.seat().run
+        assert run is not None
+        pid = daemon.engine_pid()
+        began = time.monotonic()
+        kill_verified(pid, daemon.home)
+        daemon.wait_seat(lambda seat, run_id=run.id: not ready_with(seat, run_id), what="the end is noticed")
+        waited.append(1000 * (time.monotonic() - began))
+        daemon.unload()
+        daemon.wait_idle()
+    return {"median": round(statistics.median(waited), 1), "worst": round(max(waited), 1)}
+
+
+def ready_with(seat: SeatView, run_id: str) -> bool:
+    return isinstance(seat.phase, lifecycle.Ready) and seat.phase.run_id == run_id
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     home = Home(folder)
     engine = FakeEngine(home)
@@ -132,6 +154,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         figures["stand_in"] = added_ready(daemon, "steady", arguments.loads)
         if arguments.real:
             figures["real"] = added_ready(daemon, "real", arguments.loads)
+        figures["crash_noticed_ms"] = crash_noticed(daemon, "one", arguments.loads)
         daemon.load("one")
         figures["resident_loaded_mib"] = resident_mib(pid)
         figures["idle_percent_loaded"] = idle_percent(pid)
