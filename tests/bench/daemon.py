@@ -110,9 +110,8 @@ def crash_noticed(daemon: Daemon, profile: str, times: int) -> dict[str, float]:
         daemon.load(profile)
         run = daemon.seat().run
         assert run is not None
-        pid = daemon.engine_pid()
+        kill_verified(daemon.engine_pid(), daemon.home)
         began = time.monotonic()
-        kill_verified(pid, daemon.home)
         daemon.wait_seat(lambda seat, run_id=run.id: not ready_with(seat, run_id), what="the end is noticed")
         waited.append(1000 * (time.monotonic() - began))
         daemon.unload()
