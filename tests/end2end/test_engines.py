@@ -3,13 +3,14 @@
 import shutil
 from pathlib import Path
 
+import pytest
 import tomli_w
 
 from app.core import lifecycle
 from app.core.snapshot import Engines, EngineView, InstallationView, from_json
 from tests.end2end.commands import Commands
 from tests.rig.custody import end, processes_of
-from tests.rig.daemon import Daemon
+from tests.rig.daemon import Daemon, chat_body
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.programs import write_script
@@ -142,6 +143,37 @@ def test_a_help_that_hangs_costs_nobody_anything(
     assert native(daemon.wait_slice("engines", lambda engines: native(engines).available)).build
     commands.ok("quit")
     assert not processes_of(home)
+
+
+@pytest.mark.parametrize(
+    ("says", "note"),
+    [
+        ("echo 'version: 99.1.0 (build 99999, commit 0c1e57098)'", "99.1.0 is newer than"),
+        ("echo 'a build of my own'", "does not say which version it is"),
+    ],
+)
+def test_an_engine_of_a_version_that_nobody_knows_loads_and_answers(
+    home: Home, fake_engine: FakeEngine, commands: Commands, daemon: Daemon, says: str, note: str
+) -> None:
+    """Bad input: it is used all the same, and the list keeps saying what is odd about it."""
+    real = fake_engine.install("the-real-one")
+    write_script(home.bin / "llama-server", f'[ "$1" = --version ] && {says} && exit 0\nexec "{real}" "$@"')
+    fake_engine.profile("one", tokens=3)
+    daemon.start()
+    view = native(
+        daemon.wait_slice("engines", lambda engines: note in at(native(engines), home.bin / "llama-server").note)
+    )
+    assert view.available
+    for loaded in (False, True):
+        listed = commands.ok("engines", "list").out
+        assert note in listed, "before and after it is loaded"
+        assert "should work" in listed
+        if not loaded:
+            commands.ok("load", "one")
+    with daemon.gateway() as client:
+        answer = client.post("/chat/completions", json=chat_body("one"))
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"].startswith("one")
 
 
 def test_the_doctor_names_engines_and_a_pin_that_leads_nowhere(
