@@ -27,7 +27,7 @@ from tests.rig.waiting import eventually
 pytestmark = pytest.mark.engines
 
 ALWAYS_A = {"97": 100}  # by its number in the tiny model's vocabulary; an answer of it never ends by itself
-SHORT, ENDLESS = 40, 7_000  # tokens
+SHORT, LONG, ENDLESS = 40, 1_000, 7_000  # tokens
 LONG_PROMPT = "ab " * 4_000
 CONTEXT_TOKENS = 16_384
 TELLS_NOTHING_OF = {"kv_cache_usage"}
@@ -98,7 +98,7 @@ def metric(daemon: Daemon, name: str) -> float | None:
 def test_two_requests_at_once_are_both_answered_in_full_and_counted_as_of_any_engine(ready: Daemon) -> None:
     """I6, I8: the second waits for the first, at the gateway and at the engine itself; the counters' names are the same."""
     assert FAMILIES["llama-cpp-python"].traits.concurrency == 1
-    first = Asking(ready.gateway_url, max_tokens=10 * SHORT)
+    first = Asking(ready.gateway_url, max_tokens=LONG)
     first.start()
     assert first.begun.wait(60)
     second = Asking(ready.gateway_url, max_tokens=SHORT)
@@ -108,7 +108,7 @@ def test_two_requests_at_once_are_both_answered_in_full_and_counted_as_of_any_en
     ready.wait_slice("traffic", lambda it: it.generation_tokens_per_second > 0)
     assert metric(ready, "generation_tokens_per_second")
     usages = [first.whole(), second.whole()]
-    assert [usage["completion_tokens"] for usage in usages] == [10 * SHORT, SHORT]
+    assert [usage["completion_tokens"] for usage in usages] == [LONG, SHORT]
 
     traffic: Traffic = ready.wait_slice("traffic", lambda it: len(it.recent) == 2 and not it.in_flight)
     assert {request.outcome for request in traffic.recent} == {"answered"}
@@ -128,11 +128,11 @@ def test_two_requests_at_once_are_both_answered_in_full_and_counted_as_of_any_en
     environment = Path(f"/proc/{run.pid}/environ").read_bytes().decode().split("\0")
     key = next(entry.partition("=")[2] for entry in environment if entry.startswith("API_KEY="))
     engine = f"http://127.0.0.1:{run.port}/v1"
-    first, second = (Asking(engine, {"Authorization": f"Bearer {key}"}, max_tokens=SHORT * n) for n in (5, 1))
+    first, second = (Asking(engine, {"Authorization": f"Bearer {key}"}, max_tokens=n) for n in (LONG, SHORT))
     first.start()
     assert first.begun.wait(60)
     second.start()
-    assert [first.whole()["completion_tokens"], second.whole()["completion_tokens"]] == [5 * SHORT, SHORT]
+    assert [first.whole()["completion_tokens"], second.whole()["completion_tokens"]] == [LONG, SHORT]
 
 
 def test_a_client_that_leaves_ends_the_engines_work_too(ready: Daemon) -> None:
