@@ -35,6 +35,11 @@ def wheels(home: Home, tmp_path: Path) -> Path:
     return tmp_path / "cpu"
 
 
+def sizes(engines: object) -> dict[str, int | None]:
+    assert isinstance(engines, Engines)
+    return {row.id: row.disk_bytes for view in engines.families for row in view.installations}
+
+
 @pytest.fixture
 def desk(daemon: Daemon, home: Home) -> Desk:
     return Desk(daemon)
@@ -47,7 +52,13 @@ def test_an_installation_says_what_it_takes_and_is_there_when_it_is_done(desk: D
     assert job.notes[0].startswith("This machine computes on: "), "the accelerator is said first"
     assert job.notes[-1] == "Installed standin 1.0 for CPU."
     assert (job.progress, job.log_path) == (1.0, "")
-    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" in desk.rows(), 10, "the new engine in the list")
+    name = "llama.cpp-1.0-cpu"
+    told = desk.daemon.wait_slice(
+        "engines", lambda engines: sizes(engines).get(name), 60, "the new engine in the list, measured"
+    )
+    # a file of several blocks counts as what it takes, a link as itself; every file is one of its own here
+    files = [Path(at) / file for at, _, names in os.walk(home.paths.engines / name) for file in names]
+    assert sizes(told)[name] == sum(file.lstat().st_blocks * 512 for file in files) > 0
     assert sorted(path.name for path in (home.paths.state / "jobs").iterdir()) == [], (
         "nothing is kept of what went well"
     )
