@@ -257,9 +257,8 @@ class LlamaCppPython:
         environment = native.common_environment(launch, values)
         if launch.installation.library_folder:
             environment["LLAMA_CPP_LIB_PATH"] = launch.installation.library_folder
-            environment["MTMD_CPP_LIB"] = (
-                launch.installation.library_folder
-            )  # what looks at images has its own variable
+            # What looks at images has a variable of its own.
+            environment["MTMD_CPP_LIB"] = launch.installation.library_folder
         if "LLAMA_API_KEY" in environment:
             environment["API_KEY"] = environment.pop("LLAMA_API_KEY")
         return Command(argv=tuple(argv), environment=environment, scrub=SCRUB, secrets=native.secrets(launch))
