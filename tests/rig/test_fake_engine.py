@@ -179,7 +179,7 @@ def test_a_load_is_held_until_it_may_go_on(start: Any, tmp_path: Path) -> None:
     eventually(lambda: engine.status() == 503)
     never(lambda: engine.status() == 200, 0.3)
     (tmp_path / "go-on").touch()
-    engine.wait_ready()
+    assert engine.wait_ready().status() == 200
 
 
 def test_health_200_and_no_token(start: Any) -> None:
