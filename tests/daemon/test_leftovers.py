@@ -16,9 +16,9 @@ from app.daemon import processes
 from app.daemon.leftovers import RunRecord
 from app.daemon.processes import ProcessIdentity
 from app.daemon.runs import Leftover, Runs
-from tests.daemon.trouble import OtherDaemon, all_ready, kill_together, nobody, said, spec_for, until, within
+from tests.daemon.trouble import RUN, OtherDaemon, all_ready, kill_together, nobody, said, spec_for, until, within
 
-OURS = ("run-", "left-", "theirs", "unowned", "mine")
+OURS = (RUN, "run-2", "left-", "theirs", "unowned", "mine")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def gone_owner() -> dict[str, int]:
     return {"pid": os.getpid(), "start_ticks": processes.own_identity().start_ticks - 1}
 
 
-def write_record(folder: Path, run_id: str = "run-1", **changes: Any) -> Path:
+def write_record(folder: Path, run_id: str = RUN, **changes: Any) -> Path:
     nobody_there = {"pid": 2**22 - 1, "start_ticks": 1}
     record: dict[str, Any] = {
         "run_id": run_id,
@@ -152,8 +152,8 @@ async def test_a_reused_pid_is_never_signalled(folder: Path, bystander: ProcessI
     other = {"pid": bystander.pid, "start_ticks": bystander.start_ticks - 5}
     write_record(folder, engine=other, keeper=other, guard=other)
     found = await ended_leftovers(folder)
-    assert found["run-1"].outcome == "gone"
-    assert not list(folder.glob("run-1*"))
+    assert found[RUN].outcome == "gone"
+    assert not list(folder.glob(f"{RUN}*"))
 
 
 async def test_a_record_of_another_boot_is_only_removed(folder: Path, bystander: ProcessIdentity) -> None:
@@ -161,8 +161,8 @@ async def test_a_record_of_another_boot_is_only_removed(folder: Path, bystander:
     same = {"pid": bystander.pid, "start_ticks": bystander.start_ticks}
     write_record(folder, engine=same, keeper=same, guard=same, boot_id="another")
     found = await ended_leftovers(folder)
-    assert found["run-1"].outcome == "gone"
-    assert "restarted" in found["run-1"].sentence
+    assert found[RUN].outcome == "gone"
+    assert "restarted" in found[RUN].sentence
 
 
 @pytest.mark.parametrize("pid", [1, 0, -1])
@@ -170,18 +170,18 @@ async def test_a_record_with_an_impossible_pid_is_set_aside(folder: Path, pid: i
     """I5: kill(0), kill(-1) and init must not even be thinkable."""
     write_record(folder, engine={"pid": pid, "start_ticks": 1})
     found = await ended_leftovers(folder)
-    assert found["run-1"].outcome == "malformed"
-    assert (folder / "run-1.malformed").exists()
+    assert found[RUN].outcome == "malformed"
+    assert (folder / f"{RUN}.malformed").exists()
     assert await ended_leftovers(folder) == {}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "run-1"}', "\x00\xff", '{"run_id": 7}'])
 async def test_a_malformed_record_is_set_aside_and_told(folder: Path, text: str) -> None:
-    (folder / "run-1.json").write_bytes(text.encode("latin-1"))
+    (folder / f"{RUN}.json").write_bytes(text.encode("latin-1"))
     found = await ended_leftovers(folder)
-    assert found["run-1"].outcome == "malformed"
-    assert "cannot be read" in found["run-1"].sentence
-    assert not (folder / "run-1.json").exists()
+    assert found[RUN].outcome == "malformed"
+    assert "cannot be read" in found[RUN].sentence
+    assert not (folder / f"{RUN}.json").exists()
 
 
 async def test_a_record_under_another_name_is_not_believed(folder: Path, bystander: ProcessIdentity) -> None:
@@ -205,7 +205,7 @@ async def test_a_marked_process_without_an_owner_is_left_alone(folder: Path) -> 
 
 
 async def test_stale_drafts_of_records_are_removed(folder: Path) -> None:
-    (folder / f"run-1.json.{2**22 - 1}.draft").write_text("{")
+    (folder / f"{RUN}.json.{2**22 - 1}.draft").write_text("{")
     (folder / f"run-2.json.{os.getpid()}.draft").write_text("{")
     await ended_leftovers(folder)
     assert [file.name for file in folder.iterdir()] == [f"run-2.json.{os.getpid()}.draft"]

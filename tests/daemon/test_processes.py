@@ -13,6 +13,7 @@ import pytest
 from app.daemon import processes
 from app.daemon.processes import ProcessIdentity, RunMembers, RunTrace
 from app.daemon.procfs import Process, read_process
+from tests.daemon.trouble import RUN
 from tests.rig.waiting import eventually
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -90,20 +91,20 @@ def test_a_signal_reaches_only_the_very_process(start: Start, change: str) -> No
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another account")
 def test_another_accounts_process_is_never_ours(start: Start) -> None:
     """I5: not even root's daemon touches it, whatever its environment says."""
-    environment = {"PATH": os.environ["PATH"], "ENGINE_ROOM_RUN": "run-1"}
+    environment = {"PATH": os.environ["PATH"], "ENGINE_ROOM_RUN": RUN}
     process = start(env=environment, user=65534)
     assert not processes.signal_verified(known(process), signal.SIGKILL)
-    assert processes.of_run("run-1") == []
+    assert processes.of_run(RUN) == []
     assert process.poll() is None
 
 
 def test_the_marker_must_match_exactly(start: Start) -> None:
     path = {"PATH": os.environ["PATH"]}
-    mine = start(env=path | {"ENGINE_ROOM_RUN": "run-1"})
+    mine = start(env=path | {"ENGINE_ROOM_RUN": RUN})
     start(env=path | {"ENGINE_ROOM_RUN": "run-11"})
-    start(env=path | {"NOT_ENGINE_ROOM_RUN": "run-1"})
-    start("sleep", "1000", env=path | {"OTHER": "ENGINE_ROOM_RUN=run-1"})
-    assert [each.pid for each in processes.of_run("run-1")] == [mine.pid]
+    start(env=path | {"NOT_ENGINE_ROOM_RUN": RUN})
+    start("sleep", "1000", env=path | {"OTHER": f"ENGINE_ROOM_RUN={RUN}"})
+    assert [each.pid for each in processes.of_run(RUN)] == [mine.pid]
 
 
 def test_a_session_number_that_was_given_away_is_no_evidence(start: Start, tmp_path: Path) -> None:
@@ -112,8 +113,8 @@ def test_a_session_number_that_was_given_away_is_no_evidence(start: Start, tmp_p
     log.touch()
     stranger = known(start(start_new_session=True))
     before = ProcessIdentity(stranger.pid, stranger.start_ticks - 1, stranger.boot_id)
-    assert processes.of_run(RunTrace(run_id="run-1", leader=before, log_path=str(log))) == []
-    assert [each.pid for each in processes.of_run(RunTrace(run_id="run-1", leader=stranger))] == [stranger.pid]
+    assert processes.of_run(RunTrace(run_id=RUN, leader=before, log_path=str(log))) == []
+    assert [each.pid for each in processes.of_run(RunTrace(run_id=RUN, leader=stranger))] == [stranger.pid]
 
 
 def test_writing_to_the_runs_log_is_evidence_and_reading_it_is_not(start: Start, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_writing_to_the_runs_log_is_evidence_and_reading_it_is_not(start: Start,
         writer = start(stdout=out, stderr=out)
     with log.open("rb") as source:
         start(stdin=source)
-    found = processes.of_run(RunTrace(run_id="run-1", leader=gone, log_path=str(log)))
+    found = processes.of_run(RunTrace(run_id=RUN, leader=gone, log_path=str(log)))
     assert [each.pid for each in found] == [writer.pid]
 
 
@@ -148,9 +149,9 @@ def test_members_are_learnt_once_and_forgotten_when_gone(start: Start) -> None:
     roots: dict[str, tuple[int, ...]] = {}
     members = RunMembers(lambda: roots)
     assert members.pids_of_runs() == {}
-    roots["run-1"] = (keeper.pid,)
+    roots[RUN] = (keeper.pid,)
     (child,) = members.pids_of_runs()
-    assert members.pids_of_runs() == {child: "run-1"}
+    assert members.pids_of_runs() == {child: RUN}
     seen = processes.identity(child)
     assert seen is not None
     processes.signal_verified(seen, signal.SIGKILL)

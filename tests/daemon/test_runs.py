@@ -19,6 +19,7 @@ from app.daemon.runs import RunHandle, Runs, RunSpec
 from tests.daemon.trouble import (
     EXPECTED,
     PROGRAMS,
+    RUN,
     Holder,
     OtherDaemon,
     all_ready,
@@ -196,7 +197,7 @@ async def test_processes_of_a_run_are_known_exactly(runs: Runs, folder: Path) ->
     expected = {known.pid for known in ready}
     assert {each.pid for each in handle.processes()} == expected
     for _ in range(2):  # the second answer comes from what the first one learnt
-        assert runs.pids_of_runs() == dict.fromkeys(expected, "run-1")
+        assert runs.pids_of_runs() == dict.fromkeys(expected, RUN)
     assert set(processes.pids_of_runs()) == {handle.pid}  # what the marker alone can see
     handle.kill()
     await within(20, handle.cleared())
@@ -256,7 +257,7 @@ async def test_a_log_that_is_a_link_or_a_pipe_is_refused(runs: Runs, folder: Pat
     """I17, I18: nobody can redirect an engine's output, and no reader can block it."""
     other = folder / "other"
     other.write_text("keep me")
-    (folder / "run-1.log").symlink_to(other)
+    (folder / f"{RUN}.log").symlink_to(other)
     with pytest.raises(NotWritable, match="cannot be written"):
         await within(20, runs.launch(spec_for("plain", folder)))
     assert other.read_text() == "keep me"
@@ -270,11 +271,11 @@ async def test_a_record_that_cannot_be_written_starts_nothing(folder: Path) -> N
     """I1: without a durable record the engine's first instruction is never run."""
     runs = Runs(folder / "runs", kill_seconds=3)
     spec = spec_for("plain", folder)
-    (folder / "runs" / "run-1.json").mkdir(parents=True)  # rename cannot replace a folder by a file
+    (folder / "runs" / f"{RUN}.json").mkdir(parents=True)  # rename cannot replace a folder by a file
     with pytest.raises(NotWritable, match="record"):
         await within(20, runs.launch(spec))
     assert Path(spec.log_path).read_text() == ""
-    assert list((folder / "runs").iterdir()) == [folder / "runs" / "run-1.json"]
+    assert list((folder / "runs").iterdir()) == [folder / "runs" / f"{RUN}.json"]
     await runs.close()
 
 
@@ -458,6 +459,6 @@ async def test_the_end_command_is_run_and_bounded(runs: Runs, folder: Path) -> N
 
 async def test_processes_by_a_run_id_alone_are_those_that_show_it(runs: Runs, folder: Path) -> None:
     handle, ready = await launched(runs, spec_for("vllm_like", folder), "vllm_like")
-    assert processes.of_run("run-1")[0].pid == handle.pid
-    trace = RunTrace(run_id="run-1", leader=handle.leader)
+    assert processes.of_run(RUN)[0].pid == handle.pid
+    trace = RunTrace(run_id=RUN, leader=handle.leader)
     assert {each.pid for each in processes.of_run(trace)} == {known.pid for known in ready}

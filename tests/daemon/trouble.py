@@ -123,7 +123,11 @@ EXPECTED = {
 }
 
 
-def spec_for(program: str, folder: Path, run_id: str = "run-1", **changes: Any) -> RunSpec:
+# A keeper ends whatever bears its run's name, anywhere on the machine: tests that run beside each other must not share one.
+RUN = f"run-{os.getpid()}"
+
+
+def spec_for(program: str, folder: Path, run_id: str = RUN, **changes: Any) -> RunSpec:
     """The spec of a run of that program; its log is its first argument, its record the second."""
     log = folder / f"{run_id}.log"
     argv = (sys.executable, "-I", "-S", "-c", _PRELUDE + PROGRAMS[program], str(log), str(folder / f"{run_id}.json"))
