@@ -2,7 +2,8 @@
 
 A step "wait FILE" lasts until that file appears (and makes FILE.begun), "say TEXT" prints, "fail TEXT" prints and fails;
 everything else is just done. Each step that is executed is a line of `executed.txt` in the build folder. A line
-"configure-fail TEXT" makes the configuration fail, "configure-found NAME VERSION" is a package that it finds. Afterwards `bin` holds the source folder's program and a library.
+"configure-fail TEXT" makes the configuration fail, "configure-found NAME VERSION" is a package that it finds. Afterwards
+`bin` holds the source folder's program and a library.
 """
 
 import shutil
@@ -12,12 +13,12 @@ from pathlib import Path
 
 
 def configure(source: Path, build: Path) -> int:
-    for line in (source / "steps.txt").read_text().splitlines():
+    lines = (source / "steps.txt").read_text().splitlines()
+    for line in lines:
         if line.startswith("configure-fail "):
             print(f"CMake Error at CMakeLists.txt:1 (find_package):\n  {line.partition(' ')[2]}\n", flush=True)
             return 1
     build.mkdir(parents=True, exist_ok=True)
-    lines = (source / "steps.txt").read_text().splitlines()
     found = [line.split()[1:] for line in lines if line.startswith("configure-found ")]
     rows = [
         f"FIND_PACKAGE_MESSAGE_DETAILS_{name}:INTERNAL=[/usr/lib/x.so][c ][v{version}()]\n" for name, version in found
