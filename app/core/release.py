@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -44,6 +44,28 @@ def expected_from(gpus: Gpus, run_id: str, before: Gpus | None) -> tuple[Expecte
             )
         )
     return tuple(found)
+
+
+def expected_unseen(
+    planned_bytes: Mapping[str, int], before: Gpus, seen: Collection[Expected], pids: tuple[int, ...]
+) -> tuple[Expected, ...]:
+    """One entry for each device that the plan used and no sample showed the run on: it ended before one was taken.
+
+    What it took is not known, so the device must show what it showed `before` the launch again; `planned_bytes` (by device)
+    names the amount.
+    """
+    known = {entry.device for entry in seen}
+    return tuple(
+        Expected(
+            device=gpu.uuid,
+            used_bytes=gpu.used_bytes + planned_bytes[gpu.uuid],
+            engine_bytes=planned_bytes[gpu.uuid],
+            others_bytes=_others(gpu, pids),
+            pids=pids,
+        )
+        for gpu in before.gpus
+        if gpu.uuid not in known and gpu.used_bytes is not None and planned_bytes.get(gpu.uuid)
+    )
 
 
 def released(expected: Collection[Expected], now: Gpus) -> bool:

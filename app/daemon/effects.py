@@ -20,7 +20,7 @@ from app.core.lifecycle import Draining, Failure, Loading, Ready, Stalled, Wakin
 from app.core.load_time import LoadTimes, alike
 from app.core.memory.plan_types import MemoryPlan
 from app.core.profile_set import fallbacks_of
-from app.core.release import expected_from, holders, released
+from app.core.release import expected_from, expected_unseen, holders, released
 from app.core.seat import Budgets, SeatState, Wanted
 from app.core.seat_words import does_not_fit
 from app.core.settings import Settings
@@ -413,9 +413,13 @@ class Effects:
             prepared.ready_watch.cancel()
 
     def _remember_expected(self, prepared: Prepared) -> None:
-        sample = prepared.last_seen
-        if sample is not None and prepared.handle is not None:
-            prepared.expected = expected_from(sample, prepared.handle.spec.id, prepared.before)
+        sample, before, handle = prepared.last_seen, prepared.before, prepared.handle
+        if handle is None:
+            return
+        seen = expected_from(sample, handle.spec.id, before) if sample is not None else ()
+        planned = {device.device: device.likely_bytes for device in prepared.plan.devices}
+        pids = () if handle.pid is None else (handle.pid,)
+        prepared.expected = (*seen, *(expected_unseen(planned, before, seen, pids) if before is not None else ()))
 
     def _leaving_bytes(self, gpus: Gpus) -> dict[str, int]:
         """What the present run would give back: measured now, else as measured when it became ready."""

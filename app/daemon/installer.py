@@ -342,14 +342,18 @@ def _gb(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
+def _path(text: str) -> Path:
+    return Path(text).absolute()  # the tools that are run are run elsewhere
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Installs the built-in engine for this machine; 0 when it is there afterwards."""
     parser = argparse.ArgumentParser(prog="python -m app.daemon.installer", description=main.__doc__)
     parser.add_argument("--family", default="llama.cpp", help="engine family to install, or FAMILY==VERSION")
-    parser.add_argument("--folder", type=Path, help="where engines lie; the data folder by default")
-    parser.add_argument("--cache", type=Path, help="where builds and downloads lie; the cache folder by default")
-    parser.add_argument("--sources", type=Path, help="another table of engine sources")
-    parser.add_argument("--log", type=Path, help="keep all that the tools print in this file")
+    parser.add_argument("--folder", type=_path, help="where engines lie; the data folder by default")
+    parser.add_argument("--cache", type=_path, help="where builds and downloads lie; the cache folder by default")
+    parser.add_argument("--sources", type=_path, help="another table of engine sources")
+    parser.add_argument("--log", type=_path, help="keep all that the tools print in this file")
     parser.add_argument("--accelerator", help="cuda, rocm, vulkan or cpu instead of what is found here")
     parser.add_argument("--again", action="store_true", help="try for a better build although one is installed")
     chosen = parser.parse_args(arguments)

@@ -48,6 +48,10 @@ class _Refused(Exception):
     """The desktop said no; the text says how."""
 
 
+class _NoPortal(Exception):
+    """The session bus answers, and nobody there takes shortcuts."""
+
+
 def by_hand() -> str:
     """The command that a desktop's own keyboard settings can be given."""
     return shlex.join(own_verb(("lend", "--toggle")))
@@ -79,8 +83,9 @@ class GlobalShortcut(QObject):
             self.hold()
 
     def hold(self) -> None:
+        """Asks the desktop, unless it is being asked or has said yes; an earlier no may be asked again at once."""
         self._remembered.keep(**{WANTED: True})
-        if self._task is None or self._task.done():
+        if self.state.name not in ("asking", "held") or self._task is None or self._task.done():
             self._become(State("asking"))
             self._task = self._tasks.start(self._hold(), "global shortcut")
 
@@ -106,10 +111,13 @@ class GlobalShortcut(QObject):
 
         try:
             async with open_dbus_router("SESSION") as router:
-                while await _Session(router, self._become, self.pressed.emit).run():
+                while True:
+                    await _Session(router, self._become, self.pressed.emit).run()
                     self._become(State("asking"))  # the portal was started anew
         except _Refused as refused:
             self._become(State("refused", str(refused)))
+        except _NoPortal:
+            self._become(State("missing", "This desktop has no portal for global shortcuts."))
         except (OSError, EOFError, ValueError, TimeoutError, AuthenticationError, RouterClosed):
             self._become(State("missing", "The desktop's session bus does not answer."))
 
@@ -125,14 +133,13 @@ class _Session:
         self._session = ""
         self._answers: dict[str, asyncio.Future[tuple[int, dict[str, Any]]]] = {}
 
-    async def run(self) -> bool:
-        """Until the portal goes and another comes (True) or none is there (False)."""
+    async def run(self) -> None:
+        """Until the portal goes and another comes; with _NoPortal or _Refused when there is nothing to hold."""
         from jeepney import DBusAddress, HeaderFields, MatchRule, Properties, message_bus
 
         reply = await self._ask(Properties(DBusAddress(OBJECT, PORTAL, SHORTCUTS)).get("version"))
         if reply is None:
-            self._become(State("missing", "This desktop has no portal for global shortcuts."))
-            return False
+            raise _NoPortal
         self._owner = reply.header.fields[HeaderFields.sender]
         rules = [MatchRule(type="signal", sender=self._owner, interface=of) for of in (SHORTCUTS, REQUEST, SESSION)]
         owner_rule = MatchRule(
@@ -146,23 +153,17 @@ class _Session:
                 await self._ask(_add_match(rule))
             async with asyncio.TaskGroup() as group:
                 asking = group.create_task(self._bind())
-                over = await self._listen(news)
+                while not self._hear(await news.get()):
+                    pass
                 asking.cancel()
-            return over
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
             for one in filters:
                 one.close()
 
-    async def _listen(self, news: asyncio.Queue[Message]) -> bool:
-        while True:
-            over = self._hear(await news.get())
-            if over is not None:
-                return over
-
-    def _hear(self, message: Message) -> bool | None:
-        """What one signal changes. True: bind anew; False: it is over; None: go on."""
+    def _hear(self, message: Message) -> bool:
+        """What one signal changes. True: this portal has gone and another has come."""
         from jeepney import HeaderFields
 
         fields, body = message.header.fields, message.body
@@ -179,7 +180,7 @@ class _Session:
                 raise _Refused("The desktop took the shortcut back.")
             case "NameOwnerChanged" if body[2] and body[2] != self._owner:
                 return True
-        return None
+        return False
 
     async def _bind(self) -> None:
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -17,6 +17,7 @@ from tests.rig.home import Home
 
 BUILT = ("llama-server", "llama-cpp-python")
 ENGINES = ("llama.cpp", *(pytest.param(name, marks=pytest.mark.engines) for name in BUILT))
+FOLDERS = {"llama.cpp": "llama.cpp-*", **dict.fromkeys(BUILT, "llama-cpp-python-*")}  # as the installer names them
 VARIABLES = {"llama-server": "ENGINE_ROOM_LLAMA_SERVER", "llama-cpp-python": "ENGINE_ROOM_LLAMA_CPP_PYTHON"}
 
 ASKED_CONTEXT_TOKENS = 8_192
@@ -48,7 +49,8 @@ def write_profile(home: Home, name: str, family: str, model: Path, *, seat: str 
 
 
 def put_into(home: Home, family: str) -> None:
-    """Makes the engine known to the home as its own installer would have: a folder under the home's engines."""
+    """Makes this engine, and no other that tests keep, known to the home as its own installer would have: a folder under the
+    home's engines. What is known is asked what it offers: a vLLM, for half a minute."""
     home.paths.engines.mkdir(parents=True, exist_ok=True)
     variable = VARIABLES.get(family, "ENGINE_ROOM_EMBEDDED_PYTHON")
     if variable in os.environ:
@@ -56,9 +58,9 @@ def put_into(home: Home, family: str) -> None:
         return
     if family not in BUILT:
         install_embedded_engine()
-    elif not any(KEPT_IN.glob("llama-cpp-python-*/engine.json")):
+    elif not any(KEPT_IN.glob(f"{FOLDERS[family]}/engine.json")):
         pytest.fail("the engines from source are not built: ./packaging/test --engines does it", pytrace=False)
-    for folder in KEPT_IN.glob("*/engine.json"):
+    for folder in KEPT_IN.glob(f"{FOLDERS[family]}/engine.json"):
         place = home.paths.engines / folder.parent.name
         if not place.is_symlink():
             place.symlink_to(folder.parent)

@@ -181,6 +181,23 @@ async def test_a_no_is_said_in_a_sentence(bus: str, answers: str, state: State, 
 
 
 @needs_bus
+@pytest.mark.parametrize("answers", ["--declines", "--broken"])
+async def test_a_no_may_be_asked_again_in_the_same_moment(bus: str, answers: str, tmp_path: Path) -> None:
+    """The button is there as soon as the no is; what is pressed then must not be lost."""
+    async with desktop(answers), held(tmp_path) as (shortcut, states, _):
+
+        def again() -> None:
+            if len(states) == 2:
+                shortcut.hold()
+
+        shortcut.changed.connect(again)
+        shortcut.hold()
+        await until(lambda: len(states) == 4)
+        assert states[:2] == states[2:]
+        assert states[0] == State("asking")
+
+
+@needs_bus
 async def test_a_bus_without_a_portal(bus: str, tmp_path: Path) -> None:
     async with held(tmp_path) as (shortcut, states, presses):
         card = ShortcutCard(Theme("dark"), shortcut)
