@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
@@ -73,7 +73,7 @@ class PlanView(QWidget):
         self._title = ElidedLabel(theme, "", "heading")
         self._ways = QComboBox()
         self._ways.setAccessibleName("Which form")
-        self._ways.setMinimumWidth(180)
+        self._ways.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self._ways.activated.connect(self._choose_way)
         self._edit = Button(theme, "", "icon", "edit", "Edit")
         self._edit.clicked.connect(lambda: self.page_wanted.emit("profile", self._id))
@@ -87,7 +87,7 @@ class PlanView(QWidget):
         head.setContentsMargins(Space.huge - Space.small, Space.large, Space.huge, Space.medium)
         head.addWidget(back)
         head.addWidget(self._title, 1)
-        for part in (self._ways, self._edit, self._reset, self._save, self._load):
+        for part in (self._edit, self._reset, self._save, self._load):
             head.addWidget(part)
         self.notice = NoticeBar(theme)
         self.notice.closed.connect(lambda: self.notice.say(""))
@@ -96,6 +96,8 @@ class PlanView(QWidget):
         self.panel.remedy_chosen.connect(self._take_remedy)
         page = PageColumn(widest=WIDEST)
         page.column.addWidget(self.notice)
+        # Not in the head, where it would leave the title no room.
+        page.column.addWidget(self._ways, 0, Qt.AlignmentFlag.AlignLeft)
         page.column.addWidget(self.panel)
         page.column.addStretch(1)
         column = QVBoxLayout(self)

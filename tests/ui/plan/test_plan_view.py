@@ -22,6 +22,7 @@ from app.ui.plan.panel import device_name, measured_rows
 from app.ui.plan.pricing import pricing_of
 from app.ui.plan.stack import StackBar, pieces_of
 from app.ui.plan.view import PlanView
+from app.ui.widgets.text import ElidedLabel
 from app.verbs_plan import plan_lines
 from tests.ui import library_worlds as models
 from tests.ui import profile_worlds, stage, worlds
@@ -273,6 +274,16 @@ def test_another_form_of_the_model_is_planned_in_its_place(plan_of) -> None:  # 
     forms.activated.emit(4)
     assert view.profile_id == "gemma-3-27b-iq3_xs"
     assert view.plan.devices[0].likely_bytes < before
+
+
+def test_the_models_name_has_its_place_beside_everything_that_can_be_done(plan_of) -> None:  # type: ignore[no-untyped-def]
+    """At the smallest size, with several forms and a change that can be kept or taken back."""
+    made, view = plan_of("gemma-3-27b-q4_k_m")
+    made.window.resize(1024, 640)
+    view.turn({"slots": 8})
+    until(lambda: named(made.window, "Reset the changes").isVisible())
+    title = next(each for each in view.findChildren(ElidedLabel) if each.text() == "Gemma 3 27B")
+    until(lambda: title.width() >= title.sizeHint().width())
 
 
 def test_after_the_load_the_measurement_stands_beside_the_prediction(plan_of) -> None:  # type: ignore[no-untyped-def]
