@@ -46,15 +46,12 @@ def expected_from(gpus: Gpus, run_id: str, before: Gpus | None) -> tuple[Expecte
     return tuple(found)
 
 
-def expected_unseen(
-    planned_bytes: Mapping[str, int], before: Gpus, seen: Collection[Expected], pids: tuple[int, ...]
-) -> tuple[Expected, ...]:
-    """One entry for each device that the plan used and no sample showed the run on: it ended before one was taken.
+def expected_unseen(planned_bytes: Mapping[str, int], before: Gpus, pids: tuple[int, ...]) -> tuple[Expected, ...]:
+    """One entry per device of the plan, for a run that no sample ever showed: it ended before one was taken.
 
     What it took is not known, so the device must show what it showed `before` the launch again; `planned_bytes` (by device)
     names the amount.
     """
-    known = {entry.device for entry in seen}
     return tuple(
         Expected(
             device=gpu.uuid,
@@ -64,7 +61,7 @@ def expected_unseen(
             pids=pids,
         )
         for gpu in before.gpus
-        if gpu.uuid not in known and gpu.used_bytes is not None and planned_bytes.get(gpu.uuid)
+        if gpu.used_bytes is not None and planned_bytes.get(gpu.uuid)
     )
 
 

@@ -413,13 +413,12 @@ class Effects:
             prepared.ready_watch.cancel()
 
     def _remember_expected(self, prepared: Prepared) -> None:
-        sample, before, handle = prepared.last_seen, prepared.before, prepared.handle
-        if handle is None:
-            return
-        seen = expected_from(sample, handle.spec.id, before) if sample is not None else ()
-        planned = {device.device: device.likely_bytes for device in prepared.plan.devices}
-        pids = () if handle.pid is None else (handle.pid,)
-        prepared.expected = (*seen, *(expected_unseen(planned, before, seen, pids) if before is not None else ()))
+        handle, sample, before = prepared.handle, prepared.last_seen, prepared.before
+        if handle is not None and sample is not None:
+            prepared.expected = expected_from(sample, handle.spec.id, before)
+        elif handle is not None and before is not None:
+            planned_bytes = {device.device: device.likely_bytes for device in prepared.plan.devices}
+            prepared.expected = expected_unseen(planned_bytes, before, () if handle.pid is None else (handle.pid,))
 
     def _leaving_bytes(self, gpus: Gpus) -> dict[str, int]:
         """What the present run would give back: measured now, else as measured when it became ready."""
