@@ -14,6 +14,7 @@ import shiboken6
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app.core.paths import Paths
 from tests.ui import stage, worlds
 
 _applications: list[object] = []
@@ -45,9 +46,14 @@ def stage_of(qtbot: QtBot, qapp: QApplication, tmp_path: Path) -> Iterator[Stage
     made: list[stage.Stage] = []
 
     def make(
-        world: str | None, theme: str = "dark", size: tuple[int, int] = (1280, 800), page: str = "models"
+        world: str | None,
+        theme: str = "dark",
+        size: tuple[int, int] = (1280, 800),
+        page: str = "models",
+        link_of: Callable[[Paths], stage.NotingLink] = stage.NotingLink,
     ) -> stage.Stage:
-        one = stage.window(tmp_path / str(len(made)), worlds.WORLDS.get(world or ""), theme, gone=world == "gone")
+        folder, given = tmp_path / str(len(made)), worlds.WORLDS.get(world or "")
+        one = stage.window(folder, given, theme, gone=world == "gone", link_of=link_of)
         made.append(one)
         one.window.resize(*size)
         one.window.open_page(page)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,7 @@ from app.core.paths import Paths
 from app.ui.presenter import Presenter
 from app.ui.remembered import Remembered
 from app.ui.store import Connection, Store
+from app.ui.tasks import Tasks
 from app.ui.theme import Theme
 from app.ui.window import Window
 from tests.ui import worlds
@@ -172,9 +175,70 @@ def tell(store: Store, world: worlds.World) -> None:
         store.put(name, getattr(world, name), worlds.NOW)
 
 
-def window(folder: Path, world: worlds.World | None, theme: str = "dark", gone: bool = False) -> Stage:
+class HeldLink(NotingLink):
+    """Holds back the answers to the paths in `held` until the test gives them, in the order that it likes."""
+
+    def __init__(self, paths: Paths) -> None:
+        super().__init__(paths)
+        self.errors: list[BaseException] = []
+        self.tasks = Tasks(lambda _, error: self.errors.append(error))  # type: ignore[assignment]
+        self.held: set[str] = set()
+        self.asked: list[tuple[str, object, asyncio.Future[object]]] = []
+
+    async def get(self, path: str, kind: type[object]) -> object:
+        return await self._told(path, None)
+
+    async def text(self, path: str) -> str:
+        return str(await self._told(path, None))
+
+    async def post(self, path: str, value: msgspec.Struct, kind: type[object]) -> object:
+        self.sent.append((path, value))
+        return await self._told(path, value)
+
+    async def _told(self, path: str, value: object) -> object:
+        if path not in self.held:
+            return self._answer(path)
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.asked.append((path, value, answer))
+        return await answer
+
+    async def until_asked(self, count: int) -> None:
+        """Waits until so many questions have been held back altogether."""
+        await soon(lambda: len(self.asked) >= count)
+
+    async def answer(self, number: int, value: object) -> None:
+        """Answers the question `number` (0 = the first), and lets the window take it."""
+        held = self.asked[number][2]
+        if isinstance(value, EngineRoomError):
+            held.set_exception(value)
+        else:
+            held.set_result(value)
+        await turns()
+
+
+async def turns(count: int = 5) -> None:
+    """Lets everything go on that can go on now."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def soon(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits for a condition with the loop running; fails after a generous deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+def window(
+    folder: Path,
+    world: worlds.World | None,
+    theme: str = "dark",
+    gone: bool = False,
+    link_of: Callable[[Paths], NotingLink] = NotingLink,
+) -> Stage:
     """A window over this world; None is one to which nobody has spoken yet."""
-    store, link, look = Store(), NotingLink(paths_in(folder)), Theme(theme)
+    store, link, look = Store(), link_of(paths_in(folder)), Theme(theme)
     look.apply()
     frame = Window(look, Remembered(folder / "c" / "window.json"))
     if gone:

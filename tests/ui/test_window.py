@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import shiboken6
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
@@ -16,7 +17,9 @@ from app.core.control import Unload
 from app.core.errors import DoesNotFit
 from app.core.snapshot import Service
 from app.ui.store import Connection
-from tests.ui import worlds
+from app.ui.widgets.controls import Button
+from app.ui.widgets.overlay import Overlay
+from tests.ui import stage, worlds
 from tests.ui.conftest import StageOf
 from tests.ui.reading import click, is_there, named, texts, unnamed, wider_than
 
@@ -146,6 +149,57 @@ def test_escape_takes_the_question_back(stage_of: StageOf) -> None:
     assert "Keep the model loaded?" not in texts(made.window)
 
 
+def test_an_answer_counts_though_what_had_the_focus_before_has_gone_meanwhile(stage_of: StageOf) -> None:
+    """A list is made anew whenever the service tells of it, also while a question stands over the window."""
+    made = stage_of("ready")
+
+    def focused() -> Button:
+        button = Button(made.theme, "Forget it")
+        button.setParent(made.window)
+        button.show()
+        button.setFocus()
+        return button
+
+    row = focused()
+    overlay = Overlay(made.theme, made.window, "A log", QWidget())
+    shiboken6.delete(row)
+    closed: list[bool] = []
+    overlay.closed.connect(lambda: closed.append(True))
+    overlay.dismiss()
+    assert closed
+    row = focused()
+    made.window.close()
+    shiboken6.delete(row)
+    click(made.window, "Keep it loaded")
+    assert not made.window.isVisible(), "the question went, and so did its answer"
+
+
+def test_the_second_half_of_a_double_click_is_not_for_what_took_the_buttons_place(stage_of: StageOf) -> None:
+    """Load becomes Cancel where it stood as soon as the service has heard of it: that may be sooner than a double click."""
+    made = stage_of("no_gpu")
+    button = named(made.window, "Load demo")
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    demo = made.store.card("demo")
+    assert demo is not None
+    made.store.put("seats", worlds.loading(demo))
+    cancel = named(made.window, "Cancel loading demo")
+    assert cancel is button, "the same place"
+    QTest.mouseDClick(cancel, Qt.MouseButton.LeftButton)
+    assert [path for path, _ in made.link.sent] == ["/control/want"], "the load was cancelled by the person's own click"
+    QTest.mouseClick(cancel, Qt.MouseButton.LeftButton)
+    assert made.link.sent[-1][0] == "/control/unload", "a click of its own counts"
+
+
+def test_a_press_that_began_on_another_button_is_no_click(stage_of: StageOf) -> None:
+    """Models come in while the disk is read: a card may hold another one before the mouse is let go."""
+    made = stage_of("no_gpu")
+    button = named(made.window, "Load demo")
+    QTest.mousePress(button, Qt.MouseButton.LeftButton)
+    button.shape("Load", "", "", "Load another")  # type: ignore[attr-defined]
+    QTest.mouseRelease(button, Qt.MouseButton.LeftButton)
+    assert made.link.sent == []
+
+
 def test_tab_stays_inside_a_question(stage_of: StageOf) -> None:
     made = stage_of("ready")
     made.window.close()
@@ -172,8 +226,6 @@ def test_quit_and_unload_without_a_service_leaves_at_once(stage_of: StageOf) -> 
 
 
 def test_place_and_page_come_back(stage_of: StageOf, tmp_path: Path) -> None:
-    from tests.ui import stage
-
     made = stage_of("no_gpu", size=(960, 650), page="monitor")
     made.window.close()
     again = stage.window(tmp_path / "0", worlds.WORLDS["no_gpu"])

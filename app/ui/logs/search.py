@@ -35,10 +35,17 @@ class Search(QObject):
     """One search at a time; the numbers of matching lines come by `found` (whole array so far, whether it is all)."""
 
     found = Signal(object, bool)
+    _done = Signal(int, object)
 
     def __init__(self) -> None:
         super().__init__()
         self._generation = 0
+        self._done.connect(self._tell)
+
+    def _tell(self, generation: int, matches: array[int]) -> None:
+        """In the window's thread: the question may have been dropped while the answer was on its way."""
+        if generation == self._generation:
+            self.found.emit(matches, True)
 
     def start(self, spool: Spool, accepts: Callable[[int, bytes], bool], first: int, last: int) -> None:
         """Looks at lines [first, last); `accepts(number, line)` is called in the searching thread."""
@@ -63,8 +70,7 @@ class Search(QObject):
                 matches.extend(lines_that(spool, accepts, begin, end))
                 if len(matches) >= MOST_MATCHES:
                     break
-            if generation == self._generation:
-                self.found.emit(matches, True)
+            self._done.emit(generation, matches)
         except (OSError, RuntimeError):
             return  # the spool or the page was closed meanwhile
 

@@ -47,6 +47,7 @@ class LogsPage(QWidget):
         super().__init__()
         self._store, self._link, self._theme = store, link, theme
         self._run_id = ""
+        self._newest = ""  # the run that began last, as far as the list has told
         self._spool: Spool | None = None
         self._reading = 0  # which reading of a run is the current one
         self._jump: int | None = None
@@ -175,24 +176,31 @@ class LogsPage(QWidget):
 
     def show_run(self, run_id: str, log_offset: int | None = None) -> None:
         """Opens a run's log, at the line that holds this byte of it."""
+        self._open(run_id)
         self._jump = log_offset
-        if run_id == self._run_id and log_offset is not None:
-            self._jump_there()
-        else:
-            self._open(run_id)
+        self._jump_there()
 
     def _show_runs(self) -> None:
         runs = self._store.runs.runs
-        if runs and (not self._run_id or (self.view.following and self._newest_began())):
-            self._open(runs[0].id)
+        newest = runs[0].id if runs else ""
+        if runs and (not self._run_id or self._is_followed_by(newest)):
+            self._open(newest)
+        self._newest = newest
         self._fill_picker(runs)
         self._show_state()
 
-    def _newest_began(self) -> bool:
-        """A new run takes the place of one that is over and was followed to its end."""
+    def _is_followed_by(self, newest: str) -> bool:
+        """A new run takes the place of the newest so far, when that is over and was followed to its end; never of one that
+
+        was picked, or whose telling line is still to come.
+        """
         run = self._run()
-        newest = self._store.runs.runs[0]
-        return newest.id != self._run_id and (run is None or run.ended_at_unix is not None)
+        read_to_the_end = self.view.following and self._jump is None
+        return (
+            newest != self._run_id == self._newest
+            and read_to_the_end
+            and (run is None or run.ended_at_unix is not None)
+        )
 
     def _fill_picker(self, runs: tuple[RunView, ...]) -> None:
         wanted = [(run.id, _title(run)) for run in runs]
@@ -210,9 +218,9 @@ class LogsPage(QWidget):
         return next((run for run in self._store.runs.runs if run.id == self._run_id), None)
 
     def _open(self, run_id: str) -> None:
-        if run_id == self._run_id:
+        if run_id == self._run_id and not self._trouble:
             return
-        self._run_id = run_id
+        self._run_id, self._jump = run_id, None
         self._reading += 1
         self._filtering.cancel()
         self._finding.cancel()

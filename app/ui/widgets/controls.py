@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QFontMetrics, QIcon, QKeySequence, QPainter, QPaintEvent
+from PySide6.QtGui import QAction, QFontMetrics, QIcon, QKeySequence, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QAbstractButton,
     QButtonGroup,
@@ -41,6 +41,7 @@ class Button(QPushButton):
         self._theme = theme
         self._icon_name = icon
         self._kind = kind
+        self._pressed_as = ""
         self.setProperty("kind", kind)
         self.setFont(theme.font("strong" if kind in ("", "primary", "soft", "danger") else "label"))
         self.setAccessibleName(name or text)
@@ -60,7 +61,9 @@ class Button(QPushButton):
         """Makes it another button: its text, kind, icon and spoken name; nothing happens when all are the same."""
         if text != self.text():
             self.setText(text)
-        self.setAccessibleName(name or text)
+        if (name or text) != self.accessibleName():
+            self.setAccessibleName(name or text)
+            self.setDown(False)  # what is let go now was pressed on another button: that is no click
         if (kind, icon) != (self._kind, self._icon_name):
             self._kind, self._icon_name = kind, icon
             restyle(self, kind=kind)
@@ -73,6 +76,14 @@ class Button(QPushButton):
         colour = "accent" if self.isChecked() else _ICON_COLOURS.get(self._kind, "text")
         colour = colour if self.isEnabled() else "text_faint"
         self.setIcon(self._theme.icon(self._icon_name, colour, self._size, self._gap, fades=False))
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """The second half of a double click is meant for what was there at the first, not for what took its place."""
+        second = event.type() == QEvent.Type.MouseButtonDblClick
+        if second and self._pressed_as != self.accessibleName():
+            return
+        self._pressed_as = self.accessibleName()
+        super().mousePressEvent(event)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -155,7 +155,8 @@ class Header(QWidget):
         narrow = self.width() < NARROW
         for name, text in self._on_seats:
             button = self._seats[name]
-            button.shape("" if narrow else text, "icon" if narrow else "quiet", "engines", f"Seat {name}: {text}")
+            button.shape("" if narrow else text, "icon" if narrow else "quiet", "engines", f"Seat {name}")
+            button.setAccessibleDescription(text)  # it changes while a model loads; the button stays the same one
             button.setToolTip(f"{name}: {text}" if narrow else f"Seat {name}")
 
     def resizeEvent(self, event: QResizeEvent) -> None:

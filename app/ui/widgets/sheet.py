@@ -7,6 +7,7 @@ from collections.abc import Callable
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QApplication, QCheckBox, QFrame, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button
@@ -67,7 +68,7 @@ class Sheet(QWidget):
     def _answer(self, key: str) -> None:
         ticked = self.remember.isChecked()
         self.hide()
-        if self._before is not None:
+        if self._before is not None and isValid(self._before):  # a list may have been made anew meanwhile
             self._before.setFocus(Qt.FocusReason.OtherFocusReason)
         self.answered.emit(key, ticked)
         self.deleteLater()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication, QPixmap
+from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.core.loglines import Level
@@ -19,6 +21,7 @@ from app.ui.logs.search import BadPattern, Search, lines_that, matcher
 from app.ui.logs.spool import LONGEST_LINE_BYTES, Spool
 from app.ui.logs.view import LogView
 from app.ui.theme import Theme
+from tests.ui.stage import until
 
 
 @pytest.fixture
@@ -145,6 +148,23 @@ def test_filter_and_find_look_at_every_line_in_another_thread(spool: Spool, qtbo
     numbers = told.args[0]
     assert list(numbers) == list(range(4_000, 5_000))
     assert lines_that(spool, lambda number, _: spool.level(number) is Level.ERROR, 0, 300) == [0, 100, 200]
+
+
+def test_what_was_found_for_an_earlier_question_is_never_told(spool: Spool, qapp: QApplication) -> None:
+    """The answer crosses from thread to thread: a question that was dropped meanwhile must not be answered."""
+    spool.append(b"".join(llama(number) for number in range(10)), 0)
+    search, told = Search(), []
+    search.found.connect(lambda numbers, _: told.append(list(numbers)))
+    search.start(spool, lambda number, _: number < 5, 0, spool.lines)
+    for thread in threading.enumerate():
+        if thread.name == "log search":
+            thread.join()
+    search.cancel()
+    qapp.processEvents()
+    assert told == [], "the page has another run, or no filter, by now"
+    search.start(spool, lambda number, _: number >= 5, 0, spool.lines)
+    until(lambda: told)
+    assert told == [[5, 6, 7, 8, 9]]
 
 
 def test_a_bad_pattern_gives_a_sentence() -> None:
