@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,6 +54,7 @@ class ModelsPage(PageColumn):
         self._store, self._link, self._theme = store, link, theme
         self._entries: tuple[Entry, ...] = ()
         self._pointed = ""
+        self._writing = asyncio.Lock()
         self._dismissed: Failure | None = None
         self.memory = MemoryPanel(theme)
         self.load_panel = LoadPanel(theme, store)
@@ -334,16 +336,20 @@ class ModelsPage(PageColumn):
     def _set_comfort(self, profile_id: str, key: str, on: bool) -> None:
         """One switch of a profile, written into its file; of one that is not the person's own, into a copy of it."""
 
-        async def run() -> None:
+        async def write() -> None:
             from app.core.control import ProfileText
             from app.core.profile_text import with_value
 
+            before = await self._link.get(f"/control/profiles/{profile_id}", ProfileText)
+            text = with_value(before.text, (key,), True if on else None)
+            based_on = before.text if before.own else None
+            wish = ProfileText(profile=profile_id, text=text, based_on=based_on)
+            await self._link.post("/control/profiles", wish, ProfileText)
+
+        async def run() -> None:
             try:
-                before = await self._link.get(f"/control/profiles/{profile_id}", ProfileText)
-                text = with_value(before.text, (key,), True if on else None)
-                based_on = before.text if before.own else None
-                wish = ProfileText(profile=profile_id, text=text, based_on=based_on)
-                await self._link.post("/control/profiles", wish, ProfileText)
+                async with self._writing:  # one after the other: each reads what the one before it wrote
+                    await write()
             except EngineRoomError as error:
                 self._link.refused.emit(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -51,6 +52,7 @@ class PlanView(QWidget):
         self.changes: dict[str, Scalar] = {}
         self.gpus: tuple[str, ...] = ()  # in place of the profile's own cards
         self.plan: MemoryPlan | None = None
+        self._saving = asyncio.Lock()
         self._asked = ""  # the load of which the engine's own opinion was asked for last
         self._build()
         self._frame = QTimer(self, singleShot=True, interval=FRAME_MS)
@@ -61,6 +63,7 @@ class PlanView(QWidget):
             changed.connect(self._later)
         for changed in (store.library_changed, store.seats_changed, store.runs_changed, store.connection_changed):
             changed.connect(self._show_state)
+        store.connection_changed.connect(self._read_options)
         store.keys_changed.connect(self._show_buttons)
         self._read_options()
         self._show_state()
@@ -182,6 +185,10 @@ class PlanView(QWidget):
         self._link.tasks.start(run(), "second opinion")
 
     def _read_options(self) -> None:
+        """Once; again when somebody answers who did not before."""
+        if self._options:
+            return
+
         async def run() -> None:
             try:
                 view = await self._link.get("/control/engines/options", OptionsView)
@@ -288,23 +295,27 @@ class PlanView(QWidget):
 
     def save(self) -> None:
         """Writes the changes into the profile's file; of one that is not the person's own, into a copy of it."""
-        changes, gpus = dict(self.changes), self.gpus
+        profile_id, changes, gpus = self._id, dict(self.changes), self.gpus  # another way may be chosen meanwhile
+
+        async def write() -> None:
+            before = await self._link.get(f"/control/profiles/{profile_id}", ProfileText)
+            text = before.text
+            for name, value in changes.items():
+                text = with_value(text, ("settings", name), value)
+            text = with_value(text, ("gpus",), list(gpus)) if gpus else text
+            based_on = before.text if before.own else None
+            wish = ProfileText(profile=profile_id, text=text, based_on=based_on)
+            await self._link.post("/control/profiles", wish, ProfileText)
 
         async def run() -> None:
             try:
-                before = await self._link.get(f"/control/profiles/{self._id}", ProfileText)
-                text = before.text
-                for name, value in changes.items():
-                    text = with_value(text, ("settings", name), value)
-                text = with_value(text, ("gpus",), list(gpus)) if gpus else text
-                based_on = before.text if before.own else None
-                wish = ProfileText(profile=self._id, text=text, based_on=based_on)
-                await self._link.post("/control/profiles", wish, ProfileText)
+                async with self._saving:  # one after the other: each reads what the one before it wrote
+                    await write()
             except EngineRoomError as error:
                 if isValid(self):
                     self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
                 return
-            if isValid(self):
+            if isValid(self) and self._id == profile_id:
                 self.changes = {name: value for name, value in self.changes.items() if changes.get(name) != value}
                 self.gpus = () if self.gpus == gpus else self.gpus
                 self.notice.say("Saved. The profile loads like this from now on.", "good")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -53,12 +54,13 @@ class ProfileEditor(QWidget):
         self._store, self._link, self._theme = store, link, theme
         self._id, self._copying = profile_id, copy
         self.draft: Draft | None = None
+        self._saving = asyncio.Lock()
         self._leaving = False  # as soon as it is saved
         self._asked = 0  # which question about the price or the command is the current one
         self._build()
         self._price_timer = QTimer(self, singleShot=True, interval=PRICE_MS)
         self._price_timer.timeout.connect(self._ask)
-        store.connection_changed.connect(self._show_state)
+        store.connection_changed.connect(self._connected)
         save = QShortcut(QKeySequence(QKeySequence.StandardKey.Save), self)
         save.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         save.activated.connect(self.save)
@@ -136,10 +138,18 @@ class ProfileEditor(QWidget):
                 if isValid(self):  # it may have been left meanwhile
                     self._waiting.say(str(error))
                 return
-            if isValid(self):
+            if isValid(self) and self.draft is None:
                 self._take(text, options)
 
         self._link.tasks.start(run(), f"edit {self._id}")
+
+    def _connected(self) -> None:
+        """What could not be asked while nobody answered is asked now."""
+        self._show_state()
+        if self._store.connected and self.draft is None:
+            self.read()
+        elif self._store.connected:
+            self._ask()
 
     def _take(self, text: ProfileText, options: OptionsView) -> None:
         if self._copying:
@@ -215,7 +225,7 @@ class ProfileEditor(QWidget):
             return
         title = draft.value("title")
         self._title.say(title if isinstance(title, str) and title else draft.id)
-        can = connected and not draft.problems and (draft.is_changed or not draft.own or self._copying)
+        can = connected and self._can_save(draft)
         self._save.setEnabled(can)
         self._save.setToolTip(
             "" if can else next(iter(draft.problems.values()), "Nothing has changed." if connected else "")
@@ -301,29 +311,36 @@ class ProfileEditor(QWidget):
             return
 
         async def run() -> None:
-            based_on = None if self._copying else draft.based_on
-            wish = ProfileText(profile=draft.id, text=draft.text, own=True, based_on=based_on)
-            try:
-                saved = await self._link.post("/control/profiles", wish, ProfileText)
-            except EngineRoomError as error:
-                if not isValid(self):
-                    return
-                self._leaving = False
-                draft.refuse({one.key: f"{one.summary} {one.advice}".strip() for one in error.details})
-                self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
-                return
-            if not isValid(self):
-                return
-            self._copying = False
-            self._id = saved.profile
-            draft.saved_as(saved, wish.text)
-            loaded = any(getattr(seat.phase, "profile_id", None) == saved.profile for seat in self._store.seats.seats)
-            when = " It counts from the next load on." if loaded else ""
-            self.notice.say(f"Saved.{when}", "good")
-            if self._leaving:
+            async with self._saving:  # one after the other: each is based on what the one before it wrote
+                if isValid(self) and self._can_save(draft):
+                    await self._send(draft)
+            if isValid(self) and self._leaving and not draft.is_changed:
                 self.closed.emit()
 
         self._link.tasks.start(run(), "save a profile")
+
+    async def _send(self, draft: Draft) -> None:
+        based_on = None if self._copying else draft.based_on
+        wish = ProfileText(profile=draft.id, text=draft.text, own=True, based_on=based_on)
+        try:
+            saved = await self._link.post("/control/profiles", wish, ProfileText)
+        except EngineRoomError as error:
+            if isValid(self):
+                self._leaving = False
+                draft.refuse({one.key: f"{one.summary} {one.advice}".strip() for one in error.details})
+                self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
+            return
+        if not isValid(self):
+            return
+        self._copying = False
+        self._id = saved.profile
+        draft.saved_as(saved, wish.text)
+        loaded = any(getattr(seat.phase, "profile_id", None) == saved.profile for seat in self._store.seats.seats)
+        when = " It counts from the next load on." if loaded else ""
+        self.notice.say(f"Saved.{when}", "good")
+
+    def _can_save(self, draft: Draft) -> bool:
+        return not draft.problems and (draft.is_changed or not draft.own or self._copying)
 
     @property
     def is_changed(self) -> bool:
@@ -363,9 +380,11 @@ class ProfileEditor(QWidget):
             try:
                 await self._link.post(path, value, Accepted)
             except EngineRoomError as error:
-                self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
+                if isValid(self):  # it may have been left meanwhile
+                    self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
                 return
-            then()
+            if isValid(self):
+                then()
 
         self._link.tasks.start(run(), path)
 
@@ -374,7 +393,8 @@ class ProfileEditor(QWidget):
             try:
                 export = await self._link.post("/control/export", ExportOf(profile=self._id, kind=kind), Export)
             except EngineRoomError as error:
-                self.command.notice.say(str(error), "danger")
+                if isValid(self):
+                    self.command.notice.say(str(error), "danger")
                 return
             if isValid(self):
                 self.command.save(export)
