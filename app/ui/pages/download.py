@@ -46,6 +46,9 @@ class DownloadPage(PageColumn):
         self._open = ""
         self._listing: HubListing | None = None
         self._reading = False
+        self._list_turn = self._shelf_turn = (
+            0  # which question about a model's files, and about this disk, is the newest
+        )
         self._downloads: Downloads | None = None
         self._checking = False
         self._running: frozenset[str] = frozenset()
@@ -106,6 +109,7 @@ class DownloadPage(PageColumn):
         self._desk.changed.connect(self._show)
         for changed in (self._store.jobs_changed, self._store.engines_changed, self._store.connection_changed):
             changed.connect(self._show)
+        self._store.connection_changed.connect(self._fetch_soon)
         self._store.keys_changed.connect(self._fetch_soon)
         self._store.jobs_changed.connect(self._after_jobs)
         self._store.library_changed.connect(self._fetch_soon)
@@ -200,18 +204,19 @@ class DownloadPage(PageColumn):
 
     async def _list(self, name: str) -> None:
         """Names and sizes at once, verdicts when the headers are read."""
+        self._list_turn += 1
+        turn = self._list_turn
         for verdicts in (False, True):
-            self._reading = not verdicts
             try:
                 listing = await self._link.post(
                     "/control/hub/files", control.HubOf(name=name, verdicts=verdicts), HubListing
                 )
             except EngineRoomError as error:
-                if self._open == name:
+                if self._open == name and turn == self._list_turn:
                     self._listing = None
                     self._rows[name].fail(error.summary, error.advice)
                 return
-            if self._open != name:
+            if self._open != name or turn != self._list_turn:
                 return
             self._reading = not verdicts
             self._listing = listing
@@ -290,12 +295,17 @@ class DownloadPage(PageColumn):
         async def run() -> None:
             self._checking = True
             self._show()
+            turn = self._shelf_turn
             try:
-                self._downloads = await self._link.post("/control/hub/updates", control.Refresh(), Downloads)
+                found = await self._link.post("/control/hub/updates", control.Refresh(), Downloads)
             except EngineRoomError as error:
                 self._link.refused.emit(error)
+            else:
+                self._downloads = found if turn == self._shelf_turn else self._downloads
             self._checking = False
             self._show()
+            if turn != self._shelf_turn:  # something was deleted or has come meanwhile
+                await self._fetch()
 
         self._link.tasks.start(run(), "look for updates")
 
@@ -318,11 +328,15 @@ class DownloadPage(PageColumn):
         self._running = running
 
     async def _fetch(self) -> None:
+        self._shelf_turn += 1
+        turn = self._shelf_turn
         try:
-            self._downloads = await self._link.get("/control/hub/downloads", Downloads)
+            found = await self._link.get("/control/hub/downloads", Downloads)
         except EngineRoomError:
             return  # the rest of the window says how the connection stands
-        self._show()
+        if turn == self._shelf_turn:
+            self._downloads = found
+            self._show()
 
     # --- the access token --------------------------------------------------------------------------------------------
 

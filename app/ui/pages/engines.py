@@ -38,6 +38,7 @@ class EnginesPage(PageColumn):
         self._store, self._link, self._theme = store, link, theme
         self._cards: dict[str, FamilyCard] = {}
         self._caches: tuple[Cache, ...] = ()
+        self._caches_turn = 0  # which question about them is the newest
         self._running: frozenset[str] = frozenset()
         self._waiting = Label(theme, "Engines are shown when the service answers.", "body", "muted", wrap=True)
         self._hardware = row(spacing=Space.small)
@@ -59,6 +60,7 @@ class EnginesPage(PageColumn):
         for changed in (store.engines_changed, store.jobs_changed, store.library_changed, store.connection_changed):
             changed.connect(self._show)
         store.jobs_changed.connect(self._after_jobs)
+        store.connection_changed.connect(self._fetch_soon)
         self._show()
 
     def _arrange(self) -> None:
@@ -148,22 +150,30 @@ class EnginesPage(PageColumn):
     def _after_jobs(self) -> None:
         """Sizes have changed when some work is over."""
         running = frozenset(job.id for job in self._store.jobs.jobs if is_running(job))
-        if self._running - running and self.isVisible():
-            self._fetch_caches()
+        if self._running - running:
+            self._fetch_soon()
         self._running = running
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        if self._store.connected:
+        self._fetch_soon()
+
+    def _fetch_soon(self) -> None:
+        if self.isVisible() and self._store.connected:
             self._fetch_caches()
 
     def _fetch_caches(self) -> None:
+        self._caches_turn += 1
+        turn = self._caches_turn
+
         async def run() -> None:
             try:
-                self._caches = (await self._link.get("/control/caches", Caches)).caches
+                found = await self._link.get("/control/caches", Caches)
             except EngineRoomError:
                 return  # the rest of the page says how the connection stands
-            self._show_caches()
+            if turn == self._caches_turn:
+                self._caches = found.caches
+                self._show_caches()
 
         self._link.tasks.start(run(), "caches")
 

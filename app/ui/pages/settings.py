@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 
@@ -136,6 +137,33 @@ class SettingRow(QWidget):
     def _edited(self, text: str) -> None:
         if text.strip() != shown(self.field):
             self.changed.emit(self.field.key, typed(self.field, text))
+        else:
+            self._mark_typed(False)
+
+    @property
+    def _is_typed(self) -> bool:
+        """Whether something stands there that was typed and is not taken yet."""
+        match self.control:
+            case QLineEdit():
+                return self.control.isModified()
+            case QPlainTextEdit():
+                return self.control.document().isModified()
+        return False
+
+    def _mark_typed(self, on: bool) -> None:
+        match self.control:
+            case QLineEdit():
+                self.control.setModified(on)
+            case QPlainTextEdit():
+                self.control.document().setModified(on)
+
+    def taken(self, value: object) -> None:
+        """The service has taken this value; what was typed since then is still to come."""
+        match self.control:
+            case QLineEdit() if value is None or typed(self.field, self.control.text()) == value:
+                self._mark_typed(False)
+            case QPlainTextEdit() if value is None or typed(self.field, self.control.toPlainText()) == value:
+                self._mark_typed(False)
 
     def show_field(self, field: SettingField, restart: bool) -> None:
         self.field = field
@@ -145,9 +173,9 @@ class SettingRow(QWidget):
                 self.control.setChecked(bool(field.value))
             case QComboBox():
                 self.control.setCurrentText(text)
-            case QLineEdit() if self.control.text() != text:
+            case QLineEdit() if self.control.text() != text and not self._is_typed:
                 self.control.setText(text)
-            case QPlainTextEdit() if self.control.toPlainText() != text:
+            case QPlainTextEdit() if self.control.toPlainText() != text and not self._is_typed:
                 self.control.setPlainText(text)
         is_default = _same(field.value, field.default)
         self._default.setVisible(not is_default and not field.from_environment)
@@ -155,7 +183,8 @@ class SettingRow(QWidget):
         notes += ["Counts after the service is started again."] if restart else []
         self.note.say(" ".join(notes))
         self.note.setVisible(bool(notes))
-        self.show_wrong("")
+        if not self._is_typed:
+            self.show_wrong("")
 
     def show_wrong(self, sentence: str) -> None:
         self.wrong.say(sentence)
@@ -191,6 +220,8 @@ class SettingsPage(PageColumn):
         super().__init__(widest=860)
         self._store, self._link, self._theme = store, link, theme
         self._rows: dict[str, SettingRow] = {}
+        self._asking = asyncio.Lock()  # one question at a time: changes arrive, and are shown, in their order
+        self._changing: list[str] = []  # the settings whose change is on its way
         self.appearance = self._appearance()
         self._groups = QVBoxLayout()
         self._groups.setSpacing(Space.large)
@@ -245,23 +276,31 @@ class SettingsPage(PageColumn):
 
     async def _fetch(self) -> None:
         try:
-            self._show(await self._link.get("/control/settings", SettingsView))
+            async with self._asking:
+                self._show(await self._link.get("/control/settings", SettingsView))
         except EngineRoomError as error:
             if not self._rows:
                 self._waiting.say(str(error))
 
     def _change(self, key: str, value: object) -> None:
+        self._changing.append(key)
+
         async def run() -> None:
-            setting = self._rows.get(key)
             try:
-                self._show(
-                    await self._link.post("/control/settings", SettingsChange(values={key: value}), SettingsView)
-                )
+                async with self._asking:
+                    wish = SettingsChange(values={key: value})
+                    view = await self._link.post("/control/settings", wish, SettingsView)
             except EngineRoomError as error:
-                if setting is not None:
-                    setting.show_wrong(str(error))
+                self._changing.remove(key)
+                if key in self._rows:
+                    self._rows[key].show_wrong(str(error))
                 else:
                     self._link.refused.emit(error)
+                return
+            self._changing.remove(key)
+            if key in self._rows:
+                self._rows[key].taken(value)
+            self._show(view)
 
         self._link.tasks.start(run(), f"set {key}")
 
@@ -270,7 +309,8 @@ class SettingsPage(PageColumn):
         if list(self._rows) != list(fields):
             self._rebuild(fields)
         for key, field in fields.items():
-            self._rows[key].show_field(field, key in view.restart_needed)
+            if key not in self._changing:  # what was chosen since then is shown already
+                self._rows[key].show_field(field, key in view.restart_needed)
         self._waiting.hide()
         self._file.say(view.file)
 
