@@ -30,12 +30,15 @@ DRAFT_MS = 300
 
 
 class Session(QObject):
-    """Signals: `listed` the conversations changed · `opened` another one is shown · `changed` messages or state of this one ·
+    """Signals: `listed` the conversations changed · `chosen` another one is being read · `opened` it is shown · `changed`
+
+    messages or state of this one ·
 
     `grew` (text, reasoning) at most once per frame · `noticed` a sentence about keeping the chats, "" when all is well.
     """
 
     listed = Signal()
+    chosen = Signal()
     opened = Signal()
     changed = Signal()
     grew = Signal(str, str)
@@ -49,6 +52,8 @@ class Session(QObject):
         self.conversations: list[Conversation] = []
         self.conversation = self._new()
         self.loaded = False
+        self._reading = False  # the conversation was chosen and its messages are still to come
+        self._send_when_read = False
         self.partner = ""  # the profile that shall answer, where several are loaded
         self._branches = Branches()
         self.answering = Answering(link, Makers(link))
@@ -130,10 +135,15 @@ class Session(QObject):
             return
         self._leave()
         self.conversation = found
+        self._branches, self._reading, self._send_when_read = Branches(), True, False
+        self.chosen.emit()
 
         def use(value: tuple[list[Message], str | None]) -> None:
-            if self.conversation.id == conversation_id:
+            if self._reading and self.conversation.id == conversation_id:
+                wanted = self._send_when_read
                 self._take(*value)
+                if wanted and self.send(self.conversation.draft):
+                    self.opened.emit()
 
         self._ask(lambda chats: (chats.messages(conversation_id), chats.leaf(conversation_id)), use)
 
@@ -142,6 +152,7 @@ class Session(QObject):
         self._keep_draft()
 
     def _take(self, messages: list[Message], leaf: str | None) -> None:
+        self._reading = self._send_when_read = False
         self._branches = Branches((self._whole(message) for message in messages), leaf)
         self.opened.emit()
 
@@ -238,7 +249,12 @@ class Session(QObject):
 
     @property
     def can_send(self) -> bool:
-        return self._store.connected and self.profile is not None and not self.is_sending and self.loaded
+        free = self.loaded and not self._reading and not self.is_sending
+        return self._store.connected and self.profile is not None and free
+
+    @property
+    def is_reading(self) -> bool:
+        return self._reading
 
     @property
     def is_silent(self) -> bool:
@@ -289,7 +305,11 @@ class Session(QObject):
         return self.send(text)
 
     def send(self, text: str) -> bool:
-        """Sends a message; False when none can be sent now (what was typed stays)."""
+        """Sends a message; False when none can be sent now: what was typed stays, and is sent as soon as the conversation,
+
+        when it is still being read, is there.
+        """
+        self._send_when_read = self._reading
         if not text.strip() or not self.can_send:
             return False
         now = time.time()

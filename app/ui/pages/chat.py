@@ -109,6 +109,7 @@ class ChatPage(QWidget):
     def _connect(self) -> None:
         session, panel, composer = self.session, self.panel, self.composer
         session.listed.connect(self._show_list)
+        session.chosen.connect(self._show_chosen)
         session.opened.connect(self._show_opened)
         session.changed.connect(self._show_changed)
         session.grew.connect(self._grow)
@@ -267,6 +268,13 @@ class ChatPage(QWidget):
     def _show_list(self) -> None:
         self.panel.show_conversations(self.session.conversations, self.session.conversation.id)
 
+    def _show_chosen(self) -> None:
+        """Its draft can be gone on with at once; what was there before stays in sight until its messages have been read."""
+        self._editing, self._unsent = "", ""
+        self._edit_bar.say("")
+        self.composer.show_text(self.session.conversation.draft)
+        self._show_list()
+
     def _show_opened(self) -> None:
         self._editing, self._unsent = "", ""
         self._edit_bar.say("")
@@ -316,7 +324,8 @@ class ChatPage(QWidget):
         if session.is_silent:
             self.transcript.wait(self._waiting())
         self.greeting.show_state(f"{model} is ready to answer." if session.can_send else "")
-        self._places.setCurrentIndex(1 if session.messages else 0 if session.loaded else 2)
+        if not session.is_reading:
+            self._places.setCurrentIndex(1 if session.messages else 0 if session.loaded else 2)
         self._show_down(self.transcript.sticks)
         self.transcript.refresh_end()
 

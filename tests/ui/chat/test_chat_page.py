@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -321,3 +322,25 @@ async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert room.last.text == "Hello."
     await room.close()
     shiboken6.delete(room.page)
+
+
+async def test_nothing_is_sent_into_a_conversation_before_it_is_read(room: Room) -> None:
+    """H3: what is typed and sent right after another conversation was chosen goes into that one, with its own past."""
+    await room.say("First question")
+    first = room.page.session.conversation.id
+    room.page.new_chat()
+    await room.say("Second question")
+    room.page.composer.field.setPlainText("an unsent line")
+    session, reading = room.page.session, threading.Event()
+    assert session._writer is not None
+    session._writer._readers.submit(reading.wait, 60)  # the file is slow
+    session.open(first)
+    assert room.page.composer.field.toPlainText() == "", "the other conversation's draft is not carried over"
+    room.page.composer.field.setPlainText("And then?")
+    room.page.composer.field.sent.emit()
+    assert len(room.service.asked) == 2, "it would have gone with the other conversation's past"
+    reading.set()
+    await until(lambda: len(room.service.asked) == 3 and not session.is_sending)
+    assert [m["content"] for m in room.service.asked[2].body["messages"]] == ["First question", "Hello.", "And then?"]
+    assert room.page.composer.field.toPlainText() == ""
+    assert [m.text for m in session.messages] == ["First question", "Hello.", "And then?", "Hello."]
