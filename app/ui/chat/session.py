@@ -63,7 +63,7 @@ class Session(QObject):
         self.answering.maker_known.connect(self._maker_known)
         self._unmatched: dict[str, tuple[str, str]] = {}  # request id → (conversation, message)
         self._draft_timer = QTimer(self, singleShot=True, interval=DRAFT_MS)
-        self._draft_timer.timeout.connect(self._keep_draft)
+        self._draft_timer.timeout.connect(self.keep_draft)
         self._read.connect(lambda use, value: use(value))
         self._trouble.connect(self.noticed)
         store.traffic_changed.connect(self._match)
@@ -87,7 +87,7 @@ class Session(QObject):
     def close(self) -> None:
         """Writes what waits; to be called once, at the end."""
         self.answering.write_down()
-        self._keep_draft()
+        self.keep_draft()
         if self._writer is not None:
             self._end_writing()
             self._writer = None
@@ -149,7 +149,7 @@ class Session(QObject):
 
     def _leave(self) -> None:
         self.stop()
-        self._keep_draft()
+        self.keep_draft()
 
     def _take(self, messages: list[Message], leaf: str | None) -> None:
         self._reading = self._send_when_read = False
@@ -219,7 +219,8 @@ class Session(QObject):
             self.conversation = replace(self.conversation, draft=draft)
             self._draft_timer.start()
 
-    def _keep_draft(self) -> None:
+    def keep_draft(self) -> None:
+        """Writes down what is being typed, without waiting for a pause in it."""
         self._draft_timer.stop()
         known = next((c for c in self.conversations if c.id == self.conversation.id), None)
         if known != self.conversation and (known is not None or self.conversation.draft.strip()):

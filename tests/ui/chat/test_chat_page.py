@@ -344,3 +344,15 @@ async def test_nothing_is_sent_into_a_conversation_before_it_is_read(room: Room)
     assert [m["content"] for m in room.service.asked[2].body["messages"]] == ["First question", "Hello.", "And then?"]
     assert room.page.composer.field.toPlainText() == ""
     assert [m.text for m in session.messages] == ["First question", "Hello.", "And then?", "Hello."]
+
+
+async def test_the_last_letters_before_the_window_closes_are_kept(room: Room) -> None:
+    """H3: a draft is written at a pause in typing; a window that closes does not wait for one."""
+    QTest.keyClicks(room.page.composer.field, "Half a thou")
+    session = room.page.session
+    assert session._draft_timer.isActive(), "the pause is not over"
+    room.page.hide()
+    assert not session._draft_timer.isActive()
+    assert session._writer is not None
+    assert session._writer.flush(60)
+    assert [c.draft for c in ChatFile(room.paths.chats).conversations()] == ["Half a thou"]
