@@ -234,7 +234,8 @@ def physical_cores() -> int:
 class RunMembers:
     """Which process belongs to which of our runs, cheap enough to be asked every second.
 
-    Membership is given at birth (by parent, session or marker) and never changes, so each process is looked at once.
+    Membership is given at birth (by parent, session or marker) and never changes, so each process is looked at once for as
+    long as the same keepers are known: an engine may be seen before its keeper has told of itself.
     `keepers` tells the pids below which each run's processes live. Callable from any one thread at a time.
     """
 
@@ -245,6 +246,7 @@ class RunMembers:
         )
         self._known: dict[int, tuple[int, str]] = {}  # pid → (start ticks, run id or "")
         self._heads: Mapping[int, str] = {}
+        self._roots: dict[int, str] = {}
 
     def pids_of_runs(self) -> dict[int, str]:
         roots = {pid: run_id for run_id, pids in self._keepers().items() for pid in pids}
@@ -252,8 +254,8 @@ class RunMembers:
             self._known = {}
             return {}
         heads = self.heads()
-        if heads != self._heads:  # whoever was seen before that was known is looked at again
-            self._heads, self._known = dict(heads), {}
+        if (heads, roots) != (self._heads, self._roots):  # whoever was seen before that was known is looked at again
+            self._heads, self._roots, self._known = dict(heads), roots, {}
         known: dict[int, tuple[int, str]] = {}
         fresh: dict[int, Process] = {}
         for pid in all_pids():

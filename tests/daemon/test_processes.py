@@ -158,6 +158,18 @@ def test_members_are_learnt_once_and_forgotten_when_gone(start: Start) -> None:
     eventually(lambda: members.pids_of_runs() == {})
 
 
+def test_a_process_that_was_seen_before_its_keeper_was_known_is_looked_at_again(start: Start) -> None:
+    """I4: a sample may fall between an engine's birth and the keeper's word of it, while another run is there already.
+    What the engine then holds of a card is its own all the same."""
+    other = start()
+    engine = start()  # below this process, which is its keeper here
+    roots: dict[str, tuple[int, ...]] = {"earlier": (other.pid,), RUN: ()}
+    members = RunMembers(lambda: dict(roots))
+    assert members.pids_of_runs() == {}, "nobody knows yet whose it is"
+    roots[RUN] = (os.getpid(),)
+    assert members.pids_of_runs()[engine.pid] == RUN
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_the_listener_of_a_port_is_named(family: int) -> None:
     """I13, S5."""
