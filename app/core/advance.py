@@ -111,6 +111,9 @@ def advance(state: SeatState, event: Event, now: float, budgets: Budgets) -> Ste
 
 
 def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
+    if event.number < state.asked:  # a later wish was quicker
+        return state, ()
+    before, state = state, replace(state, asked=event.number)
     if not event.choices:
         return _want_nothing(state, now, budgets)
     phase, first = state.phase, event.choices[0].wanted
@@ -121,7 +124,7 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
     settled = isinstance(phase, Idle | Failed | Ready | Stalled | Sleeping | Backoff)
     chosen, refusal = _choose(event.choices, priced=settled)
     if chosen is None:
-        return state, (Refuse(refusal),) if refusal is not None else ()
+        return before, (Refuse(refusal),) if refusal is not None else ()
     wanted, *others = (choice.wanted for choice in event.choices[chosen:])
     notice = in_its_place(refusal, wanted.profile_id) if refusal is not None else ""
     state = replace(state, wanted=wanted, fallbacks=tuple(others), notice=notice, last_failure=None, port_attempts=0)

@@ -38,6 +38,7 @@ class SeatState(msgspec.Struct, frozen=True, kw_only=True):
 
     phase: Phase = Idle()
     wanted: Wanted | None = None
+    asked: int = 0  # the number of the wish that this came of
     fallbacks: tuple[Wanted, ...] = ()  # what is loaded, in this order, when `wanted` cannot be
     resting: Resting | None = None  # `wanted` is to be away, or on its way there
     parking: int = 0  # the level at which it is to sleep while it rests; 0 = it is unloaded
@@ -95,9 +96,14 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody wants the first of the choices that can be loaded (the others are its fallbacks), or nothing."""
+    """Somebody wants the first of the choices that can be loaded (the others are its fallbacks), or nothing.
+
+    `number` counts the wishes as they were uttered: to price one takes its time, and the last word counts. What nobody said
+    now, as a wish of before the service's end, is 0.
+    """
 
     choices: tuple[Choice, ...] = ()
+    number: int = 0
 
 
 def want(wanted: Wanted | None, plan: MemoryPlan | None = None) -> Want:

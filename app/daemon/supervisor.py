@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -79,6 +80,7 @@ class Supervisor:
         self._changed = changed
         self._budgets = budgets_from(parts.settings())
         self._tasks = Tasks()
+        self._wishes = itertools.count(1)
         self._mailbox: asyncio.Queue[tuple[step.Event, asyncio.Future[Said] | None]] = asyncio.Queue()
         self._state = SeatState(run_prefix=run_prefix)
         self._effects = Effects(seat, parts, lambda: self._state, lambda: self._budgets, self._tell)
@@ -99,25 +101,26 @@ class Supervisor:
         as_run: str = "",
         gpus: tuple[str, ...] = (),
     ) -> str:
-        """Returns the profile's id when the wish is taken; raises UnknownProfile, ModelMissing, EngineNotInstalled or
-        DoesNotFit."""
+        """Returns the profile's id when the wish is taken, or that of a later wish which overtook it; raises UnknownProfile,
+        ModelMissing, EngineNotInstalled or DoesNotFit."""
         self._refuse_when_stopping()
         asked = Wanted(
             profile_id=profile_id, settings=dict(settings or {}), override=override, as_run=as_run, gpus=gpus
         )
+        number = next(self._wishes)
         choices = await self._effects.choices(asked)
         self._refuse_when_stopping()  # that took its time: nothing is begun behind the last unload
-        said = await self._ask(step.Want(choices=choices))
+        said = await self._ask(step.Want(choices=choices, number=number))
         if said.refusal is not None:
             raise _error_of(said.refusal)
-        return said.wanted
+        return said.wanted or profile_id
 
     async def begin(self, profile_id: str) -> None:
         """Wants the profile whatever stands in its way: that is then seen as the seat's failure."""
         await self._ask(step.Want(choices=self._effects.unpriced(Wanted(profile_id=profile_id))))
 
     async def unload(self) -> None:
-        await self._ask(step.want(None))
+        await self._ask(step.Want(number=next(self._wishes)))
 
     async def restart(self) -> None:
         self._refuse_when_stopping()

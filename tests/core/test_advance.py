@@ -61,6 +61,11 @@ class Seat:
         return [type(effect).__name__ for effect in self.asked]
 
 
+def late(wanted: Wanted, number: int) -> step.Want:
+    """The wish that was uttered as the `number`th, however late it comes."""
+    return step.Want(choices=(step.Choice(wanted=wanted),), number=number)
+
+
 def test_a_load_becomes_ready_only_after_a_token() -> None:
     seat = Seat().want(A)
     assert (seat.phase, seat.asks()) == ("Reserving", ["Reserve"])
@@ -106,6 +111,20 @@ def test_clicking_a_b_c_loads_only_c() -> None:
     seat = Seat().ready(A).want(B).want(C)
     seat(step.Drained(seat.run))(step.Ended(seat.run))(step.Released(seat.run))
     assert seat.asked[0].wanted == C  # type: ignore[union-attr]
+
+
+def test_the_last_word_counts_also_where_an_earlier_one_took_longer_to_be_priced() -> None:
+    """A wish is priced before the seat hears of it, and that may take seconds: a cancel or another click comes first then."""
+    seat = Seat()(step.Want(number=2))
+    seat(late(A, 1))
+    assert (seat.phase, seat.state.wanted) == ("Idle", None), "it was cancelled before it was priced"
+    seat(late(B, 4))(late(A, 3))
+    assert seat.state.wanted == B
+    seat(late(C, 4 + 1))
+    assert seat.state.wanted == C
+    seat = Seat()(step.Want(choices=(step.Choice(wanted=B, plan=NO_ROOM),), number=2))(late(A, 1))
+    assert seat.state.wanted == A, "who was refused has overtaken nobody"
+    assert Seat().loading(A)(late(B, 7))(late(A, 0)).state.wanted == B, "a restored wish comes after everybody's"
 
 
 def test_another_click_while_loading_kills_the_load_at_once() -> None:

@@ -1,9 +1,11 @@
 """vLLM in a container: it outlives its client, and ends with us all the same; nobody else's is ever touched (E4, I1, I5, I13, I18)."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,7 @@ import tomli_w
 from app.core import control, lifecycle
 from app.core.errors import EngineNotInstalled
 from app.core.snapshot import from_json
+from app.daemon import procfs
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.custody import alive, end_all_of, keepers_of
 from tests.rig.daemon import Daemon, chat_body
@@ -68,6 +71,40 @@ def engine_of(docker: Docker | RealDocker) -> tuple[str, int]:
     """Name and first process of the one container of ours that runs."""
     [name] = [name for name in docker.running() if name.startswith("engine-room-")]
     return name, docker.container_pid(name)
+
+
+def asked(daemon: Daemon) -> bool:
+    """Whether Docker is being asked before a load now."""
+    below = procfs.below({daemon.pid}, procfs.all_processes())
+    return any(b"{{.Server.Version}}" in (procfs.read_file(f"/proc/{pid}/cmdline") or b"") for pid in below)
+
+
+@contextlib.contextmanager
+def clicked(daemon: Daemon, name: str) -> Iterator[None]:
+    """Somebody wants that profile meanwhile; a Docker that stays silent for too long may refuse it."""
+
+    def click() -> None:
+        with contextlib.suppress(EngineNotInstalled):
+            daemon.want(name, seat="")
+
+    thread = threading.Thread(target=click)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_a_cancel_counts_while_docker_is_still_asked(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:
+    """I7: the load was clicked first and cancelled then; that Docker takes its time must not turn that round."""
+    name = profile(docker, fake_engine)
+    daemon.start()
+    docker.switch("hang")
+    with clicked(daemon, name):
+        eventually(lambda: asked(daemon), what="Docker is asked")
+        daemon.unload()
+        docker.switch("hang", False)
+    seat = daemon.slices()["seats"].seats[0]
+    assert seat.wanted is None
+    assert isinstance(seat.phase, lifecycle.Idle)
 
 
 def ready_again(daemon: Daemon, before: str) -> str:
