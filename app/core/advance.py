@@ -146,7 +146,14 @@ def _want(state: SeatState, event: Want, now: float, budgets: Budgets) -> Step:
             return begin_load(state, now)
         case Spawning() | Loading() | Waking() if not same_load(wanted, state.serving):
             return begin_kill(replace(state, ending=None), now, budgets)
+        case Stopping() | Killing() | StopFailed() | ReleasingVram():
+            return _asked_anew(state), ()
     return state, ()
+
+
+def _asked_anew(state: SeatState) -> SeatState:
+    """What is wanted is loaded when the present end is over: why that one ends is of before the wish, and no answer to it."""
+    return replace(state, ending=None, crashed=False)
 
 
 def _choose(choices: Sequence[Choice], *, priced: bool) -> tuple[int | None, Failure | None]:
@@ -194,7 +201,7 @@ def _restart(state: SeatState, now: float, budgets: Budgets) -> Step:
         case Reserving() | Draining() | Stopping() | Killing() | ReleasingVram() if (
             state.wanted is not None and not lent
         ):
-            return replace(state, resting=None, parking=0), ()  # what is wanted is loaded when this is over
+            return _asked_anew(replace(state, resting=None, parking=0)), ()
     refusal = Failure(
         kind="nothing_loaded", summary="There is no loaded model to load again.", advice="Load one first."
     )
@@ -222,6 +229,8 @@ def _news(state: SeatState, event: Event, now: float, budgets: Budgets) -> Step:
             return replace(done, fallbacks=(), returning=False, rollback_to=None, port_attempts=0), ()
         case Loading(), LoadFailed(_, failure):
             return begin_kill(replace(state, ending=failure), now, budgets)
+        case Draining(), Exited():  # nobody can be answered any more, and a change of mind must not make it ready again
+            return begin_kill(state, now, budgets)
         case (Loading(), Exited(_, failure)):
             return begin_kill(replace(state, ending=failure), now, budgets)
         case ((Ready() | Stalled()), Exited(_, failure)):

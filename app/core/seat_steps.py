@@ -137,7 +137,7 @@ def begin_stop(state: SeatState, now: float, budgets: Budgets) -> Step:
 
 def begin_kill(state: SeatState, now: float, budgets: Budgets) -> Step:
     phase = state.phase
-    assert isinstance(phase, Spawning | Loading | Ready | Stalled | Parking | Sleeping | Waking | Stopping)
+    assert isinstance(phase, Spawning | Loading | Ready | Stalled | Draining | Parking | Sleeping | Waking | Stopping)
     deadline = now + budgets.kill_seconds
     killing = Killing(profile_id=phase.profile_id, run_id=phase.run_id, since=now, deadline=deadline)
     return replace(state, phase=killing, endpoint=None), (Kill(phase.run_id),)

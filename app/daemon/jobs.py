@@ -58,6 +58,7 @@ class Jobs:
         self._tasks = Tasks()
         self._jobs: dict[str, Job] = {}  # oldest first
         self._handles: dict[str, RunHandle] = {}
+        self._followed: dict[str, asyncio.Task[None]] = {}
         self._busy: dict[str, frozenset[str]] = {}  # job → what nobody else may touch meanwhile
         self._cancelled: set[str] = set()
         self._resting: set[str] = set()  # they are being ended to go on later
@@ -102,7 +103,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Ends every job and waits until its processes are gone; what can be resumed goes on at the next start."""
-        for job_id in list(self._handles):
+        for job_id in list(self._busy):
             if self._jobs[job_id].kind in RESUMABLE and job_id not in self._cancelled:
                 self._rest(job_id)
             else:
@@ -131,16 +132,23 @@ class Jobs:
         return job_id
 
     async def resume(self, job_id: str, busy: frozenset[str], environment: Mapping[str, str]) -> None:
-        """Goes on with a job that was paused, cancelled or failed, under its old id. One that runs goes on running."""
+        """Goes on with a job that was paused, cancelled or failed, under its old id, and when it is being ended as soon as
+        it is over. One that runs goes on running."""
         job = self._known(job_id)
-        if job_id in self._busy:
+        if job_id in self._busy and job_id not in self._cancelled | self._resting:
+            return
+        if (ending := self._followed.get(job_id)) is not None:
+            await asyncio.wait([ending])
+            job = self._known(job_id)
+        if job_id in self._busy or job.state == "done":  # somebody else's resume was first, or nothing is left to do
             return
         order = self._orders.get(job_id)
         if order is None:
             raise NoSuchJob(f"{job.title} cannot be gone on with.", "Start it again.")
         fresh = replace(job, state="running", error="", advice="", ended_at_unix=None, log_path="", detail="Going on …")
         await self._launch(fresh, order, busy, environment)
-        self._forget_files(job, "paused")
+        if job_id not in self._resting:  # paused again meanwhile
+            self._forget_files(job, "paused")
 
     async def _launch(self, job: Job, order: Order, busy: frozenset[str], environment: Mapping[str, str]) -> None:
         for other, theirs in self._busy.items():
@@ -156,6 +164,8 @@ class Jobs:
             handle = await self._runs.launch(self._spec(job, environment))
         except BaseException:
             del self._jobs[job.id], self._busy[job.id]
+            self._cancelled.discard(job.id)
+            self._resting.discard(job.id)
             if before is not None:
                 self._jobs[job.id] = before
             if before is None or before.state != "paused":  # what can be gone on with keeps its order
@@ -164,8 +174,10 @@ class Jobs:
         self._handles[job.id] = handle
         if job.kind in RESUMABLE:
             self._orders[job.id] = order
+        if job.id in self._cancelled | self._resting:  # asked for while its process was being started
+            handle.stop()
         self._show()
-        self._tasks.start(self._follow(job.id, handle), f"job {job.id}")
+        self._followed[job.id] = self._tasks.start(self._follow(job.id, handle), f"job {job.id}")
 
     def _write_order(self, job: Job, order: Order) -> None:
         try:
@@ -200,11 +212,10 @@ class Jobs:
     def cancel(self, job_id: str) -> None:
         """Ends the job with all its processes; it is over when nothing of it is left. A job that is over stays as it is."""
         self._known(job_id)
-        handle = self._handles.get(job_id)
-        if handle is not None:
+        if job_id in self._busy:
             self._cancelled.add(job_id)
             self._change(job_id, detail="Cancelling …")
-            handle.stop()
+            self._stop(job_id)
         elif self._jobs[job_id].state == "paused":
             self._forget_files(self._jobs[job_id], "order", "title", "paused")
             self._change(
@@ -216,14 +227,20 @@ class Jobs:
         job = self._known(job_id)
         if job.kind not in RESUMABLE:
             raise NoSuchJob(f"{job.title} cannot be paused.", "Cancel it, or wait until it is over.")
-        if job_id in self._handles and job_id not in self._cancelled:
+        if job_id in self._busy and job_id not in self._cancelled:
             (self._folder / f"{job_id}.paused").touch(0o600)
             self._change(job_id, detail="Pausing …")
             self._rest(job_id)
 
     def _rest(self, job_id: str) -> None:
         self._resting.add(job_id)
-        self._handles[job_id].stop()
+        self._stop(job_id)
+
+    def _stop(self, job_id: str) -> None:
+        """One whose process is still being started is stopped as soon as it is there."""
+        handle = self._handles.get(job_id)
+        if handle is not None:
+            handle.stop()
 
     def cut_off(self) -> tuple[str, ...]:
         """The jobs that ran when an earlier daemon ended, and were not paused by anybody."""
@@ -271,6 +288,7 @@ class Jobs:
                     self._heard(job_id, line)
         finally:
             ended.cancel()
+        await self._runs.forgotten(handle)  # whoever hears that it is over may begin it anew at once
         last = await asyncio.to_thread(told.new)
         outcome = told.last
         for line in last:
@@ -316,6 +334,7 @@ class Jobs:
             error = f"The job was ended from outside{': ' + words if words else ''}."
             changes = {"state": "failed", "error": error, "advice": _GOES_ON, "log_path": log_path}
         self._handles.pop(job_id, None)
+        self._followed.pop(job_id, None)
         self._busy.pop(job_id, None)
         rested = (
             job_id in self._resting and job_id not in self._cancelled and not (outcome and outcome.done is not None)

@@ -337,6 +337,12 @@ class Runs:
             raise
         return handle
 
+    async def forgotten(self, handle: RunHandle) -> None:
+        """To be awaited after the run's end: then its name may be given to another. With survivors it stays taken."""
+        attending = self._attending.get(handle)
+        if attending is not None and not handle.has_survivors:
+            await asyncio.wait([attending])
+
     async def _attend(self, handle: RunHandle, line: bytes) -> None:
         try:
             await handle._converse(line)

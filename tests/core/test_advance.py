@@ -288,6 +288,38 @@ def test_an_exit_is_told_at_once_although_its_children_are_still_there() -> None
     assert seat.phase == "Backoff", "it is a crash, and is started again"
 
 
+def test_an_engine_that_dies_while_it_is_drained_is_not_ready_again() -> None:
+    """I10: a request calls an idle model's unload off, but its engine has gone; what is left of it may take its time."""
+    seat = Seat(idle_unload_seconds=60).ready(A)
+    seat(step.Tick(), 61)
+    assert seat.phase == "Draining"
+    seat(step.Exited(seat.run, failure("a", "crashed")))
+    seat(step.InUse(True))
+    assert (seat.phase, seat.state.wanted) == ("Killing", A)
+    seat(step.Ended(seat.run))(step.Released(seat.run))
+    assert seat.phase == "Reserving", "the request that came is what it is loaded for"
+    seat = Seat().ready(A).want(B)
+    seat(step.Exited(seat.run, failure("a", "crashed"))).want(A)
+    seat(step.Ended(seat.run))(step.Released(seat.run))
+    assert (seat.phase, seat.state.wanted) == ("Reserving", A)
+
+
+def test_whoever_asks_again_while_a_failed_load_is_being_ended_gets_another_try() -> None:
+    """Why it ends is of before the wish: that failure is no answer to it."""
+    for again in (step.want(A), step.Restart()):
+        seat = Seat().loading(A)
+        seat(step.Exited(seat.run, failure("a")))
+        assert seat.phase == "Killing"
+        seat(again)
+        assert seat.asks() == []
+        seat(step.Ended(seat.run))(step.Released(seat.run))
+        assert (seat.phase, seat.state.wanted) == ("Reserving", A), again
+    crashed = Seat().ready(A)
+    crashed(step.Exited(crashed.run, failure("a", "crashed")))(step.Restart())
+    crashed(step.Ended(crashed.run))(step.Released(crashed.run))
+    assert crashed.phase == "Reserving", "at once: nobody waits for a pause between restarts that are asked for"
+
+
 def test_a_port_lost_between_choice_and_bind_is_tried_again_on_another_at_most_three_times() -> None:
     """I13."""
     seat = Seat().loading(A)

@@ -73,3 +73,28 @@ async def test_a_resume_that_is_refused_costs_the_paused_download_nothing(tmp_pa
     await again.state(first, "running")
     await again.jobs.close()
     assert again.jobs.cut_off() == (first,), "and after a resume it goes on by itself"
+
+
+async def test_what_is_clicked_while_a_job_begins_or_ends_is_done_and_not_swallowed(
+    tmp_path: Path, silent_hub: str
+) -> None:
+    """A process takes its time to be there and to be gone; a click in between is answered as at any other moment."""
+    desk = Desk(tmp_path, silent_hub)
+    await desk.jobs.start()
+    job = await desk.pull("Q4_K_M")
+    desk.jobs.pause(job)
+    async with asyncio.timeout(60):
+        await desk.jobs.resume(job, OF_ONE_MODEL, {})  # it is being paused still
+    assert desk.shown[job].state == "running"
+    assert desk.shown[job].detail != "Pausing …"
+
+    for click, becomes in ((desk.jobs.pause, "paused"), (desk.jobs.cancel, "cancelled")):
+        desk.jobs.pause(job)
+        await desk.state(job, "paused")
+        async with asyncio.TaskGroup() as calls:
+            calls.create_task(desk.jobs.resume(job, OF_ONE_MODEL, {}))
+            await asyncio.sleep(0)  # its process is being started, which takes more than a turn of the loop
+            click(job)
+        await desk.state(job, becomes)
+        await desk.jobs.resume(job, OF_ONE_MODEL, {})
+    await desk.jobs.close()
