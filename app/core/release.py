@@ -68,10 +68,11 @@ def expected_unseen(planned_bytes: Mapping[str, int], before: Gpus, pids: tuple[
 def released(expected: Collection[Expected], now: Gpus) -> bool:
     """Whether every device has given back what the run held, growth of other programs allowed for (signed).
 
-    Without a working driver there is nothing to wait for: the admission of the next load measures again (I4).
+    Without a working driver there is nothing to wait for: the admission of the next load measures again (I4). One that is
+    silent may only be slow, as it is while it takes a large engine down (I12).
     """
     if now.driver is not DriverState.OK:
-        return True
+        return now.driver is not DriverState.HUNG or not expected
     cards = {gpu.uuid: gpu for gpu in now.gpus}
     return all(_returned(entry, cards.get(entry.device)) for entry in expected)
 
@@ -90,7 +91,9 @@ def _returned(entry: Expected, gpu: GpuSample | None) -> bool:
 
 
 def holders(expected: Collection[Expected], now: Gpus) -> str:
-    """A sentence that names who still holds the memory of a run that has ended."""
+    """A sentence that names who still holds the memory of a run that has ended; the driver's own where it tells nothing."""
+    if now.driver is not DriverState.OK:
+        return now.message
     sentences = []
     for gpu in now.gpus:
         entry = next((e for e in expected if e.device == gpu.uuid), None)

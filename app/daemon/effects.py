@@ -94,7 +94,7 @@ class Effects:
     async def choices(self, wanted: Wanted) -> tuple[step.Choice, ...]:
         """The wish and its fallbacks, each priced now or with why it cannot be loaded at all. What is wrong with the wish
         itself is raised: UnknownProfile, SettingInvalid, …"""
-        held, gpus = await self._held_beside(), await self._parts.sampler.fresh()
+        held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
         first, *others = self._chain(wanted)
         found = []
         for each in (first, *others):
@@ -209,9 +209,9 @@ class Effects:
     async def _reserve(self, run_id: str, wanted: Wanted) -> None:
         earlier = await self._load_times(wanted.profile_id)
         try:
+            await self._parts.preflight.check(self._prepare(wanted, await self._parts.sampler.fresh(), {}, {}))
             held, gpus = await self._held_beside(), await self._parts.sampler.fresh(max_age_seconds=0.0)
             prepared = await self._prepare_well(wanted, gpus, held, {})
-            await self._parts.preflight.check(prepared)
         except Exception as error:  # whatever went wrong, the seat must hear of it (I7)
             if not isinstance(error, EngineRoomError):
                 log.exception("the memory for %s could not be reserved", wanted.profile_id)

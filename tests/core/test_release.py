@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from app.core.release import expected_from, expected_unseen, holders, released
 from app.core.snapshot import DriverState, GpuProcess, Gpus, GpuSample
@@ -45,9 +46,17 @@ def test_a_process_that_still_holds_memory_is_not_gone() -> None:
     assert not released(EXPECTED, card(1.3, (10, "llama-server", 0.3, RUN)))
 
 
-@pytest.mark.parametrize("driver", [DriverState.ABSENT, DriverState.BROKEN, DriverState.HUNG])
+@pytest.mark.parametrize("driver", [DriverState.ABSENT, DriverState.BROKEN])
 def test_a_driver_that_cannot_tell_is_not_waited_for(driver: DriverState) -> None:
     assert released(EXPECTED, Gpus(driver=driver))
+
+
+def test_a_driver_that_is_silent_may_be_slow_and_blames_nobody_with_its_old_figures() -> None:
+    """I12."""
+    silent = replace(card(19, (10, "llama-server", 18, RUN)), driver=DriverState.HUNG, message="It is silent.")
+    assert not released(EXPECTED, silent)
+    assert holders(EXPECTED, silent) == "It is silent."
+    assert released((), silent), "nothing was taken, so nothing is to come"
 
 
 def test_a_dead_process_that_the_driver_still_lists_is_not_somebody_else() -> None:

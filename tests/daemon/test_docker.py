@@ -18,8 +18,9 @@ from app.daemon import procfs
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.custody import alive, end_all_of, keepers_of
 from tests.rig.daemon import Daemon, chat_body
-from tests.rig.docker import IMAGE, Docker
+from tests.rig.docker import CARD_IMAGE, IMAGE, Docker
 from tests.rig.docker.real import VARIABLE, RealDocker
+from tests.rig.driver import SimulatedDriver, card, card_uuid
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.waiting import eventually
@@ -105,6 +106,31 @@ def test_a_cancel_counts_while_docker_is_still_asked(docker: Docker, fake_engine
     seat = daemon.slices()["seats"].seats[0]
     assert seat.wanted is None
     assert isinstance(seat.phase, lifecycle.Idle)
+
+
+def test_memory_is_measured_after_docker_has_answered_and_not_before(
+    home: Home, driver: SimulatedDriver, docker: Docker, fake_engine: FakeEngine, daemon: Daemon
+) -> None:
+    """I4: while Docker is asked for one seat, the other seat takes the card."""
+    home.settings(supervision={"seats": ["main", "side"], "drain_seconds": 0.3})
+    driver.gpus([card()])
+    fake_engine.install("llama-server", accelerator="cuda")
+    model = fake_engine.model("weights", weights_bytes=14 * 1024**3)
+    fake_engine.profile("quick", model=model, vram={card_uuid(0): 14 * 1024**3})
+    written = home.paths.profiles / f"{profile(docker, fake_engine, image=CARD_IMAGE)}.toml"
+    text = written.read_text().replace("[settings]\n", "[settings]\ngpu_memory_utilisation = 0.8\n")
+    written.write_text(f'seat = "side"\nload_at_start = true\n{text}')
+    docker.switch("hang")
+    daemon.start()
+    eventually(lambda: asked(daemon), what="Docker is asked")
+    daemon.want("quick")
+    daemon.wait_seat(lambda seat: isinstance(seat.phase, lifecycle.Spawning | lifecycle.Loading | lifecycle.Ready))
+    docker.switch("hang", False)
+    view = daemon.wait_seat(lambda seat: isinstance(seat.phase, lifecycle.Failed | lifecycle.Loading), seat="side")
+    assert isinstance(view.phase, lifecycle.Failed), "two models are on their way into the memory for one"
+    assert view.phase.failure.kind in ("does_not_fit", "engine_not_installed"), (
+        "Docker may have been silent for too long"
+    )
 
 
 def ready_again(daemon: Daemon, before: str) -> str:

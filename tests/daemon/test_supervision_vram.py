@@ -10,7 +10,7 @@ from tests.rig.daemon import Daemon
 from tests.rig.driver import SimulatedDriver, card, card_uuid
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
-from tests.rig.waiting import eventually
+from tests.rig.waiting import eventually, never
 
 GIB = 1024**3
 CARD = card_uuid(0)
@@ -97,6 +97,45 @@ def test_a_crashed_engines_memory_is_waited_for_too(
     daemon.wait_phase(lifecycle.Ready, "a", 40)
     release = one_card.releases()[0]
     assert started_at(fake_engine, "a")[1] >= release["released_at"]
+
+
+def test_a_driver_that_is_silent_while_memory_comes_back_is_waited_for(
+    home: Home, fake_engine: FakeEngine, daemon: Daemon, one_card: SimulatedDriver
+) -> None:
+    """I4, I12: a driver that tears a large engine down answers nobody for seconds; slow is not "it is back"."""
+    daemon.expect_warnings("driver")
+    home.settings(supervision={"vram_return_seconds": 60})
+    one_card.lag("never")
+    large(fake_engine, "a", 14)
+    large(fake_engine, "b", 14)
+    daemon.start().load("a", 30)
+    pid = daemon.engine_pid()
+    daemon.want("b")
+    daemon.wait_phase(lifecycle.ReleasingVram)
+    one_card.hang()
+    daemon.wait_slice("gpus", lambda gpus: gpus.driver is DriverState.HUNG)
+    never(lambda: not isinstance(daemon.seat().phase, lifecycle.ReleasingVram), 0.5)
+    one_card.resume()
+
+    def released() -> object:  # a death counts from when somebody has asked the driver after it
+        one_card.release(pid)
+        return one_card.releases()
+
+    eventually(released)
+    daemon.wait_phase(lifecycle.Ready, "b")
+
+
+def test_memory_that_has_just_become_free_counts_at_once(
+    fake_engine: FakeEngine, daemon: Daemon, one_card: SimulatedDriver
+) -> None:
+    """I4: somebody closes a program and loads; the sample of a moment ago shows that program still."""
+    large(fake_engine, "b", 14)
+    one_card.foreign(CARD, 4711, "blender", 12 * 1024)
+    daemon.start()
+    first = daemon.wait_slice("gpus", lambda gpus: gpus.gpus)
+    daemon.wait_slice("gpus", lambda gpus: gpus.taken_at > first.taken_at)
+    one_card.foreign(CARD, 4711, "blender", 0)
+    daemon.load("b")
 
 
 def test_a_switch_credits_what_the_leaving_model_holds(
