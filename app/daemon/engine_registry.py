@@ -123,10 +123,10 @@ class EngineRegistry:
         except Exception:
             log.exception("the engines could not be asked")
         while True:
-            self._wake.clear()
             try:
                 async with asyncio.timeout(self._watch_seconds):
                     await self._wake.wait()
+                self._wake.clear()  # before the look: a call in the middle of it is heeded after it
                 changed = True
             except TimeoutError:
                 changed = await asyncio.to_thread(self._stamp, self._look.rows) != self._look.stamp

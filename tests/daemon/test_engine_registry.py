@@ -1,6 +1,7 @@
 """The registry knows at any moment which engines are there, tells everybody, and never makes anybody wait for an engine."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,13 +23,13 @@ FAMILY = "llama-server"
 class Watched:
     """A registry over a home, and everything that it has published."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, watch_seconds: float = 0.02) -> None:
         self.home = home
         home.environment["PATH"] = f"{home.bin}:{home.folder / 'second'}:/usr/bin:/bin"
         home.environment["OLLAMA_HOST"] = "elsewhere.invalid"
         self.published: list[Engines] = []
         self.registry = EngineRegistry(
-            home.paths, home.environment, self.published.append, answer_seconds=20, watch_seconds=0.02
+            home.paths, home.environment, self.published.append, answer_seconds=20, watch_seconds=watch_seconds
         )
         self.first = home.bin / "llama-server"
         self.second = home.folder / "second" / "llama-server"
@@ -187,6 +188,26 @@ async def test_two_places_that_are_added_at_once_are_both_kept(watched: Watched,
     await watched.registry.start()
     await asyncio.gather(*(watched.registry.add(control.AddEngine(path=str(program))) for program in programs))
     assert sorted(row.place for row in watched.view.installations) == [str(program) for program in programs]
+
+
+async def test_a_call_to_look_again_in_the_middle_of_a_look_is_heeded_after_it(home: Home, tmp_path: Path) -> None:
+    """Something is removed while another engine is being asked; no file tells of it a second time."""
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    watched = Watched(home, watch_seconds=3_600)
+    write_llama_server(watched.first)
+    await watched.registry.start()
+    await watched.until(lambda view: view.installations[0].version, "the first look is over")
+    write_llama_server(watched.second, version=f"read _ < {held}")
+    watched.registry.look_again()
+    try:
+        writing = await asyncio.to_thread(os.open, held, os.O_WRONLY)  # opens when the second one reads: it is asked
+        watched.first.unlink()
+        watched.registry.look_again()
+        os.close(writing)
+        await watched.until(lambda view: len(view.installations) == 1, "that the first one has gone is noticed")
+    finally:
+        await watched.registry.close()
 
 
 async def test_what_runs_is_marked(watched: Watched) -> None:
