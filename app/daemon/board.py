@@ -56,7 +56,8 @@ class Board:
                 seen.update({name: self._versions[name] for name in changed})
                 yield [(name, self._values[name]) for name in changed]
                 try:
-                    await asyncio.wait_for(wake.wait(), alive_seconds)
+                    async with asyncio.timeout(alive_seconds):  # wait_for may swallow a cancellation before Python 3.12
+                        await wake.wait()
                 except TimeoutError:
                     continue
         finally:

@@ -30,7 +30,8 @@ class Learning:
         self._publish = publish
         self._launches: dict[str, Observed] = {}  # by run, newest first
         self._opinions: dict[str, Opinion] = {}  # by subject, newest first
-        self._reading: set[str] = set()
+        self._reading: set[str] = set()  # and what was read
+        self._forgotten: frozenset[str] = frozenset()  # what was being read, or had been, when all was forgotten
         self._tasks = Tasks()
         self.knowledge = Knowledge()
 
@@ -70,8 +71,8 @@ class Learning:
             predicted=formula_figures(plan),
             measured=(*printed, *sums),
         )
-        if run.id not in self._reading:
-            return  # forgotten meanwhile
+        if run.id in self._forgotten:
+            return
         self._launches = {run.id: found, **self._launches}
         while len(self._launches) > MEMORY_KEPT:
             self._launches.popitem()
@@ -92,6 +93,7 @@ class Learning:
         """Back to the formulas; how many launches were forgotten. What runs now does not teach again."""
         count = len(self._launches)
         self._launches, self._opinions = {}, {}
+        self._forgotten = frozenset(self._reading)
         await self._database.forget_memory()
         self._tell()
         return count

@@ -230,7 +230,8 @@ class Supervisor:
         if self._state.resting is not None and self._state.resting.reason == "lent":
             at = min(at, self._parts.clock() + LENT_LOOK_SECONDS)
         try:
-            return await asyncio.wait_for(self._mailbox.get(), max(0.0, at - self._parts.clock()) + 0.001)
+            async with asyncio.timeout(max(0.0, at - self._parts.clock()) + 0.001):
+                return await self._mailbox.get()
         except TimeoutError:
             return step.Tick(), None
 

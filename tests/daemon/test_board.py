@@ -35,3 +35,22 @@ async def test_the_same_value_is_not_sent_again() -> None:
     board.publish("traffic", Traffic())
     assert await asyncio.wait_for(anext(changes), 5) == [], "a sign of life, no slice"
     await changes.aclose()
+
+
+async def test_a_listener_that_is_told_to_go_in_the_moment_of_a_change_goes() -> None:
+    for turns in range(5):
+        board, heard = Board(), asyncio.Event()
+
+        async def listen(board: Board = board, heard: asyncio.Event = heard) -> None:
+            async for _ in board.changes(alive_seconds=600):
+                heard.set()
+
+        listening = asyncio.get_running_loop().create_task(listen())
+        await heard.wait()
+        await asyncio.sleep(0)
+        board.publish("traffic", Traffic(in_flight=1))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.wait([listening], timeout=60)
+        assert listening.cancelled(), f"{turns} turns of the loop after the change"
