@@ -63,7 +63,7 @@ def daemon(home: Home) -> Iterator[Daemon]:
     daemon.close()
     problems = []
     try:
-        eventually(lambda: not processes_of(home), 15, "no process of this home is left (I1)")
+        eventually(lambda: not processes_of(home), 60, "no process of this home is left (I1)")
     except TooLate:
         problems.append("left behind (I1):\n  " + "\n  ".join(str(process) for process in processes_of(home)))
         end_all_of(home)

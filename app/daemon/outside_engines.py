@@ -17,7 +17,7 @@ from app.daemon.installations import id_of
 from app.engines.base import Installation
 
 ASK_SECONDS = 5.0
-OLLAMA_SECONDS = 1.0
+OLLAMA_SECONDS = 3.0  # on a busy machine; it answers at once, or nobody listens
 OLLAMA_PORT = 11434
 MOST_IMAGES = 100
 

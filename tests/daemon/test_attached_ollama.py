@@ -153,7 +153,7 @@ def test_what_ollama_refuses_is_said_in_its_words(home: Home, daemon: Daemon, ol
 
 def test_an_ollama_that_is_gone_and_one_that_keeps_its_model(home: Home, daemon: Daemon, ollama: Ollama) -> None:
     """I2, I5: an unload ends whatever Ollama does, and what it keeps is not taken from it by force."""
-    home.settings(supervision={"stop_grace_seconds": 1})
+    home.settings(supervision={"stop_grace_seconds": 3})
     ollama.start()
     profile(home, "small", "ollama", "tiny")
     seat = daemon.start().load("small")

@@ -19,7 +19,7 @@ from tests.engines.launches import launch
 from tests.rig.attached import Remote, profile
 from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon, chat_body, streamed
-from tests.rig.home import Home
+from tests.rig.home import Home, contents
 from tests.rig.waiting import eventually
 
 KEY = "sk-canary-0123456789abcdef"
@@ -82,8 +82,8 @@ def test_a_remote_model_is_attached_answers_and_is_let_go(home: Home, daemon: Da
     assert KEY.encode() not in daemon.slices_seen.raw
     assert KEY not in daemon.log_text()
     assert KEY not in daemon.run_log(seat.run.id).decode()
-    kept = [file for file in home.folder.rglob("*") if file.is_file() and not file.is_relative_to(remote.folder)]
-    holders = [file for file in kept if KEY.encode() in file.read_bytes()]
+    kept = {file: data for file, data in contents(home.folder).items() if not file.is_relative_to(remote.folder)}
+    holders = [file for file, data in kept.items() if KEY.encode() in data]
     assert holders == [home.paths.data / "keys.json"], "without a keyring one file has it"
     assert holders[0].stat().st_mode & 0o777 == 0o600
 
@@ -120,8 +120,8 @@ def test_a_key_that_a_good_answer_repeats_is_kept_nowhere(home: Home, daemon: Da
     assert daemon.slices_seen is not None
     assert KEY.encode() not in daemon.slices_seen.raw
     assert not [text for text in told if KEY in text]
-    kept = [file for file in home.folder.rglob("*") if file.is_file() and not file.is_relative_to(remote.folder)]
-    assert [file for file in kept if KEY.encode() in file.read_bytes()] == [home.paths.data / "keys.json"]
+    kept = {file: data for file, data in contents(home.folder).items() if not file.is_relative_to(remote.folder)}
+    assert [file for file, data in kept.items() if KEY.encode() in data] == [home.paths.data / "keys.json"]
 
 
 def test_azure_has_its_own_header_version_and_deployment(home: Home, daemon: Daemon, remote: Remote) -> None:

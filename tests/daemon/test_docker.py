@@ -143,8 +143,8 @@ def ready_again(daemon: Daemon, before: str) -> str:
 
 
 def gone(docker: Docker | RealDocker, pid: int) -> None:
-    eventually(lambda: not alive(pid), 30, "the container's engine has ended (I1)")
-    eventually(lambda: not [n for n in docker.there() if n.startswith("engine-room-")], 30, "its container is removed")
+    eventually(lambda: not alive(pid), 60, "the container's engine has ended (I1)")
+    eventually(lambda: not [n for n in docker.there() if n.startswith("engine-room-")], 60, "its container is removed")
 
 
 @BOTH
@@ -184,7 +184,7 @@ def test_it_loads_answers_and_leaves(docker: Docker | RealDocker, fake_engine: F
     assert theirs.poll() is None
     assert not list(docker.home.paths.runs.glob("*.container"))
     docker.said("kill", "theirs")
-    theirs.wait(20)
+    theirs.wait(60)
 
 
 @BOTH
@@ -213,13 +213,13 @@ def test_whoever_is_killed_no_container_stays(
     assert run is not None
     _, pid = engine_of(docker)
     os.kill(daemon.engine_pid(), signal.SIGKILL)  # the client: the container would go on
-    eventually(lambda: not alive(pid), 30, "without its client it is ended")
+    eventually(lambda: not alive(pid), 60, "without its client it is ended")
     again = ready_again(daemon, run.id)
 
     _, pid = engine_of(docker)
     for process in keepers_of(docker.home):
         os.kill(process.pid, signal.SIGKILL)
-    eventually(lambda: not alive(pid), 30, "without keeper and guard it is ended")
+    eventually(lambda: not alive(pid), 60, "without keeper and guard it is ended")
     ready_again(daemon, again)
 
     _, pid = engine_of(docker)
@@ -243,7 +243,7 @@ def test_whoever_is_killed_no_container_stays(
     daemon.wait_idle()
     assert "theirs" in docker.running(), "labelled by another Engine Room: not ours (I5)"
     docker.said("kill", "theirs")
-    theirs.wait(20)
+    theirs.wait(60)
 
 
 @BOTH
@@ -295,7 +295,7 @@ def test_a_silent_docker_is_no_end_also_where_nobody_sees_the_container(
         assert stranger.poll() is None, "whoever has that number here was never meant (I5)"
     finally:
         stranger.kill()
-        stranger.wait(20)
+        stranger.wait(60)
 
 
 def test_a_launch_that_never_reached_docker_is_over(docker: Docker, fake_engine: FakeEngine, daemon: Daemon) -> None:

@@ -29,7 +29,7 @@ class Watched:
         home.environment["OLLAMA_HOST"] = "elsewhere.invalid"
         self.published: list[Engines] = []
         self.registry = EngineRegistry(
-            home.paths, home.environment, self.published.append, answer_seconds=20, watch_seconds=watch_seconds
+            home.paths, home.environment, self.published.append, answer_seconds=600, watch_seconds=watch_seconds
         )
         self.first = home.bin / "llama-server"
         self.second = home.folder / "second" / "llama-server"
@@ -39,7 +39,7 @@ class Watched:
         return next(row for row in self.published[-1].families if row.family == FAMILY)
 
     async def until(self, condition: Callable[[EngineView], object], what: str) -> EngineView:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not self.published or not condition(self.view):  # noqa: ASYNC110 - publishing is a plain call
                 await asyncio.sleep(0.01)
         return self.view
@@ -109,7 +109,7 @@ async def test_a_hanging_engine_holds_nobody(watched: Watched) -> None:
     write_llama_server(watched.first, version="sleep 1000")
     await watched.registry.start()
     row = watched.registry.need(profile())
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await watched.registry.pin(control.Pin(family=FAMILY, installation=row.id))
         await watched.registry.close()
 

@@ -287,12 +287,12 @@ def test_a_driver_that_was_updated_while_running_says_what_to_do(driver: Simulat
 
 def test_a_hung_call_never_stops_the_loop_and_recovers_when_it_returns(driver: SimulatedDriver) -> None:
     """I4, I10: while the driver hangs, samples go on, with the last figures, their true age, and the state."""
-    with GpuProbe(driver, timeout_seconds=0.2) as probe:
+    with GpuProbe(driver, timeout_seconds=1) as probe:
         good = probe.state("ok")
         driver.hang("nvmlDeviceGetUtilizationRates")  # asked after the memory
         hung = probe.state("hung")
         assert "has not answered" in hung["message"]
-        later = probe.sample(lambda sample: sample["host"]["taken_at"] > hung["host"]["taken_at"] + 0.3)
+        later = probe.sample(lambda sample: sample["host"]["taken_at"] > hung["host"]["taken_at"] + 2)
         assert later["driver"] == "hung"
         assert later["taken_at"] == hung["taken_at"] >= good["taken_at"], "the age of the figures shows"
         assert one(later)["free_bytes"] == 24 * GIB
@@ -306,7 +306,8 @@ def test_a_hung_call_never_stops_the_loop_and_recovers_when_it_returns(driver: S
         back = probe.state("ok")
         assert one(back)["used_bytes"] == 5000 * MIB, "asked anew: what the stuck call had read is old"
         facts = probe.facts()
-    assert facts["longest_stall_seconds"] < 1.0, "the loop was never blocked by the driver"
+    hung_seconds = later["host"]["taken_at"] - later["taken_at"]
+    assert facts["longest_stall_seconds"] < hung_seconds, "the loop was never blocked by the driver"
 
 
 def test_cards_that_take_long_to_wake_are_not_called_hung(driver: SimulatedDriver) -> None:
@@ -320,7 +321,7 @@ def test_cards_that_take_long_to_wake_are_not_called_hung(driver: SimulatedDrive
 
 
 def test_one_more_thread_tries_and_brings_the_driver_back(driver: SimulatedDriver) -> None:
-    with GpuProbe(driver, timeout_seconds=0.1, replace_seconds=0.4) as probe:
+    with GpuProbe(driver, timeout_seconds=0.5, replace_seconds=4) as probe:
         probe.state("ok")
         driver.hang("nvmlDeviceGetMemoryInfo_v2")
         probe.state("hung")
@@ -339,8 +340,10 @@ def test_stuck_threads_do_not_pile_up(driver: SimulatedDriver) -> None:
     with GpuProbe(driver, timeout_seconds=0.05, replace_seconds=0.05) as probe:
         probe.state("ok")
         driver.hang()
-        probe.sample(lambda s: s["driver"] == "hung" and s["host"]["taken_at"] - s["taken_at"] > 1.5)
-        assert probe.facts()["threads"].count("nvml") == 4
+        eventually(lambda: probe.facts()["threads"].count("nvml") == 4)
+        since = probe.state("hung")["host"]["taken_at"]
+        probe.sample(lambda s: s["host"]["taken_at"] > since + 1)
+        assert probe.facts()["threads"].count("nvml") == 4, "and no more, however long it hangs"
         driver.resume()
         probe.state("ok")
 
@@ -357,14 +360,14 @@ def test_the_process_ends_although_a_call_is_stuck(driver: SimulatedDriver) -> N
 
 def test_fresh_asks_at_once_and_never_returns_an_older_sample(driver: SimulatedDriver) -> None:
     """I4: a load is admitted on what is true now."""
-    with GpuProbe(driver, interval_seconds=30) as probe:
+    with GpuProbe(driver, interval_seconds=600) as probe:
         probe.state("ok")
         driver.foreign(card_uuid(), BLENDER, "blender", 9000)
         sample, asked_at = probe.fresh(max_age=0.0)
         assert sample["taken_at"] >= asked_at
         assert one(sample)["used_bytes"] == 9000 * MIB
         driver.foreign(card_uuid(), BLENDER, "blender", 10)
-        again, _ = probe.fresh(max_age=30.0)
+        again, _ = probe.fresh(max_age=600.0)
         assert again["taken_at"] == sample["taken_at"], "young enough"
 
 
@@ -377,12 +380,12 @@ def test_memory_of_a_dead_engine_is_seen_until_the_card_gives_it_back(
     with GpuProbe(driver) as probe:
         probe.sample(lambda sample: bool(sample["gpus"]) and one(sample)["used_bytes"] == 8 * GIB)
         os.kill(holder.pid, signal.SIGKILL)
-        free = probe.sample(lambda sample: one(sample)["used_bytes"] == 0)
+        probe.sample(lambda sample: one(sample)["used_bytes"] == 0)
+        heard_at = time.monotonic()
     (release,) = driver.releases()
     assert (release["pid"], release["uuid"], release["bytes"]) == (holder.pid, card_uuid(), 8 * GIB)
     assert release["released_at"] == pytest.approx(release["dead_at"] + 0.4)
-    # taken_at is when the round of questions began; the memory question came at most that round later.
-    assert free["taken_at"] + 0.2 >= release["released_at"]
+    assert heard_at >= release["released_at"]
 
 
 # --- costs nothing ---------------------------------------------------------------------------------------------------

@@ -207,7 +207,7 @@ def test_a_second_installer_waits_for_the_first(installing: Installing, cuda: Pa
     with (installing.engines / ".lock").open("w") as lock, ThreadPoolExecutor(1) as thread:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = thread.submit(installing, wheel_source(cuda, cpu), "cpu")
-        eventually(lambda: any("Waiting until another" in line for line in installing.said), 10, "that it waits")
+        eventually(lambda: any("Waiting until another" in line for line in installing.said), 60, "that it waits")
         assert [path.name for path in installing.engines.iterdir()] == [".lock"]
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert second.result(60).name == "llama.cpp-1.0-cpu"

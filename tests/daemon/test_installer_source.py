@@ -109,7 +109,7 @@ def test_an_installation_killed_at_any_step_is_resumed_or_cleaned(
         )
         assert killed.returncode == -9, (step, killed.stdout, killed.stderr)
         assert installed(compiling.engines) == (), f"killed at {step}, it is no engine"
-        eventually(lambda: not processes_of(home), 15, f"killed at {step}, no process of it is left (I1)")
+        eventually(lambda: not processes_of(home), 60, f"killed at {step}, no process of it is left (I1)")
     relative = ["--folder", compiling.engines.name]  # a path as a person types it; its tools are run elsewhere
     done = subprocess.run(
         [*command, *relative], env=environment, capture_output=True, text=True, cwd=compiling.engines.parent

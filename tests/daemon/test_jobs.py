@@ -93,7 +93,7 @@ def test_a_cancelled_build_leaves_no_process_and_no_folder(desk: Desk, home: Hom
     desk.daemon.start()
     job = desk.install("llama-server")
     desk.wait(job, lambda job: job.steps_total, "build steps with their number")
-    eventually(Path(f"{slow_build}.begun").exists, 20, "the compiler at work")
+    eventually(Path(f"{slow_build}.begun").exists, 60, "the compiler at work")
     desk.cancel(job)
     ended = desk.over(job)
     assert ended.state == "cancelled"
@@ -109,9 +109,9 @@ def test_a_daemon_that_is_killed_takes_the_job_with_it_and_the_next_one_goes_on(
 ) -> None:
     desk.daemon.start()
     desk.install("llama-server")
-    eventually(Path(f"{slow_build}.begun").exists, 30, "the compiler at work")
+    eventually(Path(f"{slow_build}.begun").exists, 60, "the compiler at work")
     desk.daemon.kill()
-    eventually(lambda: not processes_of(home), 20, "nothing of the job is left (I1)")
+    eventually(lambda: not processes_of(home), 60, "nothing of the job is left (I1)")
     desk.daemon.start()
     [job] = desk.daemon.wait_slice("jobs", lambda jobs: jobs.jobs).jobs
     assert (job.state, job.title) == ("failed", "Installing llama-cpp-python 0.1")
@@ -124,7 +124,7 @@ def test_a_daemon_that_is_killed_takes_the_job_with_it_and_the_next_one_goes_on(
 def test_a_daemon_that_is_asked_to_go_ends_its_jobs_first(desk: Desk, home: Home, slow_build: Path) -> None:
     desk.daemon.start()
     desk.install("llama-server")
-    eventually(Path(f"{slow_build}.begun").exists, 30, "the compiler at work")
+    eventually(Path(f"{slow_build}.begun").exists, 60, "the compiler at work")
     desk.daemon.terminate()
     assert not processes_of(home)
     assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
@@ -135,7 +135,7 @@ def test_a_daemon_that_is_asked_to_go_ends_its_jobs_first(desk: Desk, home: Home
 def test_a_job_whose_program_is_killed_is_told_and_cleaned(desk: Desk, home: Home, slow_build: Path) -> None:
     desk.daemon.start()
     job = desk.install("llama-server")
-    eventually(Path(f"{slow_build}.begun").exists, 30, "the compiler at work")
+    eventually(Path(f"{slow_build}.begun").exists, 60, "the compiler at work")
     [program] = [process for process in processes_of(home) if "app.daemon.job_program" in process.command]
     kill_verified(program.pid, home)
     ended = desk.over(job)
@@ -180,7 +180,7 @@ def test_an_engine_is_removed_only_when_it_is_ours_and_at_rest(
     )
     desk.daemon.start()
     desk.done(desk.install(accelerator="cpu"))
-    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" in desk.rows(), 10)
+    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" in desk.rows())
     desk.daemon.load("mine")
     with pytest.raises(EngineBusy, match="Mine"):
         desk.remove("llama.cpp-1.0-cpu")
@@ -192,7 +192,7 @@ def test_an_engine_is_removed_only_when_it_is_ours_and_at_rest(
     with pytest.raises(EngineNotInstalled, match="no installation"):
         desk.remove("../../etc")
     desk.done(desk.remove("llama.cpp-1.0-cpu"))
-    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" not in desk.rows(), 10)
+    desk.daemon.wait_slice("engines", lambda _: "llama.cpp-1.0-cpu" not in desk.rows())
     assert [path.name for path in home.paths.engines.iterdir()] == [".lock"]
 
 
@@ -204,12 +204,12 @@ def test_offers_say_what_suits_and_what_is_there(desk: Desk, wheels: Path) -> No
         return {o.accelerator: o for view in engines.families if view.family == "llama.cpp" for o in view.offers}
 
     installed = "llama.cpp-1.0-cpu"
-    there = desk.daemon.wait_slice("engines", lambda now: offers(now)["cpu"].installed, 10, "the offer is installed")
+    there = desk.daemon.wait_slice("engines", lambda now: offers(now)["cpu"].installed, 60, "the offer is installed")
     cpu, cuda = offers(there)["cpu"], offers(there)["cuda"]
     assert (cpu.version, cpu.suits, cpu.installed) == ("1.0", True, installed)
     assert (cuda.version, cuda.needs, cuda.installed) == ("1.0", "a card", ""), "another build is another offer"
     desk.done(desk.remove(installed))
-    gone = desk.daemon.wait_slice("engines", lambda now: not offers(now)["cpu"].installed, 10, "it can be had again")
+    gone = desk.daemon.wait_slice("engines", lambda now: not offers(now)["cpu"].installed, 60, "it can be had again")
     assert [offer.installed for offer in offers(gone).values()] == ["", ""]
     assert installed not in desk.rows()
 

@@ -33,7 +33,7 @@ class Talk:
             "cwd": "/",
             "log_path": run.log_path,
             "grace_seconds": run.grace_seconds,
-            "kill_seconds": 3,
+            "kill_seconds": 30,
             "end_argv": run.end_argv,
             "record_path": str(self.record),
             "record": {"run_id": run.id},
@@ -59,7 +59,7 @@ class Talk:
         assert self.process.stdout is not None
         line = b""
         while not line.endswith(b"\n"):
-            assert select.select([self.process.stdout], [], [], 20)[0], "the keeper says nothing"
+            assert select.select([self.process.stdout], [], [], 60)[0], "the keeper says nothing"
             byte = self.process.stdout.read(1)
             if not byte:
                 return {}
@@ -70,7 +70,7 @@ class Talk:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_the_news_come_in_order(talk: Any) -> None:
     assert keeper.hear() == {"exited": {"code": 3, "signal": None}}
     assert keeper.hear() == {"gone": True}
     assert keeper.hear() == {}
-    assert keeper.process.wait(10) == 0
+    assert keeper.process.wait(60) == 0
     assert not keeper.record.exists()
 
 
@@ -115,8 +115,13 @@ def test_an_idle_keeper_does_nothing_at_all(talk: Any) -> None:
         status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
         return [line for text in status for line in text.splitlines() if line.startswith("voluntary_ctxt")]
 
-    before = switches()
-    never(lambda: switches() != before, 0.7, "the keeper woke up")
+    def sleeps() -> bool:
+        """For longer than any poll would; what it did last may still be under way on a busy machine."""
+        before = switches()
+        never(lambda: switches() != before, 0.7, "the keeper woke up")
+        return True
+
+    eventually(sleeps)
 
 
 def test_the_lifelines_end_ends_the_run_even_when_nobody_listens(talk: Any) -> None:
@@ -125,8 +130,8 @@ def test_the_lifelines_end_ends_the_run_even_when_nobody_listens(talk: Any) -> N
     ready = keeper.begin()
     keeper.process.stdout.close()
     keeper.process.stdin.close()
-    eventually(lambda: nobody(ready), 15)
-    assert keeper.process.wait(10) == 0
+    eventually(lambda: nobody(ready))
+    assert keeper.process.wait(60) == 0
     assert not keeper.record.exists()
 
 
@@ -136,7 +141,7 @@ def test_a_long_grace_is_cut_when_the_daemon_goes(talk: Any, monkeypatch: pytest
     ready = keeper.begin()
     keeper.say({"stop": 3600.0})
     keeper.process.stdin.close()
-    eventually(lambda: nobody(ready), 15)
+    eventually(lambda: nobody(ready))
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -148,7 +153,7 @@ def test_the_daemon_may_die_at_any_instant_of_a_birth(talk: Any, turn: int) -> N
     keeper.process.stdin.write(data[: len(data) // 2] if turn == 0 else data)
     never(lambda: False, 0.012 * turn)
     keeper.process.stdin.close()
-    keeper.process.wait(20)
+    keeper.process.wait(60)
     assert processes.of_run(run_id) == []
     assert not keeper.record.exists()
 
@@ -168,8 +173,8 @@ def test_the_keeper_may_be_killed_at_any_instant_of_a_birth(talk: Any, turn: int
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for each in halves:
             processes.signal_verified(each, number)
-    keeper.process.wait(20)
-    assert processes.end_processes(lambda: processes.of_run(run_id), 0.0, 5.0) == ()
+    keeper.process.wait(60)
+    assert processes.end_processes(lambda: processes.of_run(run_id), 0.0, 60.0) == ()
     eventually(lambda: nobody(said(keeper.log)))
 
 

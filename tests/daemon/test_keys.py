@@ -80,8 +80,8 @@ async def test_without_a_keyring_to_trust_a_private_file_has_it(tmp_path: Path, 
 
 
 async def test_a_keyring_that_asks_and_waits_is_not_waited_for(tmp_path: Path, desktop: Desktop) -> None:
+    assert (await Keys(tmp_path / "keys.json", seconds=60).set("mine", "sk-1")).where == "keyring"
     keys = Keys(tmp_path / "keys.json", seconds=0.1)
-    assert (await keys.set("mine", "sk-1")).where == "keyring"
     desktop.open.clear()
     assert await keys.get("mine") is None
     said = (await keys.set("other", "sk-2")).told("The key other")
@@ -96,9 +96,9 @@ async def test_a_keyring_that_asks_and_waits_is_not_waited_for(tmp_path: Path, d
 
 async def test_a_key_in_a_shut_keyring_is_not_called_forgotten(tmp_path: Path, desktop: Desktop) -> None:
     """I18: who removes a key trusts that it is nowhere any more; while the keyring is shut the name stays, and says where."""
-    keys = Keys(tmp_path / "keys.json", seconds=0.1)
+    patient, keys = (Keys(tmp_path / "keys.json", seconds=seconds) for seconds in (60, 0.1))
     for name in ("mine", "lost"):
-        assert (await keys.set(name, "sk-1")).where == "keyring"
+        assert (await patient.set(name, "sk-1")).where == "keyring"
     for shut in ("silent", "broken"):
         desktop.open.clear() if shut == "silent" else desktop.open.set()
         desktop.broken = shut == "broken"
@@ -110,9 +110,9 @@ async def test_a_key_in_a_shut_keyring_is_not_called_forgotten(tmp_path: Path, d
             await asyncio.to_thread(asking.join, 60)
     assert ("engine-room", "mine") in desktop.kept, "an answer that comes late removes nothing"
     desktop.broken = False
-    assert await keys.remove("mine")
+    assert await patient.remove("mine")
     del desktop.kept["engine-room", "lost"]  # by the keyring's own program
-    assert await keys.remove("lost")
+    assert await patient.remove("lost")
     assert (desktop.kept, await keys.names()) == ({}, {})
 
 

@@ -66,8 +66,8 @@ def write_record(folder: Path, run_id: str = RUN, **changes: Any) -> Path:
 
 async def ended_leftovers(folder: Path) -> dict[str, Leftover]:
     """By run, those of these tests: the marker shows every other Engine Room's of this account too."""
-    runs = Runs(folder, kill_seconds=2)
-    found = await within(40, runs.end_leftovers())
+    runs = Runs(folder, kill_seconds=30)
+    found = await within(60, runs.end_leftovers())
     await runs.close()
     return {each.run_id: each for each in found if each.run_id.startswith(OURS)}
 
@@ -214,7 +214,7 @@ async def test_stale_drafts_of_records_are_removed(folder: Path) -> None:
 async def test_a_launched_run_is_no_leftover_and_its_record_is_complete(folder: Path) -> None:
     import msgspec
 
-    runs = Runs(folder, kill_seconds=2)
+    runs = Runs(folder, kill_seconds=30)
     spec = spec_for("plain", folder, run_id="mine", port=8123)
     handle = await runs.launch(spec)
     record = msgspec.json.decode((folder / "mine.json").read_bytes(), type=RunRecord)
@@ -225,4 +225,4 @@ async def test_a_launched_run_is_no_leftover_and_its_record_is_complete(folder: 
     assert record.argv[0] == sys.executable
     assert "mine" not in {each.run_id for each in await runs.end_leftovers()}
     assert processes.alive(handle.leader)
-    await within(20, runs.close())
+    await within(60, runs.close())

@@ -31,7 +31,7 @@ def manifest_of(daemon: Daemon, run_id: str) -> Manifest:
 
 def whole_manifest(daemon: Daemon, run_id: str) -> Manifest:
     """With the fingerprint, which is read beside the load."""
-    eventually(lambda: manifest_of(daemon, run_id).model_fingerprint, 10, "the model's fingerprint is known")
+    eventually(lambda: manifest_of(daemon, run_id).model_fingerprint, 60, "the model's fingerprint is known")
     return manifest_of(daemon, run_id)
 
 

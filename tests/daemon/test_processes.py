@@ -84,7 +84,7 @@ def test_a_signal_reaches_only_the_very_process(start: Start, change: str) -> No
     assert not processes.signal_verified(wrong, 0 if change == "init" else signal.SIGKILL)
     assert process.poll() is None
     assert processes.signal_verified(me, signal.SIGTERM)
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
     assert not processes.signal_verified(me, signal.SIGTERM)
 
 
@@ -201,8 +201,8 @@ def test_physical_cores_are_at_least_one_and_at_most_the_processors() -> None:
 
 def test_a_deaf_tree_is_ended_and_the_ladder_is_idempotent(start: Start) -> None:
     """I2."""
-    process = start("sh", "-c", "trap '' TERM; sleep 1000", env={"PATH": os.environ["PATH"], "ENGINE_ROOM_RUN": "r"})
-    eventually(lambda: len(processes.of_run("r")) == 2)
-    assert processes.end_processes(lambda: processes.of_run("r"), 0.1, 5.0) == ()
-    assert process.wait(10) == -signal.SIGKILL
-    assert processes.end_processes(lambda: processes.of_run("r"), 0.1, 5.0) == ()
+    process = start("sh", "-c", "trap '' TERM; sleep 1000", env={"PATH": os.environ["PATH"], "ENGINE_ROOM_RUN": RUN})
+    eventually(lambda: len(processes.of_run(RUN)) == 2)
+    assert processes.end_processes(lambda: processes.of_run(RUN), 0.1, 60.0) == ()
+    assert process.wait(60) == -signal.SIGKILL
+    assert processes.end_processes(lambda: processes.of_run(RUN), 0.1, 60.0) == ()

@@ -1,6 +1,5 @@
 """What a run has in /dev/shm goes with it, however it ends; what others have there stays (I1, I5)."""
 
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 from app.daemon import leftovers, processes
 from app.daemon.runs import Runs
 from tests.daemon.trouble import OtherDaemon, all_ready, kill_together, nobody, spec_for, until, within
+from tests.rig.custody import file_of_a_stranger
 
 SHARED = Path("/dev/shm")
 
@@ -22,12 +22,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def foreign() -> Iterator[Path]:
-    """A file that looks like a dead Python program's, and is nobody's of ours: it must stay."""
-    file = SHARED / f"psm_{os.getpid():08x}"
-    file.write_bytes(b"kept")
-    yield file
-    assert file.read_bytes() == b"kept"
-    file.unlink()
+    with file_of_a_stranger() as file:
+        yield file
 
 
 def shared_by(log: Path) -> Path:
@@ -41,32 +37,32 @@ def shared_by(log: Path) -> Path:
 @pytest.mark.parametrize("program", ["shares_memory", "shares_untold"])
 async def test_a_killed_run_leaves_no_shared_memory(folder: Path, program: str) -> None:
     """Nor what its cleaner had not been told of yet: a Python program killed while it loads leaves such semaphores."""
-    runs = Runs(folder, kill_seconds=5)
+    runs = Runs(folder, kill_seconds=30)
     spec = spec_for(program, folder)
     handle = await runs.launch(spec)
     ready = await all_ready(spec, program)
     file = shared_by(Path(spec.log_path))
     handle.kill()
-    end = await within(20, handle.ended())
+    end = await within(60, handle.ended())
     assert not end.survivors
     assert nobody(ready)
     assert not file.exists()
-    await within(20, runs.close())
+    await within(60, runs.close())
 
 
 async def test_an_engine_whose_head_is_killed_leaves_none(folder: Path) -> None:
     """The others are deaf to TERM, so they end by KILL."""
-    runs = Runs(folder, kill_seconds=5)
+    runs = Runs(folder, kill_seconds=30)
     spec = spec_for("shares_memory", folder)
     handle = await runs.launch(spec)
     ready = await all_ready(spec, "shares_memory")
     file = shared_by(Path(spec.log_path))
     assert handle.leader is not None
     processes.signal_verified(handle.leader, signal.SIGKILL)
-    await within(20, handle.ended())
+    await within(60, handle.ended())
     assert nobody(ready)
     assert not file.exists()
-    await within(20, runs.close())
+    await within(60, runs.close())
 
 
 @pytest.mark.parametrize("program", ["shares_memory", "shares_untold"])
@@ -82,22 +78,22 @@ async def test_a_killed_daemon_leaves_none(folder: Path, keepers: int, program: 
         kill_together([*daemon.keepers[:keepers], owner])
         daemon.kill()
         if keepers == 2:
-            leftovers.end_leftovers(folder, 5)
-        await until(lambda: nobody(ready), 15, "no process of the engine is left")
-        await until(lambda: not file.exists(), 15, "its shared memory is given back")
+            leftovers.end_leftovers(folder, 30)
+        await until(lambda: nobody(ready), 60, "no process of the engine is left")
+        await until(lambda: not file.exists(), 60, "its shared memory is given back")
     finally:
         daemon.close()
 
 
 async def test_a_cleaner_that_does_not_end_is_killed_too(folder: Path) -> None:
     """I2: whatever calls itself a cleaner has its time, and no more."""
-    runs = Runs(folder, kill_seconds=5)
+    runs = Runs(folder, kill_seconds=30)
     argv = (*spec_for("deaf", folder).argv, "multiprocessing.resource_tracker")
     spec = spec_for("deaf", folder, argv=argv)
     handle = await runs.launch(spec)
     ready = await all_ready(spec, "deaf")
     handle.kill()
-    end = await within(20, handle.ended())
+    end = await within(60, handle.ended())
     assert not end.survivors
     assert nobody(ready)
-    await within(20, runs.close())
+    await within(60, runs.close())

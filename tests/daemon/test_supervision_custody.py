@@ -42,9 +42,9 @@ def test_the_daemon_killed_in_any_phase_leaves_nothing(
     if phase in ("Draining", "Stopping", "ReleasingVram"):
         daemon.wait_phase(lifecycle.Ready, "a")
         daemon.want("b")
-    eventually(lambda: phase in daemon.phases(), 20, f"{phase} in the event log", every=0.001)
+    eventually(lambda: phase in daemon.phases(), 60, f"{phase} in the event log", every=0.001)
     daemon.kill()
-    eventually(lambda: not runs_left(home), 15, "no engine is left")
+    eventually(lambda: not runs_left(home), 60, "no engine is left")
     daemon.start()
     daemon.wait_phase(lifecycle.Ready, deadline=60)
 
@@ -65,7 +65,7 @@ def test_the_daemon_killed_at_a_random_instant_leaves_nothing(
         if isinstance(view.phase, lifecycle.Ready):
             daemon.want("b" if view.phase.profile_id == "a" else "a")
     daemon.kill()
-    eventually(lambda: not runs_left(home), 15, f"no engine is left after {instant:.3f} s")
+    eventually(lambda: not runs_left(home), 60, f"no engine is left after {instant:.3f} s")
 
 
 def test_the_next_start_brings_the_model_back(home: Home, fake_engine: FakeEngine, daemon: Daemon) -> None:
@@ -73,9 +73,9 @@ def test_the_next_start_brings_the_model_back(home: Home, fake_engine: FakeEngin
     fake_engine.profile("kept")
     daemon.start().load("kept", settings={"context_tokens": 1024})
     daemon.kill()
-    eventually(lambda: not runs_left(home), 15)
+    eventually(lambda: not runs_left(home))
     daemon.start()
-    seat = daemon.wait_phase(lifecycle.Ready, "kept", 30)
+    seat = daemon.wait_phase(lifecycle.Ready, "kept")
     assert seat.run is not None
     assert "1024" in seat.run.argv
 
@@ -98,7 +98,7 @@ def test_the_daemon_leaves_in_order_when_asked(
     fake_engine.profile("one", grandchild=True)
     daemon.start().load("one")
     daemon.signal(number)
-    assert daemon.wait_end(30) == 0
+    assert daemon.wait_end() == 0
     assert not runs_left(home)
     assert not home.paths.socket.exists()
 
@@ -111,8 +111,8 @@ def test_two_signals_are_one(home: Home, fake_engine: FakeEngine, daemon: Daemon
     engine = daemon.engine_pid()
     daemon.signal(signal.SIGINT)
     daemon.signal(signal.SIGINT)
-    assert daemon.wait_end(30) in (0, -signal.SIGINT, 128 + signal.SIGINT)
-    eventually(lambda: not runs_left(home), 15)
+    assert daemon.wait_end() in (0, -signal.SIGINT, 128 + signal.SIGINT)
+    eventually(lambda: not runs_left(home))
     assert not alive(engine)
 
 
@@ -123,9 +123,9 @@ def test_a_killed_keeper_takes_its_engine_along(home: Home, fake_engine: FakeEng
     engine, keepers = daemon.engine_pid(), keepers_of(home)
     assert len(keepers) == 2
     kill_verified(keepers[1].pid, home)
-    eventually(lambda: not alive(engine), 15, "the engine is gone")
-    daemon.wait_seat(lambda seat: seat.run is None or seat.run.pid not in (None, engine), 30)
-    daemon.wait_phase(lifecycle.Ready, "one", 30)
+    eventually(lambda: not alive(engine), 60, "the engine is gone")
+    daemon.wait_seat(lambda seat: seat.run is None or seat.run.pid not in (None, engine))
+    daemon.wait_phase(lifecycle.Ready, "one")
 
 
 def test_keeper_and_daemon_killed_together_leave_nothing_after_the_next_start(
@@ -143,10 +143,10 @@ def test_keeper_and_daemon_killed_together_leave_nothing_after_the_next_start(
     daemon.signal(signal.SIGKILL)
     for process in keepers:
         kill_verified(process.pid, home)
-    daemon.wait_end(10)
+    daemon.wait_end()
     daemon.start()
-    eventually(lambda: not first & {process.pid for process in processes_of(home)}, 15)
-    daemon.wait_phase(lifecycle.Ready, "one", 30)
+    eventually(lambda: not first & {process.pid for process in processes_of(home)})
+    daemon.wait_phase(lifecycle.Ready, "one")
 
 
 def test_a_second_daemon_says_no_and_harms_nobody(home: Home, fake_engine: FakeEngine, daemon: Daemon) -> None:

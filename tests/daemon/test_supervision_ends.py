@@ -1,8 +1,10 @@
 """Tells how engines end: on request, by themselves, against their will; I1, I2, I6 on the real daemon."""
 
+import contextlib
+import http.client
+import json
 import os
 import signal
-import socket
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from tests.rig.custody import alive, processes_of
 from tests.rig.daemon import Daemon, kill_verified, streamed
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
+from tests.rig.ports import binds
 from tests.rig.waiting import eventually
 
 
@@ -35,7 +38,7 @@ def test_an_engine_that_ignores_term_is_killed(home: Home, fake_engine: FakeEngi
     fake_engine.profile("deaf", ignore_term=True)
     daemon.start().load("deaf")
     daemon.unload()
-    daemon.wait_idle(0.5 + 10 + 5)
+    daemon.wait_idle()
     assert fake_engine.journal("signal", number=int(signal.SIGTERM))
     assert not fake_engine.journal("exit"), "it did not leave by itself"
     assert not runs_left(home)
@@ -43,7 +46,7 @@ def test_an_engine_that_ignores_term_is_killed(home: Home, fake_engine: FakeEngi
 
 def test_an_engine_gets_its_grace(home: Home, fake_engine: FakeEngine, daemon: Daemon) -> None:
     """Slow to stop is not deaf: it ends by itself with code 0."""
-    home.settings(supervision={"stop_grace_seconds": 8})
+    home.settings(supervision={"stop_grace_seconds": 60})
     fake_engine.profile("slow", slow_term_seconds=1)
     daemon.start().load("slow")
     daemon.unload()
@@ -77,11 +80,11 @@ def test_nothing_of_the_tree_survives(
     seat = daemon.start().load("tree")
     assert seat.run is not None
     daemon.unload()
-    daemon.wait_idle(30)
+    daemon.wait_idle()
     assert not runs_left(home)
-    with socket.socket() as again:
-        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        again.bind(("127.0.0.1", seat.run.port))
+    port = seat.run.port
+    assert port is not None
+    eventually(lambda: binds(port))
 
 
 @pytest.mark.parametrize("grandchild", [False, True])
@@ -92,13 +95,13 @@ def test_an_engine_that_only_forks_does_not_escape(
     home.settings(supervision={"stop_grace_seconds": 2})
     fake_engine.profile("tree", wrapper=True, grandchild=grandchild, load_seconds=0.5)
     daemon.start().want("tree")
-    seat = daemon.wait_seat(lambda seat: isinstance(seat.phase, lifecycle.Ready | lifecycle.Failed), 30)
+    seat = daemon.wait_seat(lambda seat: isinstance(seat.phase, lifecycle.Ready | lifecycle.Failed))
     if isinstance(seat.phase, lifecycle.Failed):
         assert seat.phase.failure.summary.endswith(".")
     else:
         daemon.unload()
-        daemon.wait_idle(30)
-    eventually(lambda: not runs_left(home), 5)
+        daemon.wait_idle()
+    eventually(lambda: not runs_left(home))
 
 
 def test_a_crashed_head_takes_its_tree_along_and_is_started_again(
@@ -117,18 +120,20 @@ def test_a_crashed_head_takes_its_tree_along_and_is_started_again(
 
 
 def test_a_crash_is_noticed_at_once(home: Home, fake_engine: FakeEngine, daemon: Daemon) -> None:
-    """I10: not by the next probe: the seat has left Ready before a probe could have asked."""
+    """I10: not by a probe: the seat leaves Ready on the word of who waits for the process."""
     fake_engine.profile("one")
     daemon.start().load("one")
     kill_verified(daemon.engine_pid(), home)
-    daemon.wait_seat(lambda seat: not isinstance(seat.phase, lifecycle.Ready), 3)
+    daemon.wait_seat(lambda seat: not isinstance(seat.phase, lifecycle.Ready))
+    noticed = next(event for event in daemon.events() if event["from"] == "Ready")
+    assert noticed["event"] == "Exited", "its keeper told it: nobody had to look"
 
 
 def test_an_engine_that_keeps_crashing_is_given_up(fake_engine: FakeEngine, daemon: Daemon) -> None:
     """I11: three restarts within ten minutes, then Failed with the cause, and peace."""
-    fake_engine.profile("unstable", crash_after_ready_seconds=0.3, exit_code=134)
+    fake_engine.profile("unstable", crash_after_ready_seconds=1, exit_code=134)
     daemon.start().load("unstable")
-    failure = daemon.wait_failed(60)
+    failure = daemon.wait_failed(120)
     assert failure.exit_code == 134
     assert len(fake_engine.journal("start")) == 4
     assert daemon.phases().count("Backoff") == 3
@@ -140,8 +145,9 @@ def test_exit_code_0_after_ready_is_a_crash_too(home: Home, fake_engine: FakeEng
     fake_engine.profile("quitter", crash_after_ready_seconds=0, exit_code=0, only_while=switch)
     daemon.start().load("quitter")
     switch.touch()
-    daemon.wait_phase(lifecycle.Backoff)
+    eventually(lambda: fake_engine.journal("exit"))
     switch.unlink()
+    daemon.wait_phase(lifecycle.Backoff)
     daemon.wait_phase(lifecycle.Ready, "quitter")
 
 
@@ -183,19 +189,22 @@ def test_a_silent_stream_is_shown_as_stalled_and_never_killed(
 def test_cancel_reaches_the_engine_before_and_after_the_first_byte(fake_engine: FakeEngine, daemon: Daemon) -> None:
     """I15: through the gateway, seen by the engine itself."""
     fake_engine.profile("patient", first_token_seconds=0, tokens=2_000, tokens_per_second=50)
-    fake_engine.profile("thinker", first_token_seconds=3, tokens=2)  # its readiness takes as long
+    fake_engine.profile("thinker", first_token_seconds=5, tokens=2)  # its readiness takes as long
     daemon.start().load("patient")
     with daemon.gateway() as client:
         events = streamed(client, model="patient")
         next(events)
         events.close()
-    eventually(lambda: fake_engine.journal("closed_by_client", wrote=True), 5)
+    eventually(lambda: fake_engine.journal("closed_by_client", wrote=True))
     daemon.load("thinker", 60)
     url = daemon.gateway_url + "/chat/completions"
     body = {"model": "thinker", "messages": [{"role": "user", "content": "hi"}]}
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(url, json=body, timeout=0.5)
-    eventually(lambda: fake_engine.journal("closed_by_client", wrote=False), 5)
+    before = len(fake_engine.journal("request", path="/v1/chat/completions"))
+    leaving = http.client.HTTPConnection(httpx.URL(url).netloc.decode())
+    with contextlib.closing(leaving):
+        leaving.request("POST", httpx.URL(url).path, json.dumps(body), {"Content-Type": "application/json"})
+        eventually(lambda: len(fake_engine.journal("request", path="/v1/chat/completions")) > before)
+    eventually(lambda: fake_engine.journal("closed_by_client", wrote=False))
 
 
 def test_an_unkillable_engine_is_not_simulated_but_the_budget_is_kept(
@@ -207,5 +216,5 @@ def test_an_unkillable_engine_is_not_simulated_but_the_budget_is_kept(
     daemon.start().load("frozen")
     os.kill(daemon.engine_pid(), signal.SIGSTOP)
     daemon.unload()
-    daemon.wait_idle(20)
+    daemon.wait_idle()
     assert not runs_left(home)

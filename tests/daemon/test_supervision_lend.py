@@ -51,7 +51,7 @@ def test_lending_drains_frees_the_card_and_tells_requests_until_when(
     assert abs(seat.lent_until_unix - time.time() - 30 * 60) < 60
     at = time.strftime("%H:%M", time.localtime(seat.lent_until_unix))
     assert at in said.note
-    eventually(lambda: not processes_of(home, runs_only=True), 5)
+    eventually(lambda: not processes_of(home, runs_only=True))
     answer = ask(daemon, "model")
     assert answer.status_code == 503
     assert at in answer.json()["error"]["message"]
@@ -66,10 +66,10 @@ def test_lending_drains_frees_the_card_and_tells_requests_until_when(
 
 def test_the_model_comes_back_when_the_time_is_over(fake_engine: FakeEngine, daemon: Daemon) -> None:
     fake_engine.profile("model")
-    daemon.start().load("model")
+    first = daemon.start().load("model").run
     lend(daemon, 1 / 30)
-    daemon.wait_phase(lifecycle.Idle)
-    daemon.wait_phase(lifecycle.Ready, "model")
+    daemon.wait_seat(lambda seat: isinstance(seat.phase, lifecycle.Ready) and seat.run and seat.run.id != first.id)
+    assert "Idle" in daemon.phases()
     assert len(fake_engine.journal("start")) == 2
 
 
@@ -140,7 +140,7 @@ def test_what_no_longer_fits_comes_back_when_its_memory_does(
     fake_engine.install("llama-server", accelerator="cuda")
     model = fake_engine.model("weights", weights_bytes=14 * GIB)
     fake_engine.profile("large", model=model, vram={CARD: 14 * GIB})
-    daemon.start().load("large", 30)
+    daemon.start().load("large")
     lend(daemon, 30)
     daemon.wait_phase(lifecycle.Idle)
     driver.foreign(CARD, 4711, "game", 16 * 1024)
@@ -155,7 +155,7 @@ def test_what_no_longer_fits_comes_back_when_its_memory_does(
     reserved = daemon.phases().count("Reserving")
     never(lambda: daemon.phases().count("Reserving") > reserved, 1)
     driver.foreign(CARD, 4711, "game", 0)
-    daemon.wait_phase(lifecycle.Ready, "large", 30)
+    daemon.wait_phase(lifecycle.Ready, "large")
     assert daemon.seat().resting == ""
 
 

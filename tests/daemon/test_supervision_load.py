@@ -44,7 +44,7 @@ def test_the_endpoint_then_answers_and_the_model_is_named(fake_engine: FakeEngin
 
 
 def test_stages_are_shown_in_order_and_progress_never_falls(fake_engine: FakeEngine, daemon: Daemon) -> None:
-    fake_engine.profile("staged", load_seconds=1.5, load_steps=14)
+    fake_engine.profile("staged", load_seconds=4, load_steps=14)
     daemon.start().load("staged")
     assert daemon.slices_seen is not None
     loading = [view.phase for view in daemon.slices_seen.seats_seen if isinstance(view.phase, lifecycle.Loading)]
@@ -60,7 +60,7 @@ def test_health_200_and_no_token_never_becomes_ready(home: Home, fake_engine: Fa
     home.settings(supervision={"load_stall_seconds": 2})
     fake_engine.profile("mute", no_token=True)
     daemon.start().want("mute")
-    failure = daemon.wait_failed(30)
+    failure = daemon.wait_failed()
     assert failure.kind in ("load_timeout", "no_token")
     assert failure.profile_id == "mute"
     assert failure.summary.endswith(".")
@@ -72,15 +72,15 @@ def test_an_engine_that_hangs_while_loading_is_given_up(home: Home, fake_engine:
     home.settings(supervision={"load_stall_seconds": 2})
     fake_engine.profile("stuck", hang_at=0.5)
     daemon.start().want("stuck")
-    assert daemon.wait_failed(30).kind == "load_timeout"
+    assert daemon.wait_failed().kind == "load_timeout"
     assert no_engine_left(home)
 
 
 def test_slow_is_not_dead(home: Home, fake_engine: FakeEngine, daemon: Daemon) -> None:
     """I12: a load that takes far longer than the stall budget goes on while it makes progress."""
-    home.settings(supervision={"load_stall_seconds": 1})
-    fake_engine.profile("steady", load_seconds=4, load_steps=14)
-    daemon.start().load("steady", 30)
+    home.settings(supervision={"load_stall_seconds": 3})
+    fake_engine.profile("steady", load_seconds=9, load_steps=60)
+    daemon.start().load("steady")
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,10 @@ def test_somebody_else_on_the_port_is_not_taken_for_our_engine(
     home: Home, fake_engine: FakeEngine, daemon: Daemon
 ) -> None:
     """I13: healthy, the right name, a token at once, and still not ours; our engine lives on beside it without a port."""
-    home.settings(supervision={"load_stall_seconds": 2})
     with Squatter(home.runtime_home, "ours") as squatter:
         fake_engine.profile("ours", port_taken_by=squatter.meeting, when_taken="stay")
         daemon.start().want("ours")
-        failure = daemon.wait_failed(40)
+        failure = daemon.wait_failed()
         assert squatter.ports
         assert failure.kind == "port_taken"
         assert "Ready" not in daemon.phases()
@@ -149,7 +148,7 @@ def test_a_taken_port_leads_to_another_one(home: Home, fake_engine: FakeEngine, 
     """I13, S5: the first port is lost to somebody else; the load is tried on another port and succeeds."""
     with Squatter(home.runtime_home, "ours", times=1) as squatter:
         fake_engine.profile("ours", port_taken_by=squatter.meeting)
-        seat = daemon.start().load("ours", 30)
+        seat = daemon.start().load("ours")
         assert seat.run is not None
         assert seat.run.port not in squatter.ports
 
@@ -194,7 +193,7 @@ def test_noise_does_not_hold_anything_up(fake_engine: FakeEngine, daemon: Daemon
     fake_engine.profile(
         "noisy", noise_bytes=60_000_000, non_utf8=True, long_line_bytes=2_000_000, load_seconds=0.5, tokens=3
     )
-    seat = daemon.start().load("noisy", 40)
+    seat = daemon.start().load("noisy")
     assert seat.run is not None
     run = seat.run.id
     eventually(lambda: len(daemon.run_log(run)) > 1_000_000)
@@ -220,7 +219,7 @@ def test_requests_wait_for_a_load_and_are_then_answered(fake_engine: FakeEngine,
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert len(answers) == 3
     assert all("slow slow slow slow" in answer for answer in answers)
 
@@ -231,7 +230,7 @@ def test_garbage_on_the_control_socket_hurts_nobody(home: Home, fake_engine: Fak
     daemon.start().load("one")
     for garbage in (b"\x00\xff" * 4000, b"GET /control/hello HTTP/1.1\r\nHo", b"POST /control/want HTTP/9.9\r\n\r\n"):
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(2)
+            client.settimeout(60)
             client.connect(str(home.paths.socket))
             client.sendall(garbage)
     for method, path, body in (

@@ -153,7 +153,7 @@ def test_a_switch_ends_the_sleeper_and_a_killed_daemon_leaves_none(
     park(daemon)
     daemon.wait_phase(lifecycle.Sleeping, "other")
     daemon.kill()
-    eventually(lambda: not processes_of(home, runs_only=True), 15, "no engine is left")
+    eventually(lambda: not processes_of(home, runs_only=True), 60, "no engine is left")
 
 
 def test_an_idle_model_goes_to_sleep_by_itself_where_that_is_set(

@@ -44,7 +44,7 @@ def tree(leader: int) -> dict[str, int]:
 
 
 def gone(leader: int) -> None:
-    eventually(lambda: not tree(leader), 15, "no process of the run is left (I1)")
+    eventually(lambda: not tree(leader), 60, "no process of the run is left (I1)")
 
 
 def test_a_flag_that_this_version_does_not_know_is_told_before_it_starts(vllm: FakeEngine, daemon: Daemon) -> None:
@@ -127,7 +127,7 @@ def test_an_environment_with_a_broken_torch_says_what_is_broken(home: Home, daem
 
 
 def test_it_goes_through_its_stages_answers_and_leaves(vllm: FakeEngine, daemon: Daemon) -> None:
-    profile(vllm, load_seconds=0.6, start_seconds=0.2)
+    profile(vllm, load_seconds=2, start_seconds=0.2)
     daemon.start()
     phase = daemon.load("tiny").phase
     assert isinstance(phase, lifecycle.Ready)
@@ -151,12 +151,12 @@ def test_it_goes_through_its_stages_answers_and_leaves(vllm: FakeEngine, daemon:
 def test_a_stop_while_it_loads_does_not_wait_for_a_term_that_it_ignores(vllm: FakeEngine, daemon: Daemon) -> None:
     profile(vllm, load_seconds=60)
     daemon.start().want("tiny")
-    leader = daemon.wait_seat(lambda view: view.run is not None and view.run.pid, 15).run
+    leader = daemon.wait_seat(lambda view: view.run is not None and view.run.pid).run
     assert leader is not None
     assert leader.pid is not None
-    eventually(lambda: "VLLM::Worker" in tree(leader.pid or 0), 15, "its tree stands")
+    eventually(lambda: "VLLM::Worker" in tree(leader.pid or 0), 60, "its tree stands")
     daemon.unload()
-    view = daemon.wait_idle(10)
+    view = daemon.wait_idle()
     gone(leader.pid)
     assert (view.last_failure, daemon.run(leader.id).outcome) == (None, "stopped"), (
         "a load that is called off is no failure"

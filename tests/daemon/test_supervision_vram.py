@@ -44,7 +44,7 @@ def test_the_next_engine_starts_after_the_memory_is_back(
     one_card.lag(lag, listed=listed)
     large(fake_engine, "a", 14)
     large(fake_engine, "b", 14)
-    daemon.start().load("a", 30)
+    daemon.start().load("a")
     daemon.load("b", 60)
     release = next(line for line in one_card.releases() if line["uuid"] == CARD)
     assert started_at(fake_engine, "b")[0] >= release["released_at"]
@@ -58,10 +58,10 @@ def test_memory_that_never_comes_back_is_blamed_on_its_holder(
     one_card.lag("never")
     large(fake_engine, "a", 14)
     large(fake_engine, "b", 14)
-    daemon.start().load("a", 30)
+    daemon.start().load("a")
     pid = daemon.engine_pid()
     daemon.want("b")
-    failure = daemon.wait_failed(40)
+    failure = daemon.wait_failed()
     assert failure.kind == "does_not_fit"
     assert started_at(fake_engine, "b") == []
     seat = daemon.seat()
@@ -76,10 +76,10 @@ def test_a_model_that_fits_beside_unreturned_memory_is_loaded_and_the_holder_sti
     one_card.lag("never")
     large(fake_engine, "a", 8)
     large(fake_engine, "b", 8)
-    daemon.start().load("a", 30)
+    daemon.start().load("a")
     pid = daemon.engine_pid()
     daemon.want("b")
-    seat = daemon.wait_phase(lifecycle.Ready, "b", 40)
+    seat = daemon.wait_phase(lifecycle.Ready, "b")
     assert str(pid) in seat.notice, seat.notice
 
 
@@ -90,11 +90,11 @@ def test_a_crashed_engines_memory_is_waited_for_too(
     one_card.lag(2.5)
     switch = home.folder / "crash"
     large(fake_engine, "a", 14, crash_after_ready_seconds=0, only_while=switch)
-    daemon.start().load("a", 30)
+    daemon.start().load("a")
     switch.touch()
     daemon.wait_phase(lifecycle.ReleasingVram, "a")
     switch.unlink()
-    daemon.wait_phase(lifecycle.Ready, "a", 40)
+    daemon.wait_phase(lifecycle.Ready, "a")
     release = one_card.releases()[0]
     assert started_at(fake_engine, "a")[1] >= release["released_at"]
 
@@ -144,9 +144,9 @@ def test_a_switch_credits_what_the_leaving_model_holds(
     """I4: 14 GiB is free only because the 16 GiB model leaves; without the credit this would be refused."""
     large(fake_engine, "a", 16)
     large(fake_engine, "b", 14)
-    daemon.start().load("a", 30)
+    daemon.start().load("a")
     daemon.wait_slice("gpus", lambda gpus: gpus.gpus and gpus.gpus[0].used_bytes > 15 * GIB)
-    daemon.load("b", 40)
+    daemon.load("b")
 
 
 def test_another_program_in_the_way_is_named_and_nothing_stops(
@@ -156,7 +156,7 @@ def test_another_program_in_the_way_is_named_and_nothing_stops(
     large(fake_engine, "a", 4)
     large(fake_engine, "b", 14)
     one_card.foreign(CARD, 4711, "blender", 12 * 1024)
-    daemon.start().load("a", 30)
+    daemon.start().load("a")
     with pytest.raises(DoesNotFit) as refused:
         daemon.want("b")
     assert "blender" in str(refused.value)
@@ -172,7 +172,7 @@ def test_a_driver_in_trouble_stops_no_unload(
     daemon.expect_warnings("driver|NVML|nvml|graphics")
     home.settings(supervision={"vram_return_seconds": 2})
     large(fake_engine, "a", 8)
-    daemon.start().load("a", 30)
+    daemon.start().load("a")
     match trouble:
         case "break":
             one_card.break_with("GPU_IS_LOST")
@@ -182,24 +182,24 @@ def test_a_driver_in_trouble_stops_no_unload(
         case "hang":
             one_card.hang()
     daemon.unload()
-    daemon.wait_idle(30)
+    daemon.wait_idle()
     assert not processes_of(home, runs_only=True)
-    daemon.wait_slice("gpus", lambda gpus: gpus.driver is not DriverState.OK, 15)
+    daemon.wait_slice("gpus", lambda gpus: gpus.driver is not DriverState.OK)
     if trouble == "absent":
         return  # looked for again after half a minute only: test_gpu.py tells what then happens
     one_card.mend()
     one_card.present()
     one_card.resume()
-    daemon.wait_slice("gpus", lambda gpus: gpus.driver is DriverState.OK, 45)
-    daemon.load("a", 30)
+    daemon.wait_slice("gpus", lambda gpus: gpus.driver is DriverState.OK)
+    daemon.load("a")
 
 
 def test_the_daemon_itself_holds_no_memory_of_the_card(
     fake_engine: FakeEngine, daemon: Daemon, one_card: SimulatedDriver
 ) -> None:
     large(fake_engine, "a", 8)
-    seat = daemon.start().load("a", 30)
+    seat = daemon.start().load("a")
     gpus = daemon.wait_slice("gpus", lambda gpus: gpus.gpus and gpus.gpus[0].processes)
     assert daemon.pid not in {process.pid for process in gpus.gpus[0].processes}
     assert seat.run is not None
-    eventually(lambda: daemon.run(seat.run.id).measured_bytes.get(CARD) == 8 * GIB, 10)
+    eventually(lambda: daemon.run(seat.run.id).measured_bytes.get(CARD) == 8 * GIB)

@@ -44,7 +44,7 @@ def kill(handle: RunHandle, which: str) -> None:
 
 @pytest.mark.parametrize("which", ["asked", "the head", "the keeper", "both keepers"])
 async def test_a_run_takes_its_temporary_files_with_it(tmp_path: Path, place: Path, which: str) -> None:
-    runs = Runs(tmp_path, kill_seconds=5)
+    runs = Runs(tmp_path, kill_seconds=30)
     environment = {**NOWHERE, "TMPDIR": str(place)}
     spec = spec_for("leaves_files", tmp_path, environment=environment, own_temporary=True)
     handle = await runs.launch(spec)
@@ -53,11 +53,11 @@ async def test_a_run_takes_its_temporary_files_with_it(tmp_path: Path, place: Pa
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert len(list(folder.iterdir())) == 3, "the story begins with files"
     kill(handle, which)
-    await within(20, handle.cleared())
+    await within(60, handle.cleared())
     assert nobody(ready)
     assert list(place.iterdir()) == []
     assert Path("/etc/passwd").exists(), "no link was followed"
-    await within(20, runs.close())
+    await within(60, runs.close())
 
 
 async def test_what_cannot_start_leaves_none(tmp_path: Path, place: Path) -> None:
@@ -65,11 +65,11 @@ async def test_what_cannot_start_leaves_none(tmp_path: Path, place: Path) -> Non
     runs = Runs(tmp_path)
     with pytest.raises(EngineNotInstalled):
         await runs.launch(spec_for("plain", tmp_path, argv=("/gone",), environment=environment, own_temporary=True))
-    await within(20, runs.close())
+    await within(60, runs.close())
     runs = Runs(tmp_path, interpreter=(str(tmp_path / "python"),))
     with pytest.raises(Exception, match="could not be started"):
         await runs.launch(spec_for("plain", tmp_path, environment=environment, own_temporary=True))
-    await within(20, runs.close())
+    await within(60, runs.close())
     assert list(place.iterdir()) == []
 
 
@@ -86,11 +86,11 @@ async def test_a_killed_daemon_leaves_none(tmp_path: Path, keepers: int) -> None
         kill_together([*daemon.keepers[:keepers], owner])
         daemon.kill()
         if keepers == 2:
-            runs = Runs(tmp_path, kill_seconds=5)
-            await within(40, runs.end_leftovers())
-            await within(20, runs.close())
-        await until(lambda: nobody(ready), 15, "no process of the engine is left")
-        await until(lambda: not folder.exists(), 15, "its temporary files are gone")
+            runs = Runs(tmp_path, kill_seconds=30)
+            await within(60, runs.end_leftovers())
+            await within(60, runs.close())
+        await until(lambda: nobody(ready), 60, "no process of the engine is left")
+        await until(lambda: not folder.exists(), 60, "its temporary files are gone")
     finally:
         daemon.close()
 

@@ -183,7 +183,7 @@ from pathlib import Path
 import msgspec, uvloop
 from app.daemon.runs import Runs, RunSpec
 async def main():
-    runs = Runs(Path(sys.argv[1]), kill_seconds=2)
+    runs = Runs(Path(sys.argv[1]), kill_seconds=30)
     handle = await runs.launch(msgspec.json.decode(sys.stdin.buffer.readline(), type=RunSpec))
     print(json.dumps([[k.pid, k.start_ticks, k.boot_id] for k in handle.keepers]), flush=True)
     await asyncio.Event().wait()

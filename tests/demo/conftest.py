@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,14 @@ from tests.demo.questions import CONTEXT, HERE, MODEL, Ask, Message, Reply
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:
+            with urllib.request.urlopen(f"{url}/health", timeout=20) as reply:
                 if reply.status == 200:
                     return
-        except urllib.error.URLError:
-            pass
+        except OSError:
+            pass  # nobody listens yet, or nobody answers in time
         if process.poll() is not None:
             break
         time.sleep(0.05)
@@ -53,7 +52,7 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory, embedded_python: Path)
     finally:
         process.stdin.close()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -74,7 +73,7 @@ def ask(demo_server: str) -> Ask:
         post = urllib.request.Request(
             f"{demo_server}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(post, timeout=60) as reply:
+        with urllib.request.urlopen(post, timeout=180) as reply:
             choice = json.load(reply)["choices"][0]
         return Reply(choice["message"]["content"], choice["finish_reason"])
 

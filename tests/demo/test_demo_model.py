@@ -193,7 +193,7 @@ def test_a_story_is_long_enough_to_watch(demo_server: str) -> None:
     request = urllib.request.Request(
         f"{demo_server}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urllib.request.urlopen(request, timeout=180) as reply:
         events = [line[6:].strip() for line in reply.read().decode().splitlines() if line.startswith("data: ")]
     assert events.pop() == "[DONE]"
     chunks: list[dict[str, Any]] = [json.loads(event) for event in events]
@@ -209,10 +209,10 @@ def test_the_file_is_small_and_says_what_it_is(demo_server: str) -> None:
     head = MODEL.read_bytes()[:4096]
     assert head.startswith(b"GGUF")
     assert b"Engine Room Demo" in head
-    with urllib.request.urlopen(f"{demo_server}/props", timeout=10) as reply:
+    with urllib.request.urlopen(f"{demo_server}/props", timeout=60) as reply:
         props = json.load(reply)
     assert "<|im_start|>" in props["chat_template"]
     assert props["default_generation_settings"]["n_ctx"] == CONTEXT
-    with urllib.request.urlopen(f"{demo_server}/v1/models", timeout=10) as reply:
+    with urllib.request.urlopen(f"{demo_server}/v1/models", timeout=60) as reply:
         meta = json.load(reply)["data"][0]["meta"]
     assert meta["n_ctx_train"] == CONTEXT

@@ -48,7 +48,7 @@ class Commands:
         self.begun.append(process)
         return process
 
-    def finish(self, process: "subprocess.Popen[str]", typed: str = "", deadline: float = 60.0) -> Done:
+    def finish(self, process: "subprocess.Popen[str]", typed: str = "", deadline: float = 180.0) -> Done:
         out, err = process.communicate(typed, timeout=deadline)
         assert "Traceback" not in out + err, err
         return Done(process.returncode, out, err)

@@ -17,7 +17,7 @@ from app.engines.base import Installation, Launch
 from app.engines.containers import SERVER_IMAGES
 from tests.core.test_export import NASTY
 from tests.end2end.commands import Commands
-from tests.end2end.test_exports import DEMO, free_port
+from tests.end2end.test_exports import DEMO
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.daemon import Daemon
 from tests.rig.docker import CARD_IMAGE, IMAGE
@@ -25,6 +25,7 @@ from tests.rig.docker.composing import PROGRAMS, compose_words
 from tests.rig.docker.real import NETWORK, VARIABLE, RealDocker
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
+from tests.rig.ports import free_port
 from tests.rig.waiting import eventually
 
 SECRET = "hf_CanaryCanaryCanaryCanary0123456789"

@@ -14,6 +14,7 @@ from tests.rig.daemon import Daemon, chat_body
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
 from tests.rig.programs import write_script
+from tests.rig.waiting import eventually
 
 
 def native(engines: object) -> EngineView:
@@ -142,7 +143,7 @@ def test_a_help_that_hangs_costs_nobody_anything(
     commands.ok("load", "one")
     assert native(daemon.wait_slice("engines", lambda engines: native(engines).available)).build
     commands.ok("quit")
-    assert not processes_of(home)
+    eventually(lambda: not processes_of(home))
 
 
 @pytest.mark.parametrize(

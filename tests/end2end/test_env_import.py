@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.end2end.commands import Commands
 from tests.rig.daemon import Daemon
-from tests.rig.home import Home
+from tests.rig.home import Home, contents
 
 KEY = "canary-key-6121"
 AUDIO_SERVICE = f"""
@@ -69,7 +69,7 @@ def test_an_audio_service_moves_in_and_its_key_is_seen_nowhere(
     assert list(commands.ok("keys", "--json").json["keys"]) == ["llm-server"]
     assert tomllib.loads(home.paths.settings_file.read_text("utf-8")) == {"gateway": {"request_timeout_seconds": 240.0}}
     daemon.wait_slice("library", lambda library: {card.profile.id for card in library.profiles} >= set(made))
-    held = [path for path in home.folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    held = [path for path, data in contents(home.folder).items() if KEY.encode() in data]
     assert [path.relative_to(home.folder).as_posix() for path in held] == ["data/engine-room/keys.json"]
     assert held[0].stat().st_mode & 0o077 == 0
     assert daemon.slices_seen is not None

@@ -20,6 +20,7 @@ import tomli_w
 from tests.end2end.commands import Commands
 from tests.rig.daemon import Daemon
 from tests.rig.home import Home
+from tests.rig.ports import free_port
 from tests.rig.real_engines import ENGINES, put_into
 from tests.rig.waiting import eventually
 from tests.rig.written import compose, unit
@@ -77,10 +78,10 @@ def running(argv: list[str], environment: dict[str, str], port: int) -> Iterator
         eventually(answers, 60, "the engine answers")
         yield process
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in (0, -signal.SIGTERM)  # a clean end to systemd, too; uvicorn passes the signal on
+        assert process.wait(60) in (0, -signal.SIGTERM)  # a clean end to systemd, too; uvicorn passes the signal on
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(60)
         assert process.stderr is not None
         process.stderr.close()
 
@@ -96,12 +97,6 @@ def chats(port: int, key: str = "") -> None:
 def environment_of(process: subprocess.Popen[bytes]) -> dict[str, str]:
     entries = Path(f"/proc/{process.pid}/environ").read_bytes().decode().split("\0")
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def exported(commands: Commands, kind: str, port: int, file: Path) -> str:
@@ -180,7 +175,7 @@ def test_systemd_runs_the_unit(commands: Commands, daemon: Daemon, profile: str,
     subprocess.run(["systemctl", "--user", "link", "--runtime", str(tmp_path / name)], check=True, capture_output=True)
     try:
         subprocess.run(["systemctl", "--user", "start", name], check=True, capture_output=True)
-        eventually(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, 30, "it answers")
+        eventually(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, 60, "it answers")
         chats(port)
     finally:
         subprocess.run(["systemctl", "--user", "disable", "--runtime", "--now", name], capture_output=True)

@@ -74,7 +74,7 @@ def test_an_engine_comes_by_one_command_answers_and_goes(
     commands.ok("engines", "remove", name)
     assert not list(connected.paths.engines.glob("*/engine.json"))
     assert not [entry for entry in connected.paths.engines.iterdir() if not entry.name.startswith(".lock")]
-    eventually(lambda: not processes_of(connected, runs_only=True), 15, "nothing runs (I1)")
+    eventually(lambda: not processes_of(connected, runs_only=True), 60, "nothing runs (I1)")
 
 
 def compiled_for(family: str) -> str:

@@ -74,7 +74,7 @@ def test_ctrl_c_cancels_a_build_and_leaves_nothing(
     daemon.start()
     installing = commands.begin("engines", "install", "llama-server")
     assert line_of(installing, "Compiling")
-    eventually(Path(f"{slow_build}.begun").exists, 20, "the compiler at work")
+    eventually(Path(f"{slow_build}.begun").exists, 60, "the compiler at work")
     installing.send_signal(signal.SIGINT)
     done = commands.finish(installing)
     assert done.code == 130

@@ -60,8 +60,8 @@ def furnish_each(request: pytest.FixtureRequest, model: Path, noise_model: Path)
 def whole_session(daemon: Daemon) -> None:
     """Load, answer, switch, unload: Reserving 1, Spawning 2, Loading 3, Ready 4, Draining 5, Stopping 6, ReleasingVram 7,
     Reserving 8 …"""
-    daemon.load("a", 40)
-    daemon.load("b", 40)
+    daemon.load("a")
+    daemon.load("b")
     daemon.unload()
     daemon.wait_idle()
 
@@ -80,12 +80,12 @@ def death_at(stage: Stage, moment: str, which: str, daemon_too: bool) -> str:
     seen = len(daemon.phases())
     daemon.want("a")
     if moment == "loading":
-        eventually(lambda: "Loading" in daemon.phases()[seen:], 20, every=0.001)
+        eventually(lambda: "Loading" in daemon.phases()[seen:], every=0.001)
     else:
-        daemon.wait_phase(lifecycle.Ready, "a", 40)
+        daemon.wait_phase(lifecycle.Ready, "a")
     if moment == "stopping":
         daemon.unload()
-        eventually(lambda: "Stopping" in daemon.phases()[seen:], 20, every=0.001)
+        eventually(lambda: "Stopping" in daemon.phases()[seen:], every=0.001)
     if moment != "streaming":
         stage.kill(which, daemon_too)
         return ended(stage, which, daemon_too, moment)
@@ -159,10 +159,10 @@ def test_killed_keepers_and_daemons_leave_no_real_engine(tmp_path: Path, furnish
 def test_the_model_comes_back_and_answers_after_the_daemons_death(home: Home, furnish: Furnish, daemon: Daemon) -> None:
     daemon.expect_warnings(r"left|ended it|earlier")
     furnish(home)
-    daemon.start().load("a", 40)
+    daemon.start().load("a")
     daemon.kill()
     eventually(lambda: not processes_of(home, runs_only=True), SURVIVAL_SECONDS)
-    daemon.start().wait_phase(lifecycle.Ready, "a", 40)
+    daemon.start().wait_phase(lifecycle.Ready, "a")
     with daemon.gateway() as client:
         answer = client.post("/chat/completions", json=chat_body("a", max_tokens=8))
     assert answer.status_code == 200
@@ -187,13 +187,13 @@ def test_the_window_loads_talks_switches_and_quits_with_the_real_engine(
             lambda: window.answer().strip() and daemon.slices()["traffic"].recent, 60, "an answer with its figures"
         )
         window.click("Navigation: Logs")
-        eventually(lambda: len(window.log()["lines"]) > 5, 20, "the engine's log is shown")
+        eventually(lambda: len(window.log()["lines"]) > 5, 60, "the engine's log is shown")
         window.click("Navigation: Models")
         window.click("Switch b")
         window.wait(lambda now: now["pill"] == "Ready" and "The b model" in now["title"], "b is ready", 60)
         window.shut()
         window.click("Quit and unload")
         assert window.wait_end(60) == 0
-        eventually(lambda: not processes_of(home), 5, "nothing is left")
+        eventually(lambda: not processes_of(home), 60, "nothing is left")
     finally:
         window.close()

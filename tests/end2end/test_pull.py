@@ -11,7 +11,7 @@ from app.core.hub import Downloads
 from app.core.snapshot import Job, Jobs, from_json
 from tests.end2end.commands import Commands, line_of
 from tests.rig.daemon import Daemon
-from tests.rig.home import Home
+from tests.rig.home import Home, contents, entries_below
 from tests.rig.hub import TOKEN, HubStandIn
 from tests.rig.waiting import eventually
 
@@ -41,7 +41,8 @@ def pulled(daemon: Daemon, condition: object) -> Job:
 
 def part_bytes(home: Home) -> int:
     """How much of an unfinished download lies on the disk."""
-    return sum(part.stat().st_size for part in (home.folder / "cache").rglob("*.incomplete"))
+    parts = entries_below(home.folder / "cache")
+    return sum(part.stat().st_size for part in parts if part.suffix == ".incomplete" and part.exists())
 
 
 def test_from_a_search_to_an_answer_and_into_the_trash(
@@ -144,8 +145,7 @@ def test_what_the_hub_refuses_is_a_sentence(home: Home, daemon: Daemon, commands
     assert "only this account can read" in note, "this home has no keyring"
     assert commands.ok("pull", closed.name, FILE)
     assert TOKEN not in daemon.log_text(), "I18"
-    files = [file for file in home.folder.rglob("*") if file.is_file() and file.suffix not in (".gguf",)]
-    holding = [file for file in files if TOKEN.encode() in file.read_bytes()]
+    holding = [file for file, data in contents(home.folder).items() if TOKEN.encode() in data]
     assert [(file.name, file.stat().st_mode & 0o777) for file in holding] == [("keys.json", 0o600)], "I18"
 
     hub.down = True

@@ -18,11 +18,12 @@ import pytest
 from app.core import lifecycle
 from app.core.snapshot import SeatView
 from app.wiring import FILE_THREADS
-from tests.end2end.sweep import SURVIVAL_SECONDS, binds
+from tests.end2end.sweep import SURVIVAL_SECONDS
 from tests.engines.tiny_folder import write_tiny_folder
 from tests.rig.custody import processes_of, unheld_shared_files
 from tests.rig.daemon import Daemon, chat_body, streamed, uds_client
-from tests.rig.home import Home
+from tests.rig.home import Home, entries_below
+from tests.rig.ports import binds
 from tests.rig.real_engines import BUILT, put_into, write_profile
 from tests.rig.waiting import TooLate, eventually
 
@@ -72,7 +73,7 @@ def footprint(daemon: Daemon) -> Footprint:
             continue  # closed while we looked
     kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl", "images.json")
     places = [home.folder / "state", Path(home.environment["TMPDIR"]), home.runtime_home]
-    files = {file for place in places if place.exists() for file in place.rglob("*") if not file.name.endswith(kept)}
+    files = {file for place in places for file in entries_below(place) if not file.name.endswith(kept)}
     if (
         "PYTEST_XDIST_WORKER" not in os.environ
     ):  # beside other tests nobody can tell whose it is: test_shared_memory.py does

@@ -15,10 +15,11 @@ from app.core import lifecycle
 from app.core.snapshot import SeatView
 from app.engines.base import COUNTERS
 from app.engines.registry import FAMILIES
-from tests.end2end.sweep import SURVIVAL_SECONDS, binds, send
+from tests.end2end.sweep import SURVIVAL_SECONDS, send
 from tests.rig.custody import processes_of, unheld_shared_files
 from tests.rig.daemon import Daemon, chat_body, kill_verified, streamed
-from tests.rig.home import Home
+from tests.rig.home import Home, entries_below
+from tests.rig.ports import binds
 from tests.rig.real_engines import ASKED_CONTEXT_TOKENS, END_TOKENS, TRAINED_CONTEXT_TOKENS, RealEngine
 from tests.rig.waiting import eventually
 
@@ -46,7 +47,7 @@ def files_of(home: Home) -> set[Path]:
     """All files that a run could leave behind: records, sockets, temporary files; not its log, and not what the service
     keeps for itself."""
     kept = (".log", ".sqlite3", "-wal", "-shm", ".jsonl", ".toml", "images.json")
-    found = {file for top in (home.folder / "state", home.runtime_home) for file in top.rglob("*")}
+    found = entries_below(home.folder / "state") | entries_below(home.runtime_home)
     found |= unheld_shared_files()
     return {file for file in found if not file.name.endswith(kept)}
 
@@ -146,7 +147,7 @@ def test_a_stop_in_the_middle_of_an_answer_is_told_to_who_listens(
 
 def lines_of_next_run(home: Home, known: set[Path], seconds: float = 60.0, every: float = 0.0005) -> Iterator[str]:
     """The lines of the run that begins now, each as soon as the engine has written it; ends with an empty line."""
-    (log,) = eventually(lambda: set(home.paths.runs.glob("*.log")) - known, 20, "a new run's log", every=0.001)
+    (log,) = eventually(lambda: set(home.paths.runs.glob("*.log")) - known, 60, "a new run's log", every=0.001)
     with log.open("rb") as file:
         rest = b""
         while True:

@@ -36,8 +36,8 @@ def test_an_idle_engine_leaves_and_a_request_brings_it_back(two_profiles: Home, 
     two_profiles.settings(supervision={"idle_unload_seconds": 0.5})
     daemon.start().load("left", 60)
     for _ in range(2):
-        daemon.wait_seat(lambda seat: seat.resting == "idle" and isinstance(seat.phase, lifecycle.Idle), 30)
-        eventually(lambda: not processes_of(two_profiles, runs_only=True), 10)
+        daemon.wait_seat(lambda seat: seat.resting == "idle" and isinstance(seat.phase, lifecycle.Idle))
+        eventually(lambda: not processes_of(two_profiles, runs_only=True))
         answer = ask(daemon, "left")
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["message"]["content"]
@@ -53,7 +53,7 @@ def test_two_engines_answer_side_by_side_and_come_back_after_a_crash(two_profile
         answer = ask(daemon, model)
         assert answer.json()["model"] == model, answer.text
     daemon.kill()
-    eventually(lambda: not processes_of(two_profiles, runs_only=True), 15)
+    eventually(lambda: not processes_of(two_profiles, runs_only=True))
     daemon.start()
     daemon.wait_phase(lifecycle.Ready, "left", 60)
     daemon.wait_phase(lifecycle.Ready, "right", 60, seat="side")

@@ -24,19 +24,20 @@ from app.core import lifecycle
 from app.core.errors import EngineRoomError
 from app.daemon.procfs import all_processes
 from app.engines.registry import FAMILIES
-from tests.end2end.sweep import SURVIVAL_SECONDS, binds
+from tests.end2end.sweep import SURVIVAL_SECONDS
 from tests.end2end.test_real_engines import files_of, lines_of_next_run
 from tests.engines.tiny_folder import SPECIAL, write_tiny_folder
-from tests.rig.custody import keepers_of, look_at
+from tests.rig.custody import file_of_a_stranger, keepers_of, look_at
 from tests.rig.daemon import Daemon, chat_body, streamed
 from tests.rig.home import Home
+from tests.rig.ports import binds
 from tests.rig.real_engines import write_profile
 from tests.rig.waiting import eventually
 
 VARIABLE = "ENGINE_ROOM_VLLM"
 TIMES = int(os.environ.get("ENGINE_ROOM_TEST_TIMES", "1"))
 LOAD_SECONDS = 900
-STOP_SECONDS = 15  # drain, grace and a KILL; measured: below 2
+STOP_SECONDS = 30  # drain, grace and the budget of a KILL; measured: below 2
 # Not eager: "compile" as well, which has its own story. "graphs" need a card.
 PHASES = ("config", "imports", "weights", "kv_cache", "warm_up", "first_token")
 KILLED = {
@@ -47,7 +48,6 @@ KILLED = {
 NAMES = tuple(KILLED)
 ENDLESS = {"max_tokens": 16_000, "ignore_eos": True}
 ETA_ERROR = 0.5  # of what is said to be left, as a share of the load; on a quiet machine it is below 0.2
-SHARED = Path("/dev/shm")
 CONTEXT = 16_384
 SMALL = {"context_tokens": CONTEXT, "kv_cache_mib": 256, "max_sequences": 8}
 
@@ -85,13 +85,8 @@ def ready(request: pytest.FixtureRequest, home: Home, folder: Path, daemon: Daem
 
 @pytest.fixture(autouse=True)
 def foreign() -> Iterator[Path]:
-    """A file in shared memory that looks like a dead vLLM's and is not ours: it must stay."""
-    file = SHARED / f"psm_{os.getpid():08x}"
-    file.write_bytes(b"kept")
-    with file.open("rb"):  # open, so that other runs of the tests on this machine do not take it for left behind
+    with file_of_a_stranger() as file:
         yield file
-    assert file.read_bytes() == b"kept"
-    file.unlink()
 
 
 def tree(leader: int) -> dict[int, str]:
@@ -162,8 +157,9 @@ def told_of_its_end(answer: Iterator[dict[str, Any]]) -> None:
     assert any(event.get("error") for event in events) or "abort" in reasons, events[-3:]
 
 
-def watched_load(daemon: Daemon) -> float | None:
-    """Loads it and looks at the time that is said to be left; the median error as a share of the load, None = not said."""
+def watched_load(daemon: Daemon) -> tuple[float | None, float]:
+    """Loads it and looks at the time that is said to be left; the median error as a share of the load, None = not said; and
+    the seconds of the load."""
     told: list[tuple[float, float]] = []
     begun = time.monotonic()
     daemon.want("tiny")
@@ -177,7 +173,7 @@ def watched_load(daemon: Daemon) -> float | None:
 
     eventually(ready, LOAD_SECONDS, "it is loaded", every=0.2)
     end = time.monotonic()
-    return median(abs(left - (end - at)) / (end - begun) for at, left in told) if told else None
+    return median(abs(left - (end - at)) / (end - begun) for at, left in told) if told else None, end - begun
 
 
 @pytest.mark.parametrize("ready", [120], indirect=True)
@@ -217,7 +213,7 @@ def test_it_loads_talks_counts_is_cancelled_drains_and_stops_when_idle(ready: Da
     assert figures["prompt_tokens_total"] > 0
     with ready.gateway(timeout=120) as client:
         answer = begun(client)  # kept, or it would be cut off here
-        eventually(lambda: metrics(ready)["requests_running"] >= 1, 20, "it is at work")
+        eventually(lambda: metrics(ready)["requests_running"] >= 1, 60, "it is at work")
         del answer
     eventually(lambda: metrics(ready)["requests_running"] == 0, 60, "a client that left is heard of (I15)")
 
@@ -235,8 +231,11 @@ def test_a_stop_in_the_middle_of_answers_ends_in_time(ready: Daemon, home: Home)
     """I2, I8: left to itself it sometimes hangs until its clients go, so the gateway cuts them first."""
     before = files_of(home)
     errors: list[float | None] = []
+    seconds: list[float] = []
     for _ in range(max(TIMES, 3)):
-        errors.append(watched_load(ready))
+        error, took = watched_load(ready)
+        errors.append(error)
+        seconds.append(took)
         leader, port = loaded(ready)
         with ready.gateway(timeout=120) as client, ready.gateway(timeout=120) as other:
             answers = [begun(client), begun(other)]
@@ -249,7 +248,8 @@ def test_a_stop_in_the_middle_of_answers_ends_in_time(ready: Daemon, home: Home)
     assert errors[0] is None, "of the first load of all nobody knows"
     learnt = [error for error in errors[2:] if error is not None]
     assert len(learnt) == len(errors) - 2
-    assert median(learnt) <= ETA_ERROR, errors
+    unlike = (max(seconds) - min(seconds)) / min(seconds)  # as far as the loads are alike, one tells of the next
+    assert median(learnt) <= ETA_ERROR + unlike, (errors, seconds)
 
 
 @pytest.mark.parametrize("phase", PHASES)

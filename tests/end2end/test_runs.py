@@ -26,7 +26,7 @@ def whole_manifest(daemon: Daemon, run: str) -> Manifest:
     def found() -> Manifest:
         return from_json(Manifest, daemon.get(f"/control/runs/{run}/manifest").content)
 
-    eventually(lambda: found().engine_fingerprint, 20, "the fingerprints are known")
+    eventually(lambda: found().engine_fingerprint, 60, "the fingerprints are known")
     return found()
 
 

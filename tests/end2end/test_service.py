@@ -35,7 +35,7 @@ def test_install_use_and_remove(home: Home, fake_engine: FakeEngine, commands: C
     commands.ok("service", "install")
     commands.ok("service", "remove")
     assert not systemd.unit.exists()
-    eventually(lambda: not processes_of(home), 15, "nothing is left")
+    eventually(lambda: not processes_of(home), 60, "nothing is left")
     assert "not installed" in commands.ok("service", "remove").out
 
 
@@ -84,4 +84,4 @@ def test_a_kill_of_the_service_is_systemds_matter_and_ours_to_clean(
     commands.adopt()
     commands.ok("load", "one")
     os.kill(systemd.pid, signal.SIGKILL)
-    eventually(lambda: not processes_of(home, runs_only=True), 15)
+    eventually(lambda: not processes_of(home, runs_only=True))

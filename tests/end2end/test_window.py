@@ -32,7 +32,7 @@ def test_the_window_starts_the_service_and_one_click_loads(
     fake_engine: FakeEngine, window: WindowProcess, daemon: Daemon
 ) -> None:
     """S1, S3: each stage of the load is shown, then the state, the engine and the endpoint."""
-    fake_engine.profile("one", load_seconds=0.6)
+    fake_engine.profile("one", load_seconds=2)
     window.open().click("Load one")
     shown = window.wait_pill("Ready")
     daemon.adopt()
@@ -78,7 +78,7 @@ def test_one_click_switches_and_a_client_never_notices(
     with Loop(daemon.gateway_url) as loop:
         for name in ("blue", "red"):
             before = len(loop.outcomes)
-            eventually(lambda before=before: len(loop.outcomes) > before, 30)
+            eventually(lambda before=before: len(loop.outcomes) > before)
             window.click(f"Switch {name}")
             window.wait(lambda now, name=name: now["pill"] == "Ready" and name in now["title"], f"{name} is ready")
             eventually(lambda name=name: name in loop.outcomes[-1]["text"], 60, f"an answer of {name}")
@@ -91,15 +91,17 @@ def test_a_window_killed_while_a_model_loads_takes_nothing_along(
     fake_engine: FakeEngine, window: WindowProcess, daemon: Daemon
 ) -> None:
     """The next window shows the same load going on, then the same model."""
-    fake_engine.profile("slow", load_seconds=4)
+    go_on = fake_engine.home.folder / "go-on"
+    fake_engine.profile("slow", hold_at=0.5, go_on=go_on)
     window.open().click("Load slow")
     window.wait(lambda now: now["pill"].startswith("Loading"), "it loads")
     daemon.adopt()
     run_id = daemon.wait_phase(lifecycle.Loading, "slow").phase.run_id  # type: ignore[union-attr]
     window.kill()
     window.open()
-    shown = window.wait(lambda now: now["pill"].startswith(("Loading", "Ready")), "the same state")
+    shown = window.wait(lambda now: now["pill"].startswith("Loading"), "the same state")
     assert "The slow model" in shown["title"]
+    go_on.touch()
     window.wait_pill("Ready")
     assert daemon.wait_phase(lifecycle.Ready, "slow").phase.run_id == run_id  # type: ignore[union-attr]
     assert len(fake_engine.journal("start")) == 1
@@ -134,9 +136,9 @@ def test_the_daemon_killed_under_an_open_window_comes_back_with_the_model(
     first, engines = daemon.adopted_pid, processes_of(home, runs_only=True)
     assert len(engines) >= 2
     kill_verified(first, home)
-    eventually(lambda: not any(alive(process.pid) for process in engines), 15, "no engine of the first daemon is left")
+    eventually(lambda: not any(alive(process.pid) for process in engines), 60, "no engine of the first daemon is left")
     window.wait(lambda now: ["Service starting"] in now["seen"], "the header says that the service is starting")
-    window.wait(lambda now: now["pill"] == "Ready" and now["seen"][-1] == ["Ready"], "the model is back", 40)
+    window.wait(lambda now: now["pill"] == "Ready" and now["seen"][-1] == ["Ready"], "the model is back")
     daemon.adopt()
     assert daemon.adopted_pid != first
     pills = window.pills()
@@ -172,7 +174,7 @@ def test_quit_and_unload_leaves_nothing(
     window.shut()
     window.click("Quit and unload")
     assert window.wait_end(60) == 0
-    eventually(lambda: not processes_of(home), 5, "nothing is left")
+    eventually(lambda: not processes_of(home), 60, "nothing is left")
     assert not home.paths.socket.exists()
 
 
@@ -207,7 +209,7 @@ def test_a_failed_load_says_why_and_opens_the_line_that_proves_it(
     assert failure.advice in shown["texts"]
     window.click("Show log")
     window.wait(lambda now: now["page"] == "logs", "the log is open")
-    log = eventually(lambda: window.log() if window.log()["marked"] else None, 20, "a line is marked")
+    log = eventually(lambda: window.log() if window.log()["marked"] else None, 60, "a line is marked")
     assert log["run"] == failure.evidence.run_id
     assert failure.evidence.line.strip() in log["marked"]
     assert "unable to allocate CUDA0 buffer" in log["marked"]
@@ -248,6 +250,7 @@ def test_a_conversation_outlives_a_window_killed_in_the_middle_of_an_answer(
     window.click("Send message")
     eventually(lambda: window.answer().count("talker") >= 8, 60, "an answer grows")
     came = window.answer()
+    eventually(lambda: window.answer().count("talker") >= came.count("talker") + 16, 60, "and grows on")
     window.kill()
     window.open().wait_pill("Ready")
     assert window.look()["page"] == "chat", "it opens where it was"
@@ -330,7 +333,12 @@ def test_a_second_window_only_raises_the_first(
         second.open()
     assert second.wait_end() == 0
     assert window.look()["pill"] == "Idle"
-    never(lambda: len([p for p in processes_of(home) if "serve" in p.command]) != 1, 0.3)
+
+    def services() -> set[int]:
+        return {process.pid for process in processes_of(home) if "serve" in process.command}
+
+    # looked at twice: for a moment, a program that the service starts has still the service's command line
+    never(lambda: len(services() & services()) != 1, 0.3)
 
 
 def test_a_terminal_that_closes_takes_neither_service_nor_model(

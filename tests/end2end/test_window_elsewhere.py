@@ -6,7 +6,7 @@ import pytest
 
 from tests.rig.attached import Ollama, Remote, profile
 from tests.rig.daemon import Daemon
-from tests.rig.home import Home
+from tests.rig.home import Home, contents
 from tests.rig.window import WindowProcess
 
 KEY = "sk-canary-in-a-window-0123"
@@ -68,5 +68,5 @@ def _story(home: Home, daemon: Daemon, window: WindowProcess, remote: Remote, ol
     window.wait(lambda now: "Missing" in now["names"], "the key is missing again")
     assert KEY not in str(window.look())
     assert KEY not in daemon.log_text()
-    ours = [file for file in home.folder.rglob("*") if file.is_file() and "stand-in" not in str(file)]
-    assert not [file for file in ours if KEY.encode() in file.read_bytes()], "I18"
+    ours = {file: data for file, data in contents(home.folder).items() if "stand-in" not in str(file)}
+    assert not [file for file, data in ours.items() if KEY.encode() in data], "I18"

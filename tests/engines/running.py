@@ -4,7 +4,6 @@ import fnmatch
 import json
 import os
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,13 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.engines.base import Command
+from tests.rig.ports import free_port
 from tests.rig.waiting import eventually
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:
@@ -51,7 +45,7 @@ class Running:
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=30) as reply:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=60) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -97,6 +91,9 @@ def ended(command: Command, log: Path, seconds: float = 60) -> tuple[int, str]:
     with running(command, log, 0) as engine:
         code = engine.process.wait(seconds)
         return code, engine.log
+
+
+__all__ = ["Running", "ended", "free_port", "running", "tokens_of"]
 
 
 def tokens_of(stream: str) -> list[str]:

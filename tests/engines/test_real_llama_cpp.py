@@ -60,7 +60,7 @@ def test_it_loads_answers_counts_and_stops_cleanly(embedded_engine: Installation
         for path in ("/v1/models", "/metrics", "/props", "/slots"):
             assert engine.request(path)[0] == 401, f"{path} needs the key"
         assert engine.request("/")[0] in (401, 404), "no web page"
-        with urllib.request.urlopen(f"{engine.url}/health", timeout=10) as reply:
+        with urllib.request.urlopen(f"{engine.url}/health", timeout=60) as reply:
             assert reply.headers["Access-Control-Allow-Origin"] != "*"
         engine.says("xllamacpp_host: serving")
 
@@ -120,7 +120,7 @@ def test_a_stop_in_the_middle_of_an_answer_is_clean_too(
         def read() -> None:
             request = urllib.request.Request(f"{engine.url}/v1/completions", body, {"Content-Type": "application/json"})
             try:
-                with urllib.request.urlopen(request, timeout=30) as reply:
+                with urllib.request.urlopen(request, timeout=120) as reply:
                     for _ in reply:
                         first.set()
             except OSError:
@@ -129,9 +129,9 @@ def test_a_stop_in_the_middle_of_an_answer_is_clean_too(
         body = json.dumps({**endless, "prompt": "hi"}).encode()
         reader = threading.Thread(target=read)
         reader.start()
-        assert first.wait(30)
-        assert engine.stop(seconds=10) == 0
-        reader.join(30)
+        assert first.wait(60)
+        assert engine.stop() == 0
+        reader.join(60)
         assert not reader.is_alive()
 
 

@@ -214,7 +214,7 @@ def test_the_real_client_understands_it(tmp_path: Path) -> None:
             ["docker", *command.argv[1:]], env={**environment, **command.environment}, capture_output=True, text=True
         )
         server.shutdown()
-        thread.join(20)
+        thread.join(60)
     [wish] = [each for each in asked if "/containers/create" in str(each["path"])]
     assert "enough" in done.stderr
     assert "name=engine-room-run-1" in str(wish["path"])

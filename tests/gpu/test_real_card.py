@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 
 async def first_sample() -> Gpus:
     sampler = GpuSampler(lambda _: None, dict, time.monotonic, interval_seconds=0.1)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(sampler.run())
         while sampler.latest.driver is DriverState.STARTING:
             await sampler.fresh(max_age_seconds=0.0)

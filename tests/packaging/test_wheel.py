@@ -82,7 +82,7 @@ def test_installed_elsewhere_it_runs_and_finds_what_it_ships(wheel: Path, home: 
         ["venv", "--python", sys.executable, str(place)],
         ["pip", "install", "--python", str(python), "--no-deps", "--link-mode", "copy", str(wheel)],
     ):
-        done = subprocess.run([*uv, *command], env=about, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*uv, *command], env=about, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     (packages,) = place.glob("lib/python3*/site-packages")
     (packages / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
@@ -90,7 +90,7 @@ def test_installed_elsewhere_it_runs_and_finds_what_it_ships(wheel: Path, home: 
 
     def said(*words: str, codes: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run(
-            [str(room), *words], env=home.environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [str(room), *words], env=home.environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
         assert done.returncode in codes, done.stderr
         return done.stdout

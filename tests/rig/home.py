@@ -1,5 +1,6 @@
 """Owns an account of its own for one test: HOME, XDG folders, a short runtime folder, a scrubbed environment."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -9,6 +10,22 @@ from pathlib import Path
 import tomli_w
 
 from app.core.paths import Paths, paths_from
+
+
+def entries_below(folder: Path) -> set[Path]:
+    """All files and folders below; what comes or goes while we look is no trouble."""
+    return {Path(at, name) for at, folders, files in os.walk(folder) for name in (*folders, *files)}
+
+
+def contents(*folders: Path) -> dict[Path, bytes]:
+    """File → what it holds, of all below. One that goes while we look, as a draft does, holds nothing any more."""
+    found = {}
+    for file in set[Path]().union(*map(entries_below, folders)):
+        with contextlib.suppress(OSError):
+            if file.is_file():
+                found[file] = file.read_bytes()
+    return found
+
 
 KEPT = ("LANG", "LC_ALL", "TZ", "TERM", "COVERAGE_PROCESS_START", "LD_LIBRARY_PATH")
 

@@ -73,7 +73,7 @@ class Squatter:
     def __exit__(self, *_: object) -> None:
         self._door.shutdown(socket.SHUT_RDWR)
         self._door.close()
-        self._thread.join(5)
+        self._thread.join(60)
         for server in self._servers:
             server.shutdown()
             server.server_close()

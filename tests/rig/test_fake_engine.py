@@ -18,13 +18,8 @@ from tests.rig.custody import alive, end_all_of, look_at, processes_of
 from tests.rig.daemon import chat_body, streamed
 from tests.rig.engines import FakeEngine
 from tests.rig.home import Home
+from tests.rig.ports import free_port
 from tests.rig.waiting import eventually, never
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Engine:
@@ -45,11 +40,11 @@ class Engine:
             self.process = subprocess.Popen(
                 [str(program), *given], env=environment, stdout=out, stderr=err, start_new_session=True
             )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
     @property
     def v1(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}/v1", timeout=10)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}/v1", timeout=60)
 
     def status(self, path: str = "/health") -> int:
         try:
@@ -58,11 +53,11 @@ class Engine:
             return 0
 
     def wait_ready(self, path: str = "/health") -> "Engine":
-        eventually(lambda: self.status(path) == 200, 10, f"{path} answers 200")
+        eventually(lambda: self.status(path) == 200, 60, f"{path} answers 200")
         return self
 
     def wait_exit(self) -> int:
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def chat(self, **body: Any) -> list[dict[str, Any]]:
         with self.v1 as client:
@@ -72,7 +67,7 @@ class Engine:
         self.client.close()
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @pytest.fixture
@@ -163,6 +158,7 @@ def test_crash_while_loading(start: Any, knobs: dict[str, object], code: int) ->
 def test_crash_soon_after_ready_only_while_a_file_exists(start: Any, home: Home) -> None:
     switch = home.folder / "crash-now"
     engine = start(crash_after_ready_seconds=0, exit_code=9, only_while=switch).wait_ready()
+    engine.chat()
     never(lambda: engine.process.poll() is not None, 0.2)
     switch.touch()
     assert engine.wait_exit() == 9
@@ -231,6 +227,8 @@ def test_wrapper_exits_and_the_engine_goes_on(start: Any, fake_engine: FakeEngin
 
 def test_children_outlive_it(start: Any, home: Home) -> None:
     engine = start(child=True, grandchild=True).wait_ready()
+    names = {"left-behind", "grandchild"}  # which each takes when it has become what it is
+    eventually(lambda: names <= {Path(f"/proc/{each.pid}/comm").read_text().strip() for each in processes_of(home)})
     eventually(lambda: len(processes_of(home)) == 3)
     engine.process.kill()
     engine.wait_exit()
@@ -271,7 +269,7 @@ def test_somebody_else_takes_its_port_first(start: Any, home: Home, when: str) -
     helper = threading.Thread(target=squat)
     helper.start()
     engine = start(port_taken_by=meeting, when_taken=when)
-    helper.join(10)
+    helper.join(60)
     if when == "exit":
         assert engine.wait_exit() == 1
         assert "couldn't bind" in engine.err.read_text()

@@ -15,7 +15,7 @@ from tests.rig.waiting import TooLate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HANDS = Path(__file__).with_name("window_hands.py")
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
 Look = dict[str, Any]
 
 
@@ -141,7 +141,7 @@ class WindowProcess:
 
     def _over(self) -> None:
         assert self.process is not None
-        self.process.wait(10)
+        self.process.wait(60)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()

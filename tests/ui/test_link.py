@@ -201,7 +201,7 @@ async def test_the_window_starts_the_service_when_nobody_answers(paths: Paths) -
     link.start()
     try:
         await until(lambda: link.store.connection is Connection.STARTING)
-        await until(lambda: link.store.connected, 30)
+        await until(lambda: link.store.connected)
         assert paths.daemon_output.stat().st_mode & 0o777 == 0o600
     finally:
         await tasks.close()
@@ -217,7 +217,7 @@ async def test_a_service_that_will_not_live_is_told_with_its_last_words(paths: P
     link = Link(Store(), paths, tasks, process)
     link.start()
     try:
-        await until(lambda: link.store.connection is Connection.GONE, 30)
+        await until(lambda: link.store.connection is Connection.GONE)
     finally:
         await tasks.close()
         await link.close()

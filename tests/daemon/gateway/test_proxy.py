@@ -104,7 +104,7 @@ async def test_a_chunk_is_passed_on_before_the_next_exists(open_gateway) -> None
         assert b"Cache-Control: no-cache" in first
         for number in range(20):
             seen.put_nowait(None)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert (await reader.readuntil(b"\n\n\r\n")).endswith(token(str(number)) + b"\r\n")
         writer.transport.abort()
 
@@ -143,7 +143,7 @@ async def test_cancel_before_the_first_byte_reaches_the_engine(open_gateway) -> 
             call = await desk.engine.call(number)
             assert not call.gone.is_set()
             writer.close()
-            await asyncio.wait_for(call.gone.wait(), 5)
+            await asyncio.wait_for(call.gone.wait(), 60)
             assert (await desk.outcome(number)).outcome == "cancelled"
         assert desk.gateway.in_flight("r1") == 0
 
@@ -164,9 +164,9 @@ async def test_cancel_in_the_middle_reaches_the_engine_and_nobody_else(open_gate
             await reader.readuntil(b"\n\n\r\n")
         leaving, staying = await desk.engine.call(0), await desk.engine.call(1)
         clients[0][1].close()
-        await asyncio.wait_for(leaving.gone.wait(), 5)
+        await asyncio.wait_for(leaving.gone.wait(), 60)
         for _ in range(20):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await clients[1][0].readuntil(b"\n\n\r\n")
         assert not staying.gone.is_set()
         assert (await desk.outcome()).outcome == "cancelled"
@@ -259,7 +259,7 @@ async def test_an_answer_that_takes_too_long_ends_with_a_504_or_an_error_event(o
             await call.send(head(content_type=SSE) + chunk(token("a")))
         await call.gone.wait()
 
-    async with open_gateway(script, request_timeout_seconds=1) as desk:
+    async with open_gateway(script, request_timeout_seconds=3) as desk:
         plain, streamed = await asyncio.gather(
             ask(desk.port, post(CHAT, ASKED, desk.port)), ask(desk.port, post(CHAT, STREAMED, desk.port))
         )
@@ -268,7 +268,7 @@ async def test_an_answer_that_takes_too_long_ends_with_a_504_or_an_error_event(o
         assert b'"code": "answer_timeout"' in streamed[2]
         assert not streamed[3]
         for call in desk.engine.calls:
-            await asyncio.wait_for(call.gone.wait(), 5)
+            await asyncio.wait_for(call.gone.wait(), 60)
 
 
 @pytest.mark.slow
@@ -422,7 +422,7 @@ async def test_a_client_that_does_not_read_stalls_only_itself(open_gateway) -> N
         assert stalled.wrote * 10_000 < 16 * 1024 * 1024
         assert (await ask(desk.port, post(CHAT, STREAMED, desk.port)))[3]
         writer.transport.abort()
-        await asyncio.wait_for(stalled.gone.wait(), 5)
+        await asyncio.wait_for(stalled.gone.wait(), 60)
 
 
 async def test_two_requests_sent_at_once_on_one_connection_are_both_answered_in_order(open_gateway) -> None:
@@ -464,7 +464,7 @@ async def test_a_mixed_crowd_loses_and_doubles_nothing(open_gateway) -> None:
                 writer.transport.abort()
                 cancelled.add(number)
                 continue
-            status, _, answer, ended = await ask(desk.port, post(CHAT, body, desk.port), 30)
+            status, _, answer, ended = await ask(desk.port, post(CHAT, body, desk.port))
             if number % 11 == 3:
                 assert status in (502, 200)
                 assert number % 2 or b"engine_unreachable" in answer

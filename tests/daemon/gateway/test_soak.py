@@ -132,6 +132,6 @@ async def test_cancel_works_on_the_control_socket_too(open_gateway, tmp_path) ->
             writer.write(post(CHAT, STREAMED, 1))
             call = await desk.engine.call()
             writer.close()
-            await asyncio.wait_for(call.gone.wait(), 5)
+            await asyncio.wait_for(call.gone.wait(), 60)
         finally:
             await runner.cleanup()

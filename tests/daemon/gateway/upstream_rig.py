@@ -97,7 +97,7 @@ class Engine:
     async def call(self, number: int = 0) -> Call:
         """The call of that number, waited for."""
         async with self.arrived:
-            await asyncio.wait_for(self.arrived.wait_for(lambda: len(self.calls) > number), 10)
+            await asyncio.wait_for(self.arrived.wait_for(lambda: len(self.calls) > number), 60)
         return self.calls[number]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

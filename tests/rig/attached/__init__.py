@@ -12,6 +12,7 @@ import tomli_w
 
 from tests.rig.custody import look_at
 from tests.rig.home import Home
+from tests.rig.ports import free_port
 from tests.rig.waiting import eventually
 
 FOLDER = Path(__file__).parent
@@ -28,7 +29,7 @@ class Server:
         self.folder = home.folder / f"{self.name}-stand-in"
         self.folder.mkdir(exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self._knobs: dict[str, Any] = {}
         self.knobs(**knobs)
 
@@ -139,9 +140,3 @@ def profile(
     home.paths.profiles.mkdir(parents=True, exist_ok=True)
     (home.paths.profiles / f"{profile_id}.toml").write_text(tomli_w.dumps(whole), "utf-8")
     return profile_id
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

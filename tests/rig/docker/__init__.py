@@ -77,7 +77,7 @@ class Docker:
         """The service crashes; its containers go on."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -90,7 +90,7 @@ class Docker:
             if not (folder / "exit.json").exists():
                 with contextlib.suppress(OSError, ValueError, ProcessLookupError):
                     os.kill(json.loads((folder / "started.json").read_text())["pid"], signal.SIGKILL)
-                    eventually((folder / "exit.json").exists, 20, "a container of the test has ended")
+                    eventually((folder / "exit.json").exists, 60, "a container of the test has ended")
 
     # --- as a person uses it
 
@@ -125,5 +125,5 @@ class Docker:
         words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
         argv = [str(self.home.bin / "docker"), "run", "--name", name, *words, "--entrypoint", "sleep", IMAGE, "600"]
         client = subprocess.Popen(argv, env={**self.home.environment, "HOME": "/"}, stdout=subprocess.DEVNULL)
-        eventually(lambda: name in self.running(), 30, "the container runs")
+        eventually(lambda: name in self.running(), 60, "the container runs")
         return client

@@ -107,7 +107,7 @@ class RealDocker:
         """The service crashes; its containers go on."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:

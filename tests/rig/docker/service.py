@@ -11,6 +11,7 @@ import base64
 import csv
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -293,9 +294,15 @@ def create(wish):
 
 
 def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """As tests/rig/ports.py does, which cannot be imported here: not one that the kernel gives to others meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as taken:
+            try:
+                taken.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def kill(container, number):
@@ -361,7 +368,7 @@ def answers(asked):
             if not asked["force"]:
                 raise Refused(f'cannot remove container "/{container.spec["name"]}": container is running')
             kill(container, signal.SIGKILL)
-            container.gone.wait(5)
+            container.gone.wait(60)
         remove(container)
         yield {}
     elif call == "inspect":

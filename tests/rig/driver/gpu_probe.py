@@ -38,7 +38,7 @@ class GpuProbe:
         assert self.process.stdout
         self.process.stdin.close()
         try:
-            assert self.process.wait(15) == 0, "the sampler's process did not end well"
+            assert self.process.wait(60) == 0, "the sampler's process did not end well"
         finally:
             self.process.kill()
             self.process.wait()
@@ -83,7 +83,7 @@ class GpuProbe:
     def state(self, state: str, deadline: float = 60.0) -> Sample:
         return self.sample(lambda sample: sample["driver"] == state, deadline)
 
-    def fresh(self, max_age: float = 0.0, timeout: float = 5.0) -> tuple[Sample, float]:
+    def fresh(self, max_age: float = 0.0, timeout: float = 60.0) -> tuple[Sample, float]:
         """What `fresh` gave, and when it was asked."""
         self.send(fresh=max_age, timeout=timeout)
         line = self.whole_line("fresh")

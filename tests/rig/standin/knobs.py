@@ -33,7 +33,7 @@ KNOBS = {
     "CRASH_AT": (-1.0, "dies at this share of the load (0..1)"),
     "HANG_AT": (-1.0, "stops loading at this share, without a word"),
     "HOLD_AT": (-1.0, "loads no further than this share until GO_ON exists"),
-    "CRASH_AFTER_READY_SECONDS": (-1.0, "dies so long after it was loaded"),
+    "CRASH_AFTER_READY_SECONDS": (-1.0, "dies so long after its first token, which makes it ready"),
     "EXIT_CODE": (1, "exit code of a crash"),
     "EXIT_SIGNAL": (0, "dies by this signal instead"),
     "OOM_TEXT": ("", "cuda · kv · host: prints that out-of-memory text half-way and exits"),

@@ -309,7 +309,7 @@ def main():
     this.face.ready()
     while True:
         delay = knob("CRASH_AFTER_READY_SECONDS")
-        if delay >= 0:
+        if delay >= 0 and this.state.generated_tokens:
             time.sleep(delay)
             crash()
-        time.sleep(0.1 if knob("ONLY_WHILE") else 3600)
+        time.sleep(0.1 if knob("ONLY_WHILE") or delay >= 0 else 3600)

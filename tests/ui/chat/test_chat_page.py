@@ -60,7 +60,7 @@ async def test_stop_ends_the_request_at_once_and_keeps_the_part(room: Room) -> N
     QTest.keyClick(room.page.composer.field, Qt.Key.Key_Escape)
     assert not room.page.session.is_sending
     assert (room.last.text, room.last.finish) == ("Half an ans", "stopped")
-    await asyncio.wait_for(room.service.asked[0].gone.wait(), 5)
+    await asyncio.wait_for(room.service.asked[0].gone.wait(), 60)
     assert reading.named(room.page, "Send message")
 
 
