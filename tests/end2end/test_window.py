@@ -250,7 +250,6 @@ def test_a_conversation_outlives_a_window_killed_in_the_middle_of_an_answer(
     window.click("Send message")
     eventually(lambda: window.answer().count("talker") >= 8, 60, "an answer grows")
     came = window.answer()
-    eventually(lambda: window.answer().count("talker") >= came.count("talker") + 16, 60, "and grows on")
     window.kill()
     window.open().wait_pill("Ready")
     assert window.look()["page"] == "chat", "it opens where it was"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.daemon.procfs import all_processes, below
+from tests.rig.descriptors import beside_tests
 from tests.rig.home import Home
 
 SHARED = Path("/dev/shm")
@@ -127,7 +128,8 @@ class _Others(threading.Thread):
     def run(self) -> None:
         while True:
             time.sleep(LOOK_SECONDS)
-            self._look()
+            with beside_tests:
+                self._look()
 
     def _look(self) -> None:
         everybody = all_processes()

@@ -210,7 +210,7 @@ class Daemon:
                 self.post("/control/shutdown", {"reason": "the test is over"})
         if self.slices_seen is not None:
             self.slices_seen.close()
-            self.slices_seen.join(5)
+            self.slices_seen.join(60)
         self.client.close()
 
     # --- its control API ---

@@ -2,14 +2,22 @@
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+beside_tests = threading.Lock()  # held by threads that open files while a test goes on, and while a test counts on none
 
 
 @contextmanager
 def descriptors_left(free: int) -> Iterator[None]:
     """Inside, exactly `free` more files or pipes can be opened."""
+    with beside_tests:
+        yield from _left(free)
+
+
+def _left(free: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     try:

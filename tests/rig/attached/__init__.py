@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from tests.rig.custody import look_at
+from tests.rig.custody import alive
 from tests.rig.home import Home
 from tests.rig.ports import free_port
 from tests.rig.waiting import eventually
@@ -80,7 +80,8 @@ class Server:
 
     def journal(self, event: str | None = None, **fields: object) -> list[dict[str, Any]]:
         file = self.folder / "journal.jsonl"
-        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        written = file.read_text().splitlines() if file.exists() else []
+        lines = [json.loads(line) for line in written if line.endswith("}")]  # the last may be under way
         return [
             line
             for line in lines
@@ -107,8 +108,7 @@ class Ollama(Server):
         return int(self.journal("load")[-1]["runner"])
 
     def runner_alive(self) -> bool:
-        seen = look_at(self.runner())
-        return seen is not None
+        return alive(self.runner())
 
     def install(self) -> Path:
         """The program `ollama` on the home's PATH, so that ours can be started."""
