@@ -241,7 +241,7 @@ def test_a_conversation_outlives_a_window_killed_in_the_middle_of_an_answer(
     home: Home, fake_engine: FakeEngine, window: WindowProcess, daemon: Daemon
 ) -> None:
     """H3: the question and what had come of the answer are there when the next window opens."""
-    fake_engine.profile("talker", tokens=400, tokens_per_second=40)
+    fake_engine.profile("talker", tokens=4_000, tokens_per_second=40)
     window.open().click("Load talker")
     window.wait_pill("Ready")
     daemon.adopt()
@@ -250,6 +250,8 @@ def test_a_conversation_outlives_a_window_killed_in_the_middle_of_an_answer(
     window.click("Send message")
     eventually(lambda: window.answer().count("talker") >= 8, 60, "an answer grows")
     came = window.answer()
+    longer = len(came) + 80 * len("talker ")  # two seconds: what had come before is on the disk by then
+    eventually(lambda: len(window.answer()) >= longer, 60, "and grows on")
     window.kill()
     window.open().wait_pill("Ready")
     assert window.look()["page"] == "chat", "it opens where it was"

@@ -124,8 +124,11 @@ class Hands:
         return {"run": run_id, "marked": lines[marked] if 0 <= marked < len(lines) else None, "lines": lines}
 
     def messages(self) -> list[str]:
-        """The texts of the conversation that is open in the chat."""
-        return [message.text for message in self._window.open_page("chat").session.messages]  # type: ignore[union-attr]
+        """The texts of the conversation that is open in the chat; of an answer that grows, what has come of it."""
+        session = self._window.open_page("chat").session  # type: ignore[union-attr]
+        texts = [message.text for message in session.messages]
+        growing = session.answering.answer
+        return texts if growing is None else [*texts[:-1], growing.message().text]
 
     def modules(self) -> list[str]:
         return sorted(sys.modules)
