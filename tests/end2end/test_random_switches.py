@@ -204,7 +204,7 @@ def test_random_switches_leave_nothing_behind(
         return not left
 
     with contextlib.suppress(TooLate):
-        eventually(nothing_more, SURVIVAL_SECONDS)
+        eventually(nothing_more)
     assert not left, f"left over after {switches} switches: {left}\n" + "\n".join(told)
 
 

@@ -30,11 +30,9 @@ DRAFT_MS = 300
 
 
 class Session(QObject):
-    """Signals: `listed` the conversations changed · `chosen` another one is being read · `opened` it is shown · `changed`
-
-    messages or state of this one ·
-
-    `grew` (text, reasoning) at most once per frame · `noticed` a sentence about keeping the chats, "" when all is well.
+    """Signals: `listed` the conversations changed · `chosen` another one is being read · `opened` it is shown ·
+    `changed` messages or state of this one · `grew` (text, reasoning) at most once per frame · `noticed` a sentence about
+    keeping the chats, "" when all is well.
     """
 
     listed = Signal()
@@ -306,10 +304,8 @@ class Session(QObject):
         return self.send(text)
 
     def send(self, text: str) -> bool:
-        """Sends a message; False when none can be sent now: what was typed stays, and is sent as soon as the conversation,
-
-        when it is still being read, is there.
-        """
+        """Sends a message; False when none can be sent now: what was typed stays. While the conversation is being read, it is
+        sent when that is done."""
         self._send_when_read = self._reading
         if not text.strip() or not self.can_send:
             return False

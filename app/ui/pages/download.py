@@ -46,9 +46,8 @@ class DownloadPage(PageColumn):
         self._open = ""
         self._listing: HubListing | None = None
         self._reading = False
-        self._list_turn = self._shelf_turn = (
-            0  # which question about a model's files, and about this disk, is the newest
-        )
+        self._list_turn = 0  # which question about a model's files is the newest
+        self._shelf_turn = 0  # and about this disk
         self._downloads: Downloads | None = None
         self._checking = False
         self._running: frozenset[str] = frozenset()

@@ -191,9 +191,7 @@ class LogsPage(QWidget):
 
     def _is_followed_by(self, newest: str) -> bool:
         """A new run takes the place of the newest so far, when that is over and was followed to its end; never of one that
-
-        was picked, or whose telling line is still to come.
-        """
+        was picked, or whose telling line is still to come."""
         run = self._run()
         read_to_the_end = self.view.following and self._jump is None
         return (
