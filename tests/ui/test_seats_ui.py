@@ -49,6 +49,26 @@ def choose(text: str) -> None:
         menu.close()
 
 
+def failed(name: str, summary: str) -> SeatView:
+    failure = phases.Failure(kind="driver", summary=summary, advice="Look at it.", profile_id="demo")
+    return SeatView(name=name, phase=phases.Failed(failure=failure), notice=f"of {name}")
+
+
+def test_one_failure_that_is_closed_does_not_hide_the_other_seats(stage_of: StageOf) -> None:
+    made = stage_of("ready")
+    put(made, failed("main", "The first one broke."), failed("second", "The other one broke."))
+    assert "The first one broke." in texts(made.window)
+    click(made.window, "Dismiss failure")
+    said = texts(made.window)
+    assert "The first one broke." not in said
+    assert "The other one broke." in said
+    click(made.window, "Dismiss failure")
+    assert "The other one broke." not in texts(made.window)
+    put(made, FREE, READY)
+    put(made, failed("main", "The first one broke."))
+    assert "The first one broke." in texts(made.window), "the same again is news"
+
+
 def test_with_one_seat_there_is_no_word_of_seats(stage_of: StageOf) -> None:
     made = stage_of("ready")
     assert not is_there(made.window, "Seat main")

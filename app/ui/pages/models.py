@@ -55,7 +55,7 @@ class ModelsPage(PageColumn):
         self._entries: tuple[Entry, ...] = ()
         self._pointed = ""
         self._writing = asyncio.Lock()
-        self._dismissed: Failure | None = None
+        self._dismissed: tuple[Failure, ...] = ()
         self.memory = MemoryPanel(theme)
         self.load_panel = LoadPanel(theme, store)
         self.failure_panel = FailurePanel(theme, store)
@@ -196,8 +196,10 @@ class ModelsPage(PageColumn):
         self._filter()
         self._show_seats(connected)
         self.load_panel.show_seat(seat if connected else SeatView(name=seat.name))
-        failure = next((found for one in self._store.seats.seats if (found := failure_of(one)) is not None), None)
-        self.failure_panel.show_failure(failure if failure != self._dismissed else None, seat.notice, connected)
+        self._dismissed = tuple(one for one in self._dismissed if one in map(failure_of, self._store.seats.seats))
+        failed = self._failed_seat()
+        failure = failure_of(failed) if failed is not None else None
+        self.failure_panel.show_failure(failure, (failed or seat).notice, connected)
         resting = bool(seat.resting or seat.lent_until_unix)
         idle = connected and isinstance(seat.phase, phases.Idle) and not resting
         title = self._store.title_of(seat.previous)
@@ -328,9 +330,15 @@ class ModelsPage(PageColumn):
             "danger",
         )
 
+    def _failed_seat(self) -> SeatView | None:
+        """The first whose failure nobody has closed."""
+        told = (None, *self._dismissed)
+        return next((seat for seat in self._store.seats.seats if failure_of(seat) not in told), None)
+
     def _dismiss_failure(self) -> None:
-        found = (failure_of(seat) for seat in self._store.seats.seats)
-        self._dismissed = next((failure for failure in found if failure is not None), None)
+        failed = self._failed_seat()
+        if failed is not None and (failure := failure_of(failed)) is not None:
+            self._dismissed += (failure,)
         self._show_seat()
 
     def _set_comfort(self, profile_id: str, key: str, on: bool) -> None:
