@@ -29,6 +29,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     hashes: tuple[str, ...] = ()
     needs: str = ""
     get: str = ""  # how a person gets what it needs
+    libraries: dict[str, str] = {}  # of the system, that no package of Python brings → Debian's package
     tools: tuple[str, ...] = ()  # programs that compiling it needs beside a C++ compiler
     cmake: tuple[str, ...] = ()  # arguments of CMake
     at_least: dict[str, str] = {}  # package as CMake finds it → version below which it does not compile

@@ -34,6 +34,7 @@ from app.daemon.engine_sources import (
 )
 from app.daemon.installations import RECORD, EngineRecord, installed
 from app.daemon.package_index import PipSettings, config_files, pip_settings, uv_environment, uv_flags, uv_secret_places
+from app.daemon.system_libraries import install_line, loads
 from app.daemon.trial import TrialFailed, raise_for_a_driver, smoke_test
 from app.daemon.uv_words import Downloads, refusal
 from app.daemon.work import News, Tell, Work
@@ -148,6 +149,7 @@ class _Installation:
         work.begin_anew()
         work.say(f"Compiling {self._title} …" if compiled else f"Installing {self._title} …", kept=True)
         self._check_room()
+        self._check_libraries()
         builder = self._builder() if compiled else None
         if builder is not None:
             with work.part(0.0, 0.85):
@@ -179,6 +181,14 @@ class _Installation:
                     f"{self._title} needs {_gb(needed)} in {folder}, and {_gb(free)} are free there.",
                     "Make room and install again; `engine-room engines caches` shows what can be cleared.",
                 )
+
+    def _check_libraries(self) -> None:
+        """Before anything is fetched, too: what the system lacks would be found by the proof, a gigabyte later."""
+        missing = {library: package for library, package in self._build.libraries.items() if not loads(library)}
+        if missing:
+            libraries = ", ".join(missing)
+            summary = f"{self._title} needs {libraries} of the system, which this machine lacks."
+            raise EngineFailed(summary, f"Install it, on Debian or Ubuntu by: {install_line(missing.values())}")
 
     def _builder(self) -> Builder:
         return Builder(

@@ -125,6 +125,21 @@ def test_a_build_for_cards_without_their_driver_is_about_the_driver(
     assert any("The NVIDIA driver is not installed here" in line for line in installing.said)
 
 
+def test_a_library_that_the_system_lacks_is_named_before_anything_is_fetched(
+    installing: Installing, cuda: Path, cpu: Path
+) -> None:
+    lacking = wheel_source(cuda, cpu, libraries={"libc.so.6": "libc6", "libnowhere.so.9": "libnowhere9"})
+    with pytest.raises(EngineNotInstalled) as refused:
+        installing(lacking, "cpu")
+    assert "needs libnowhere.so.9 of the system" in str(refused.value)
+    assert str(refused.value).count("libc") == 0
+    assert refused.value.advice.endswith("sudo apt-get install libnowhere9")
+    assert not any("Downloading" in line for line in installing.said)
+    write_standin_wheel(cpu)
+    there = wheel_source(cuda, cpu, libraries={"libc.so.6": "libc6"})
+    assert installing(there, "cpu").name == "llama.cpp-1.0-cpu"
+
+
 def test_a_wheel_for_another_processor_dies_in_its_smoke_test_and_gives_way(
     installing: Installing, cuda: Path, cpu: Path
 ) -> None:
