@@ -118,7 +118,7 @@ def test_an_idle_keeper_does_nothing_at_all(talk: Any) -> None:
     def sleeps() -> bool:
         """For longer than any poll would; what it did last may still be under way on a busy machine."""
         before = switches()
-        never(lambda: switches() != before, 0.7, "the keeper woke up")
+        never(lambda: switches() != before, 1.5, "the keeper woke up")
         return True
 
     eventually(sleeps)

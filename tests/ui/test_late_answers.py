@@ -143,7 +143,8 @@ async def test_a_plan_opened_while_nobody_answers_gets_its_dials_when_somebody_d
     assert view._options, "the sliders never came"
 
 
-async def test_a_plan_is_saved_into_the_profile_that_was_shown_when_save_was_pressed(held_of) -> None:  # type: ignore[no-untyped-def]
+async def plan_being_saved(held_of) -> tuple[PlanView, stage.HeldLink]:  # type: ignore[no-untyped-def]
+    """A plan whose change is on its way into its profile; the first question about it is not answered yet."""
     made, link = held_of("no_gpu", QWEN, PROFILES)
     stage.tell(made.store, library_worlds.world())
     link.answers |= profile_worlds.ANSWERS
@@ -154,6 +155,11 @@ async def test_a_plan_is_saved_into_the_profile_that_was_shown_when_save_was_pre
     view.turn({"context_tokens": 16384})
     view.save()
     await link.until_asked(1)
+    return view, link
+
+
+async def test_a_plan_is_saved_into_the_profile_that_was_shown_when_save_was_pressed(held_of) -> None:  # type: ignore[no-untyped-def]
+    view, link = await plan_being_saved(held_of)
     view._ways.addItem("another way", "demo")
     view._choose_way(view._ways.count() - 1)
     assert view.profile_id == "demo"
@@ -168,16 +174,7 @@ async def test_a_plan_is_saved_into_the_profile_that_was_shown_when_save_was_pre
 
 
 async def test_a_plan_saved_twice_is_based_on_what_the_first_saving_wrote(held_of) -> None:  # type: ignore[no-untyped-def]
-    made, link = held_of("no_gpu", QWEN, PROFILES)
-    stage.tell(made.store, library_worlds.world())
-    link.answers |= profile_worlds.ANSWERS
-    made.presenter.go("plan", "qwen3-14b")
-    await turns()
-    view = made.window.over("models")
-    assert isinstance(view, PlanView)
-    view.turn({"context_tokens": 16384})
-    view.save()
-    await link.until_asked(1)
+    view, link = await plan_being_saved(held_of)
     view.turn({"context_tokens": 8192})
     view.save()
     await turns()
