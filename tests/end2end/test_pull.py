@@ -10,6 +10,7 @@ from app.core import control
 from app.core.hub import Downloads
 from app.core.snapshot import Job, Jobs, from_json
 from tests.end2end.commands import Commands, line_of
+from tests.rig.custody import processes_of
 from tests.rig.daemon import Daemon
 from tests.rig.home import Home, contents, entries_below
 from tests.rig.hub import TOKEN, HubStandIn
@@ -103,6 +104,8 @@ def test_paused_resumed_killed_and_gone_on_with(
     eventually(lambda: part_bytes(home) == 1_500_000)
 
     daemon.kill()
+    eventually(lambda: not processes_of(home), what="the download goes with its service, before the hub sends more (I1)")
+    assert part_bytes(home) == 1_500_000
     trouble.go_on.set()
     daemon.start()
     ended = pulled(daemon, lambda job: job.state == "done")
