@@ -58,6 +58,13 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
     rope_length: int = 0
     latent_key_length: int = 0
     latent_value_length: int = 0
+    cacheless: bool = False  # every token sees the whole batch and nothing else: no KV cache is made
+    headless: bool = False  # it ends without logits
+    unrotated: bool = False  # heads carry no position
+    norms_after: bool = False  # attention and feed-forward read their input as it is; what they say is normed
+    per_layer_length: int = 0  # each layer adds so many numbers of an embedding of its own
+    hidden_streams: int = 0  # the hidden state goes through the layers so many times side by side (AltUp)
+    image_layers: int = 0  # first layers that an image's features are added to
     ahead_layers: int = 0  # last layers that only predict ahead: neither loaded nor computed unless asked for
 
 

@@ -10,6 +10,13 @@ from app.core.catalog.gguf import GgufTensor
 
 # Architectures whose attention and feed-forward read the same input (their graph in llama.cpp says it, no tensor does).
 PARALLEL = frozenset(("cohere2", "command-r", "falcon", "gptj", "gptneox", "phi2", "plamo", "stablelm2", "codeshell"))
+# Architectures that llama.cpp gives no memory of earlier tokens (its create_memory), and those of them that end in vectors.
+CACHELESS = frozenset(("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert",
+                       "eurobert", "gemma-embedding", "dream", "llada", "llada-moe", "rnd1"))  # fmt: skip
+HEADLESS = CACHELESS - {"dream", "llada", "llada-moe", "rnd1"}
+# Their graph turns no query and no key: positions are added once, or bias the scores, or come from the state.
+UNROTATED = frozenset(("gpt2", "starcoder", "bloom", "mpt", "jais", "refact", "bert", "jina-bert-v2", "jamba", "nemotron_h",
+                       "nemotron_h_moe"))  # fmt: skip
 _LAYER = re.compile(r"blk\.(\d{1,5})\.(.+)")
 _KINDS = (
     ("time_mix_", "rwkv"),
@@ -82,5 +89,13 @@ def graph_facts(
         rope_length=number("rope.dimension_count") or 0,
         latent_key_length=number("attention.key_length_mla") or 0,
         latent_value_length=number("attention.value_length_mla") or 0,
+        cacheless=architecture in CACHELESS,
+        headless=architecture in HEADLESS,
+        unrotated=architecture in UNROTATED,
+        norms_after="attn_norm.weight" not in names
+        and ("post_attention_norm.weight" in names or "attn_output_norm.weight" in names),
+        per_layer_length=(number("embedding_length_per_layer_input") or 0) if "inp_gate.weight" in names else 0,
+        hidden_streams=(number("altup.num_inputs") or 4) if "altup_router.weight" in names else 0,
+        image_layers=number("n_deepstack_layers") or 0,
         ahead_layers=number("nextn_predict_layers") or 0,
     )

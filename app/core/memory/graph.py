@@ -12,8 +12,9 @@ from functools import lru_cache
 
 import msgspec
 
-from app.core.memory import recurrent
+from app.core.memory import beside, recurrent
 from app.core.memory.arena import Graph
+from app.core.memory.attention import attention, projected, turning_sides
 from app.core.memory.shapes import F16, F32, I32, I64, Attention, FeedForward, Layer, Shape, Span
 
 _MANY = 1 << 20  # cells; every size is a whole number of bytes per cell
@@ -76,9 +77,17 @@ class Written:
         hidden = writer.embedding()
         layers = self._span.layers
         for position, layer in enumerate(layers):
-            writer.following = layers[position + 1] if position + 1 < len(layers) else None
-            hidden = writer.layer(hidden, layer, is_last=self._span.is_last and position == len(layers) - 1)
+            writer.following = next(filter(recurrent.is_ordered, layers[position + 1 :]), None)
+            is_last = self._span.is_last and position == len(layers) - 1
+            if writer.shape.hidden_streams:
+                hidden = beside.streamed_layer(writer, hidden, layer)
+            else:
+                hidden = writer.layer(hidden, layer, is_last=is_last)
+            if position < writer.shape.image_layers and self._span.embeds:
+                hidden = writer.graph.same(writer.hidden, hidden, writer.whole)
         if self._span.is_last:
+            if writer.shape.hidden_streams:
+                hidden = writer.chosen(beside.merged(writer, hidden))
             writer.logits(hidden)
         return writer
 
@@ -98,14 +107,6 @@ def telling(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     return (*found, *layers[-1:])
 
 
-def pieces(size: int, own: Attention) -> int:
-    """Bytes of an attention tensor of which only so many heads are held at once."""
-    parts = 1
-    while own.piece_bytes and size // parts > own.piece_bytes and own.heads % (2 * parts) == 0:
-        parts *= 2
-    return size // parts
-
-
 class _Writer:
     """Writes the graph of one span; all methods return the number of the tensor that carries on."""
 
@@ -117,7 +118,12 @@ class _Writer:
         self.count = shape.tokens
         self.following: Layer | None = None
         self.fetched = -1  # what the layer being written remembers of earlier tokens, once it is there
+        self.beside: Layer | None = None  # whose attention goes on when its state is written
+        self.found = (-1, -1)
+        self.attended = self.embedded = -1
+        self.has_experts = False
         self.hidden = shape.width * self.row
+        entering = self.hidden * (1 + shape.image_layers)
         self.mixes = span.embeds and shape.mixed_inputs
         attentions = [layer.attention for layer in span.layers if layer.attention is not None]
         sizes: list[int] = []
@@ -128,8 +134,11 @@ class _Writer:
 
         self.tokens = given(shape.tokens * I32) if span.embeds else given(self.hidden)
         if span.embeds and shape.glu:  # a place for embeddings that are given instead of tokens; kept for the whole run
-            graph.readers[given(self.hidden)] += 1
-        self.mixed = [given(size) for size in (self.count * I32, self.hidden, self.count * I64)] if self.mixes else []
+            graph.readers[given(entering)] += 1
+        self.mixed = [given(size) for size in (self.count * I32, entering, self.count * I64)] if self.mixes else []
+        self.table = given(shape.per_layer * shape.tokens) if shape.per_layer and not span.embeds else -1
+        self.whole = -1  # embeddings with the features of an image behind them
+        self.projected = -1  # what all layers add of embeddings of their own, once it is worked out
         self.positions = given(shape.tokens * I32 * shape.positions) if attentions else -1
         self.masks: dict[bool, int] = {}
         self.writes: dict[bool, tuple[int, int]] = {}
@@ -137,8 +146,11 @@ class _Writer:
             own = next((each for each in attentions if each.windowed is windowed), None)
             if own is None:
                 continue
-            values = own.kv_heads * own.value_length if not shape.flash and not own.latent_rank else 1
-            self.writes[windowed] = given(shape.tokens * I64), given(shape.tokens * I64 * values)
+            values = shape.value_rows if not shape.flash and not own.latent_rank else 1
+            if shape.cached:
+                self.writes[windowed] = given(shape.tokens * I64), given(shape.tokens * I64 * values)
+            for side in turning_sides(shape, own):
+                graph.readers[given(side * side * F32)] += 1
             width = F16 if shape.flash and not shape.wide_mask else F32
             self.masks[windowed] = given(self.cells(own) * shape.tokens * width)
         self.wanted = given(shape.outputs * I32) if span.is_last else -1
@@ -151,32 +163,50 @@ class _Writer:
         return self.shape.window_cells if own.windowed else self.shape.cells
 
     def embedding(self) -> int:
-        if not self.span.embeds:
-            return self.tokens
-        hidden = self.graph.node(self.hidden, self.tokens)
+        hidden = self.tokens
+        if self.span.embeds:
+            if self.shape.per_layer and not self.shape.hidden_streams:
+                beside.look_up(self)
+            hidden = self.looked_up()
+        if self.shape.hidden_streams:
+            return beside.entered(self, hidden)
+        self.embedded = hidden
+        if self.shape.per_layer:
+            self.graph.readers[hidden] += 1  # until the layers' own embeddings are worked out
+        return hidden
+
+    def looked_up(self) -> int:
+        graph, entering = self.graph, self.hidden * (1 + self.shape.image_layers)
+        hidden = self.whole = graph.node(self.hidden, self.tokens)
         if self.mixed:  # written down beside it, though not computed: embeddings put among tokens; their copy is kept
             tokens, given, slots = self.mixed
-            looked_up = self.graph.node(self.hidden, tokens)
-            copied = self.graph.node(self.hidden, given)
-            self.graph.node(0, looked_up, slots, copied)
-            self.graph.readers[copied] += 1
+            mixed = graph.node(self.hidden, tokens)
+            if entering > self.hidden:
+                hidden, mixed = graph.node(entering, hidden), graph.node(entering, mixed)
+            copied = graph.node(entering, given)
+            graph.node(0, mixed, slots, copied)
+            graph.readers[copied] += 1
+        elif entering > self.hidden:
+            hidden = graph.node(entering, hidden)
+        self.whole = hidden
         return hidden
 
     def layer(self, hidden: int, layer: Layer, *, is_last: bool) -> int:
         graph = self.graph
-        if self.fetched < 0:
+        self.has_experts = layer.feed_forward is not None and layer.feed_forward.used > 0
+        if self.fetched < 0 and layer.attention is None:
             self.fetch(layer)
-        normed = self.normed(hidden)
+        normed = hidden if layer.norms_after else self.normed(hidden)
         late = bool(self.shape.late_outputs)
         if layer.parallel and layer.feed_forward is not None and layer.attention is not None:
             # The attention's last product comes after the feed-forward: only the final sum asks for it.
-            attended, whole = self.attention(normed, layer.attention, layer), self.hidden
+            attended, whole = attention(self, normed, layer.attention, layer), self.hidden
             if is_last and not late:
                 hidden, normed = self.chosen(hidden), normed if layer.parallel_norm else self.chosen(normed)
             if layer.parallel_norm:
                 normed = self.normed(hidden)
             joined = graph.same(self.hidden, self.feed_forward(normed, layer), hidden)
-            mixed = self.projected(whole, attended, layer)
+            mixed = projected(self, whole, attended, layer)
             if is_last and not late:
                 mixed = self.chosen(mixed)
             return graph.same(self.hidden, joined, mixed)
@@ -185,16 +215,17 @@ class _Writer:
         first = layer.residual_first == "both" or is_view
         if is_last and not late and first:
             rows = self.rows_of(hidden)
-            mixed, hidden = self.chosen(self.mixer(normed, layer)), rows
+            mixed, hidden = self.chosen(self.mixer(normed, layer, hidden)), rows
         else:
-            mixed = self.mixer(normed, layer)
+            mixed = self.mixer(normed, layer, hidden)
             if is_last and not late:
                 mixed, hidden = self.chosen(mixed), self.chosen(hidden)
         joined = graph.same(self.hidden, hidden, mixed) if first else graph.same(self.hidden, mixed, hidden)
         if layer.feed_forward is None:
             return joined
-        fed = self.feed_forward(self.normed(joined), layer)
-        return graph.same(self.hidden, joined, fed) if layer.residual_first else graph.same(self.hidden, fed, joined)
+        fed = self.feed_forward(joined if layer.norms_after else self.normed(joined), layer)
+        left = graph.same(self.hidden, joined, fed) if layer.residual_first else graph.same(self.hidden, fed, joined)
+        return beside.added(self, left) if self.shape.per_layer else left
 
     def fetch(self, layer: Layer) -> None:
         """Brings what a layer remembers of earlier tokens, for the kinds that ask for it before anything else."""
@@ -203,8 +234,16 @@ class _Writer:
         self.fetched = self.graph.node(recurrent.remembered_bytes(own, self.shape)) if own and is_early else -1
 
     def fetch_next(self) -> None:
+        """The last step of a layer that is asked for by name, unless it has experts, which come later: what comes after is
+        written when the next such step needs it, and that is what the next layer remembers."""
+        if self.beside is not None:
+            self.attended = projected(self, self.hidden, self.found, self.beside)
+        if not self.has_experts:
+            self.fetch_following()
+
+    def fetch_following(self) -> None:
         self.fetched = -1
-        if self.following is not None:
+        if self.following is not None and self.following.attention is None:
             self.fetch(self.following)
 
     def rows_of(self, tensor: int) -> int:
@@ -225,114 +264,21 @@ class _Writer:
         """A matrix product; `upload` bytes of its weights are brought to the device for it."""
         return self.graph.node(size, *sources, self.graph.node(upload)) if upload else self.graph.node(size, *sources)
 
-    def mixer(self, normed: int, layer: Layer) -> int:
+    def mixer(self, normed: int, layer: Layer, hidden: int) -> int:
+        if layer.recurrent is not None and layer.attention is not None:
+            self.found, self.beside = attention(self, normed, layer.attention, layer), layer
+            self.fetch(layer)
+            again = self.graph.node(self.hidden, hidden)  # its state reads a norm of its own
+            mixed = recurrent.WRITTEN[layer.recurrent.kind](self, again, layer.recurrent, layer.mixer_upload)
+            self.beside = None
+            return self.graph.same(self.hidden, self.attended, mixed)
         if layer.recurrent is not None:
-            mixed = recurrent.WRITTEN[layer.recurrent.kind](self, normed, layer.recurrent, layer.mixer_upload)
-            if layer.attention is None:
-                return mixed
-            attended = self.projected(self.hidden, self.attention(normed, layer.attention, layer), layer)
-            return self.graph.same(self.hidden, mixed, attended)
+            return recurrent.WRITTEN[layer.recurrent.kind](self, normed, layer.recurrent, layer.mixer_upload)
         if layer.attention is not None:
-            found = self.attention(normed, layer.attention, layer)
+            found = attention(self, normed, layer.attention, layer)
             self.fetch_next()
-            return self.projected(self.hidden, found, layer)
+            return projected(self, self.hidden, found, layer)
         return normed
-
-    def attention(self, normed: int, own: Attention, layer: Layer) -> tuple[int, int]:
-        """What attention finds, and the query's product, of which half may be a gate."""
-        graph, row, upload = self.graph, self.row, layer.mixer_upload
-        if own.latent_rank:
-            if own.expanded:
-                return self.expanded(normed, own, layer)
-            query, key, value = self.latent(normed, own, upload)
-            full = query
-        elif own.fused:
-            keys, values = own.kv_heads * own.key_length * row, own.kv_heads * own.value_length * row
-            every = full = self.weighted(own.heads * own.key_length * row + keys + values, upload, normed)
-            query = self.turned(graph.node(own.heads * own.key_length * row, every, self.positions), keys=True)
-            key = self.turned(graph.node(keys, every, self.positions), keys=True)
-            value = every
-            if self.shape.turned_values or not self.shape.flash:
-                value = graph.node(values, every)
-        else:
-            length = own.heads * own.key_length * row
-            full = self.weighted(length * (2 if own.gated else 1), upload, normed)
-            query = self.turned(graph.node(length, full, self.positions), keys=True)
-            value = self.weighted(own.kv_heads * own.value_length * row, upload, normed)
-            value = self.turned(value, keys=False)
-            key = self.weighted(own.kv_heads * own.key_length * row, upload, normed)
-            key = self.turned(graph.node(graph.sizes[key], key, self.positions), keys=True)
-        key_places, value_places = self.writes[own.windowed]
-        graph.node(0, key, key_places)
-        graph.node(0, value, value_places)
-        return self.attended(query, own, layer.cache_upload), full
-
-    def projected(self, size: int, attended: tuple[int, int], layer: Layer) -> int:
-        """What attention found, turned back, under its gate and through its last matrix."""
-        graph, own, (out, full) = self.graph, layer.attention, attended
-        assert own is not None
-        if self.shape.flash and not own.latent_rank:
-            out = self.turned(out, keys=False)
-        if own.gated:
-            gate = graph.same(graph.sizes[out], graph.node(graph.sizes[out], full))
-            out = graph.same(graph.sizes[out], out, gate, only=gate)
-        return self.weighted(size, layer.mixer_upload, out)
-
-    def turned(self, tensor: int, *, keys: bool) -> int:
-        turns = self.shape.turned_keys if keys else self.shape.turned_values
-        return self.graph.node(self.graph.sizes[tensor], tensor) if turns else tensor
-
-    def attended(self, query: int, own: Attention, cache_upload: int) -> int:
-        graph, row = self.graph, self.row
-        mask = self.masks[own.windowed]
-        length = own.latent_rank or own.value_length
-        extra = (graph.node(cache_upload),) if cache_upload else ()
-        if self.shape.flash:
-            out = graph.node(own.heads * length * row, query, mask, *extra)
-        else:
-            cells = self.cells(own)
-            values = (graph.node(cells * length * F16),) if own.latent_rank else ()  # asked for first
-            scores = graph.node(pieces(own.heads * cells * row, own), query, *extra)
-            weights = graph.same(graph.sizes[scores], scores, mask)
-            out = graph.node(own.heads * length * row, weights, *values)
-        if own.latent_rank:
-            out = graph.node(own.heads * own.value_length * row, out)
-            return graph.node(graph.sizes[out], out)
-        return out if self.shape.flash else graph.node(graph.sizes[out], out)
-
-    def latent(self, normed: int, own: Attention, upload: int) -> tuple[int, int, int]:
-        graph, row = self.graph, self.row
-        nope = max(0, own.key_length - own.rope_length)
-        low = graph.same(own.latent_query * row, self.weighted(own.latent_query * row, upload, normed))
-        low = low if own.latent_query else normed
-        query = self.weighted(own.heads * own.key_length * row, upload, low)
-        absorbed = graph.node(own.heads * own.latent_rank * row, query)
-        turned = graph.node(own.heads * own.rope_length * row, query, self.positions)
-        assert nope >= 0
-        query = graph.node(own.heads * (own.latent_rank + own.rope_length) * row, absorbed, turned)
-        pressed = self.weighted((own.latent_rank + own.rope_length) * row, upload, normed)
-        content = graph.node(own.latent_rank * row, pressed)
-        place = graph.node(own.rope_length * row, pressed, self.positions)
-        key = graph.node((own.latent_rank + own.rope_length) * row, content, place)
-        return query, key, key
-
-    def expanded(self, normed: int, own: Attention, layer: Layer) -> tuple[int, int]:
-        """MLA of which keys and values are unpacked for all cells, some heads after the other, then seen by one kernel."""
-        graph, row = self.graph, self.row
-        low = graph.same(own.latent_query * row, self.weighted(own.latent_query * row, layer.mixer_upload, normed))
-        query = self.weighted(own.heads * own.key_length * row, layer.mixer_upload, low if own.latent_query else normed)
-        turned = graph.node(own.heads * own.rope_length * row, query, self.positions)
-        query = graph.node(own.heads * own.key_length * row, query, turned)
-        pressed = self.weighted((own.latent_rank + own.rope_length) * row, layer.mixer_upload, normed)
-        place = graph.node(own.rope_length * row, pressed, self.positions)
-        graph.node(0, pressed, place, *self.writes[own.windowed])
-        lengths = own.key_length - own.rope_length + own.value_length
-        cells = self.cells(own)
-        unpacked = graph.node(pieces(own.heads * lengths * cells * F32, own))
-        key = graph.node(own.heads * own.key_length * cells * F16, unpacked)
-        value = graph.node(own.heads * own.value_length * cells * F16, unpacked)
-        out = graph.node(own.heads * own.value_length * row, query, key, value, self.masks[own.windowed])
-        return out, query
 
     def feed_forward(self, normed: int, layer: Layer) -> int:
         own = layer.feed_forward
@@ -340,6 +286,7 @@ class _Writer:
         if not own.used:
             return self.dense(normed, own.inner, own, layer.dense_upload)
         mixed = self.experts(normed, own, layer.expert_upload)
+        self.fetch_following()
         if own.shared_inner:
             shared = self.dense(normed, own.shared_inner, own, layer.dense_upload)
             mixed = self.graph.same(self.hidden, mixed, shared)

@@ -6,33 +6,46 @@ from collections.abc import Sequence
 
 from app.core.catalog.facts import ModelFacts
 from app.core.memory.load import KV_TYPE_BYTES, Load
-from app.core.memory.parts import cache_cells
+from app.core.memory.parts import cache_cells, widest_value
 from app.core.memory.remembered import once_per_model
-from app.core.memory.shapes import F16, Attention, FeedForward, Layer, Recurrent, Shape
+from app.core.memory.shapes import F16, F32, Attention, FeedForward, Layer, Recurrent, Shape
 
 # Their graph narrows to the wanted tokens only after the last layer.
 _LATE_OUTPUTS = {"qwen3next": "norm", "qwen35": "norm", "qwen35moe": "norm", "gpt-oss": "layer"}
 # They add a layer's result to what went in, others the other way round; it decides whose place the sum takes.
-_RESIDUAL_FIRST = {"lfm2": "both", "lfm2moe": "both", "phi3": "second", "phimoe": "second"}
+_RESIDUAL_FIRST = {"lfm2": "both", "lfm2moe": "both", "phi3": "second", "phimoe": "second", "jamba": "both"}
 _IMAGE_POSITIONS = frozenset(("qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"))
 
 
 def shape_of(facts: ModelFacts, load: Load) -> Shape:
-    tokens = min(load.ubatch_tokens, load.batch_tokens, load.context_tokens)
     full, window = cache_cells(facts, load)
+    asked = min(load.ubatch_tokens, load.batch_tokens, load.context_tokens)
+    tokens = -(-asked // load.slots) * load.slots if load.glu else asked  # as many of each sequence
     share = 1 if load.unified else max(1, load.slots)
     return Shape(
         width=facts.embedding_length or 0,
-        vocabulary=facts.vocabulary or 0,
+        vocabulary=0 if facts.graph.headless else facts.vocabulary or 0,
         tokens=tokens,
-        outputs=min(tokens, load.outputs) if load.outputs else tokens,
-        cells=full // share,
-        window_cells=window // share,
+        outputs=min(asked, load.outputs) if load.outputs else tokens,
+        cells=tokens if facts.graph.cacheless else full // share,
+        window_cells=tokens if facts.graph.cacheless else window // share,
         sequences=load.slots,
         flash=load.flash_attention,
         shifting_norm=facts.graph.shifting_norm,
-        turned_keys=not load.wide_mask and KV_TYPE_BYTES[load.kv_type_k] < F16,
-        turned_values=not load.wide_mask and KV_TYPE_BYTES[load.kv_type_v] < F16,
+        turned_keys=not load.wide_mask and KV_TYPE_BYTES[load.kv_type_k] < F16 and (facts.key_length or 0) % 64 == 0,
+        turned_values=not load.wide_mask
+        and KV_TYPE_BYTES[load.kv_type_v] < F16
+        and (facts.value_length or 0) % 64 == 0,
+        wide_keys=load.kv_type_k == "f32",
+        wide_values=load.kv_type_v == "f32",
+        cached=not facts.graph.cacheless,
+        value_rows=widest_value(facts),
+        windows=any(facts.windowed_layers),
+        per_layer=facts.graph.per_layer_length * (facts.layers or 0) * F32,
+        per_layer_length=facts.graph.per_layer_length,
+        hidden_streams=facts.graph.hidden_streams,
+        image_layers=facts.graph.image_layers if load.glu else 0,
+        streams=share,
         positions=4 if facts.architecture in _IMAGE_POSITIONS else 1,
         late_outputs=_LATE_OUTPUTS.get(facts.architecture, ""),
         glu=load.glu,
@@ -98,12 +111,15 @@ def _layer(
         shared_inner=graph.shared_expert_length if has_experts else 0,
     )
     return Layer(
-        attention=_attention(facts, load, kv_heads or max(facts.kv_heads, default=1), windowed) if attends else None,
+        attention=_attention(facts, load, kv_heads or max(facts.kv_heads, default=1), windowed, shares_a_cache)
+        if attends
+        else None,
         recurrent=_recurrent(facts) if keeps_state else None,
         feed_forward=feeds if inner or has_experts else None,
         residual_first=_RESIDUAL_FIRST.get(facts.architecture, ""),
         parallel=graph.parallel,
         parallel_norm=graph.parallel_norm,
+        norms_after=graph.norms_after,
         cache_upload=sent[0],
         mixer_upload=sent[1],
         dense_upload=sent[1],
@@ -111,7 +127,7 @@ def _layer(
     )
 
 
-def _attention(facts: ModelFacts, load: Load, kv_heads: int, windowed: bool) -> Attention:
+def _attention(facts: ModelFacts, load: Load, kv_heads: int, windowed: bool, shares: bool) -> Attention:
     graph = facts.graph
     latent = facts.latent_kv and graph.latent_rank > 0
     key_length = (facts.window_key_length if windowed else None) or facts.key_length or 0
@@ -122,6 +138,8 @@ def _attention(facts: ModelFacts, load: Load, kv_heads: int, windowed: bool) -> 
         key_length=graph.latent_key_length or key_length if latent else key_length,
         value_length=graph.latent_value_length or value_length if latent else value_length,
         windowed=windowed,
+        rotated=not graph.unrotated,
+        shares=shares,
         gated=graph.gated_attention,
         fused=graph.fused_attention,
         latent_rank=graph.latent_rank if latent else 0,

@@ -104,17 +104,35 @@ def kv_cache(facts: ModelFacts, load: Load) -> tuple[int, ...]:
     key_length, value_length = latent or facts.key_length or 0, 0 if facts.latent_kv else facts.value_length or 0
     if facts.latent_kv and load.latents_twice:
         value_length = facts.graph.latent_rank
-    per_head = key_length * key + value_length * value
-    window_per_head = (facts.window_key_length or key_length) * key + (
-        facts.window_value_length or value_length
-    ) * value
+    window_key_length = facts.window_key_length or key_length
+    window_value_length = facts.window_value_length or value_length
+    if facts.graph.cacheless:
+        return (0,) * len(facts.kv_heads)
     flags = facts.windowed_layers or (False,) * len(facts.kv_heads)
     layers = list(zip(facts.kv_heads, flags, strict=False))
-    made = {
-        (heads, in_window): int(windowed * heads * window_per_head) if in_window else int(full * heads * per_head)
-        for heads, in_window in set(layers)
-    }
+    # Without flash attention values lie turned round, one row for each number, and every layer has as many rows as the widest.
+    widest = 0 if load.flash_attention or latent else widest_value(facts)
+
+    def bytes_of(heads: int, in_window: bool) -> int:
+        keys = heads * (window_key_length if in_window else key_length)
+        values = widest or heads * (window_value_length if in_window else value_length)
+        return int((windowed if in_window else full) * (keys * key + values * value)) if heads else 0
+
+    made = {layer: bytes_of(*layer) for layer in set(layers)}
     return tuple([made[layer] for layer in layers])
+
+
+@once_per_model
+def widest_value(facts: ModelFacts) -> int:
+    """Numbers of one token's values in the layer that has most (llama.cpp's n_embd_v_gqa_max)."""
+    flags = facts.windowed_layers or (False,) * len(facts.kv_heads)
+    return max(
+        (
+            heads * ((facts.window_value_length if in_window else None) or facts.value_length or 0)
+            for heads, in_window in zip(facts.kv_heads, flags, strict=False)
+        ),
+        default=0,
+    )
 
 
 def recurrent_state(facts: ModelFacts, load: Load) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from app.core.memory.arena import Graph
-from app.core.memory.shapes import F32, Recurrent, Shape
+from app.core.memory.shapes import F32, Layer, Recurrent, Shape
 
 EARLY = ("mamba2", "mamba", "convolution")  # the kinds whose memory is fetched before the layer's norm
 
@@ -26,6 +26,11 @@ class Writer(Protocol):
     def weighted(self, size: int, upload: int, *sources: int) -> int: ...
 
     def fetch_next(self) -> None: ...
+
+
+def is_ordered(layer: Layer) -> bool:
+    """Whether a step of the layer is asked for by name; of others everything is written when a later layer needs it."""
+    return bool(layer.attention or layer.recurrent or (layer.feed_forward and layer.feed_forward.used))
 
 
 def remembered_bytes(own: Recurrent, shape: Shape) -> int:

@@ -18,6 +18,8 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True):
     latent_rank: int = 0  # MLA: what is cached of a token, without its position's part
     latent_query: int = 0
     rope_length: int = 0  # MLA: the part of a head that carries the position
+    rotated: bool = True
+    shares: bool = False  # it looks into another layer's cache and writes nothing
     expanded: bool = False  # MLA: keys and values of all cells are unpacked again
     piece_bytes: int = 0  # for as many heads at once as stay below; 0: for all heads
 
@@ -51,6 +53,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     feed_forward: FeedForward | None = None
     parallel: bool = False  # attention and feed-forward read the same input
     residual_first: str = ""  # "second", "both": of the layer's two sums
+    norms_after: bool = False  # attention and feed-forward read their input as it is
     parallel_norm: bool = False  # the feed-forward has a norm of its own then
     mixer_upload: int = 0
     cache_upload: int = 0
@@ -73,6 +76,16 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     shifting_norm: bool = False  # layer norm rather than root mean square
     turned_keys: bool = False  # a quantised cache holds rotated keys (values): both sides are turned for it
     turned_values: bool = False
+    wide_keys: bool = False  # the cache holds f32, which flash attention takes as a copy in f16
+    wide_values: bool = False
+    cached: bool = True  # False: every token sees the micro-batch and no more
+    value_rows: int = 0  # numbers of one token's values in the layer that has most
+    windows: bool = False  # some layers see a window: two caches, and keys are computed before values
+    per_layer: int = 0  # bytes, of one token, of what all layers add of embeddings of their own
+    per_layer_length: int = 0
+    hidden_streams: int = 0  # times the hidden state goes through the layers side by side
+    image_layers: int = 0  # first layers that an image's features are added to
+    streams: int = 1  # parts of the cache, where each sequence has its own
     positions: int = 1  # position numbers per token (images have more)
     late_outputs: str = ""  # "layer", "norm": all tokens go through the whole last layer, or its norm too
     glu: bool = True  # gate and up are multiplied into a tensor of its own (builds since mid-2025)
