@@ -16,6 +16,7 @@ from app.ui import wording
 from app.ui.failures import failure_of
 from app.ui.global_shortcut import GlobalShortcut
 from app.ui.link import Link
+from app.ui.profiles.texts import ProfileTexts
 from app.ui.store import Connection, Store, profile_in
 from app.ui.theme import Theme
 from app.ui.widgets.notice import NoticeBar
@@ -31,6 +32,7 @@ class Presenter(QObject):
         super().__init__()
         self.window, self.store, self.link, self.theme = window, store, link, theme
         self._leave = leave
+        self.texts = ProfileTexts(link)
         self._dismissed: set[str] = set()
         self._notice = ""
         self._unloading = False
@@ -102,7 +104,7 @@ class Presenter(QObject):
             case _:
                 from app.ui.pages.models import ModelsPage
 
-                return ModelsPage(*given)
+                return ModelsPage(*given, self.texts)
 
     def go(self, key: str, what: object = None) -> None:
         """Opens a page; `what` is what it shall show there: an `Evidence` for the logs, a profile's id for its editor or its
@@ -124,14 +126,14 @@ class Presenter(QObject):
     def edit(self, profile_id: str, copy: bool = False) -> None:
         from app.ui.profiles.editor import ProfileEditor
 
-        editor = ProfileEditor(self.store, self.link, self.theme, profile_id, copy)
+        editor = ProfileEditor(self.store, self.link, self.theme, self.texts, profile_id, copy)
         editor.closed.connect(lambda: self.window.take_off("models"))
         self.window.lay_over("models", editor)
 
     def plan(self, profile_id: str) -> None:
         from app.ui.plan.view import PlanView
 
-        view = PlanView(self.store, self.link, self.theme, profile_id)
+        view = PlanView(self.store, self.link, self.theme, self.texts, profile_id)
         view.closed.connect(lambda: self.window.take_off("models"))
         view.page_wanted.connect(self.go)
         self.window.lay_over("models", view)
@@ -165,6 +167,7 @@ class Presenter(QObject):
         self.window.connection_bar.say("Unloading the model and ending the service …", "info")
 
         async def run() -> None:
+            await self.texts.settled()
             try:
                 await self.link.leave_and_unload()
             except EngineRoomError as error:

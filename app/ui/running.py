@@ -67,6 +67,7 @@ async def _live(
         if tray is not None:
             tray.hide()
         window.hide()
+        await presenter.texts.settled()
         await tasks.close()
         await link.close()
         signals.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,6 +37,7 @@ from app.ui.widgets.sheet import confirm
 from app.ui.widgets.text import Label
 
 if TYPE_CHECKING:
+    from app.ui.profiles.texts import ProfileTexts
     from app.ui.widgets.seats_card import SeatsCard
 
 
@@ -49,12 +49,11 @@ class ModelsPage(PageColumn):
 
     page_wanted = Signal(str, object)
 
-    def __init__(self, store: Store, link: Link, theme: Theme) -> None:
+    def __init__(self, store: Store, link: Link, theme: Theme, texts: ProfileTexts) -> None:
         super().__init__()
-        self._store, self._link, self._theme = store, link, theme
+        self._store, self._link, self._theme, self._texts = store, link, theme, texts
         self._entries: tuple[Entry, ...] = ()
         self._pointed = ""
-        self._writing = asyncio.Lock()
         self._dismissed: tuple[Failure, ...] = ()
         self.memory = MemoryPanel(theme)
         self.load_panel = LoadPanel(theme, store)
@@ -342,26 +341,8 @@ class ModelsPage(PageColumn):
         self._show_seat()
 
     def _set_comfort(self, profile_id: str, key: str, on: bool) -> None:
-        """One switch of a profile, written into its file; of one that is not the person's own, into a copy of it."""
-
-        async def write() -> None:
-            from app.core.control import ProfileText
-            from app.core.profile_text import with_value
-
-            before = await self._link.get(f"/control/profiles/{profile_id}", ProfileText)
-            text = with_value(before.text, (key,), True if on else None)
-            based_on = before.text if before.own else None
-            wish = ProfileText(profile=profile_id, text=text, based_on=based_on)
-            await self._link.post("/control/profiles", wish, ProfileText)
-
-        async def run() -> None:
-            try:
-                async with self._writing:  # one after the other: each reads what the one before it wrote
-                    await write()
-            except EngineRoomError as error:
-                self._link.refused.emit(error)
-
-        self._link.tasks.start(run(), f"{key} of {profile_id}")
+        """One switch of a profile, written into its file."""
+        self._texts.change(profile_id, {(key,): True if on else None})
 
     def _copy_command(self, profile_id: str) -> None:
         async def run() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -14,7 +13,6 @@ from app.core.control import OptionsView, ProfileText, Want
 from app.core.errors import EngineRoomError
 from app.core.memory.plan_types import MemoryPlan, Remedy
 from app.core.options import Option, Scalar
-from app.core.profile_text import with_value
 from app.core.profiles import with_defaults
 from app.core.snapshot import ProfileCard, RunView
 from app.ui import wording
@@ -25,6 +23,7 @@ from app.ui.library.way import way_name
 from app.ui.link import Link
 from app.ui.plan.panel import PlanPanel
 from app.ui.plan.pricing import pricing_of
+from app.ui.profiles.texts import Asker, Key, ProfileTexts
 from app.ui.store import Store, profile_in
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button
@@ -44,15 +43,14 @@ class PlanView(QWidget):
     closed = Signal()
     page_wanted = Signal(str, object)
 
-    def __init__(self, store: Store, link: Link, theme: Theme, profile_id: str) -> None:
+    def __init__(self, store: Store, link: Link, theme: Theme, texts: ProfileTexts, profile_id: str) -> None:
         super().__init__()
-        self._store, self._link, self._theme = store, link, theme
+        self._store, self._link, self._theme, self._texts = store, link, theme, texts
         self._id = profile_id
         self._options: dict[str, tuple[Option, ...]] = {}
         self.changes: dict[str, Scalar] = {}
         self.gpus: tuple[str, ...] = ()  # in place of the profile's own cards
         self.plan: MemoryPlan | None = None
-        self._saving = asyncio.Lock()
         self._asked = ""  # the load of which the engine's own opinion was asked for last
         self._build()
         self._frame = QTimer(self, singleShot=True, interval=FRAME_MS)
@@ -296,29 +294,18 @@ class PlanView(QWidget):
     def save(self) -> None:
         """Writes the changes into the profile's file; of one that is not the person's own, into a copy of it."""
         profile_id, changes, gpus = self._id, dict(self.changes), self.gpus  # another way may be chosen meanwhile
+        values: dict[Key, object] = {("settings", name): value for name, value in changes.items()}
+        if gpus:
+            values[("gpus",)] = list(gpus)
 
-        async def write() -> None:
-            before = await self._link.get(f"/control/profiles/{profile_id}", ProfileText)
-            text = before.text
-            for name, value in changes.items():
-                text = with_value(text, ("settings", name), value)
-            text = with_value(text, ("gpus",), list(gpus)) if gpus else text
-            based_on = before.text if before.own else None
-            wish = ProfileText(profile=profile_id, text=text, based_on=based_on)
-            await self._link.post("/control/profiles", wish, ProfileText)
+        def saved(_sent: ProfileText, _saved: ProfileText) -> None:
+            self.changes = {name: value for name, value in self.changes.items() if changes.get(name) != value}
+            self.gpus = () if self.gpus == gpus else self.gpus
+            self.notice.say("Saved. The profile loads like this from now on.", "good")
+            self._show_buttons()
 
-        async def run() -> None:
-            try:
-                async with self._saving:  # one after the other: each reads what the one before it wrote
-                    await write()
-            except EngineRoomError as error:
-                if isValid(self):
-                    self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
-                return
-            if isValid(self) and self._id == profile_id:
-                self.changes = {name: value for name, value in self.changes.items() if changes.get(name) != value}
-                self.gpus = () if self.gpus == gpus else self.gpus
-                self.notice.say("Saved. The profile loads like this from now on.", "good")
-                self._show_buttons()
+        def refused(error: EngineRoomError) -> None:
+            self.notice.say(f"{error.summary} {error.advice}".rstrip(), "danger")
 
-        self._link.tasks.start(run(), "save a plan")
+        asker = Asker(lambda: isValid(self) and self._id == profile_id, saved, refused)
+        self._texts.change(profile_id, values, asker)

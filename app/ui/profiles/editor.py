@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -29,6 +28,7 @@ from app.ui.link import Link
 from app.ui.profiles.draft import Draft
 from app.ui.profiles.form import Form
 from app.ui.profiles.text_tab import TextTab
+from app.ui.profiles.texts import Asker, ProfileTexts
 from app.ui.store import Store
 from app.ui.theme import Space, Theme
 from app.ui.widgets.controls import Button, Segments
@@ -48,13 +48,14 @@ class ProfileEditor(QWidget):
 
     closed = Signal()
 
-    def __init__(self, store: Store, link: Link, theme: Theme, profile_id: str, copy: bool = False) -> None:
+    def __init__(
+        self, store: Store, link: Link, theme: Theme, texts: ProfileTexts, profile_id: str, copy: bool = False
+    ) -> None:
         """`copy`: another profile shall be made of this one."""
         super().__init__()
-        self._store, self._link, self._theme = store, link, theme
+        self._store, self._link, self._theme, self._texts = store, link, theme, texts
         self._id, self._copying = profile_id, copy
         self.draft: Draft | None = None
-        self._saving = asyncio.Lock()
         self._leaving = False  # as soon as it is saved
         self._asked = 0  # which question about the price or the command is the current one
         self._build()
@@ -133,7 +134,7 @@ class ProfileEditor(QWidget):
         async def run() -> None:
             try:
                 options = await self._link.get("/control/engines/options", OptionsView)
-                text = await self._link.get(f"/control/profiles/{self._id}", ProfileText)
+                text = await self._texts.read(self._id)
             except EngineRoomError as error:
                 if isValid(self):  # it may have been left meanwhile
                     self._waiting.say(str(error))
@@ -310,34 +311,30 @@ class ProfileEditor(QWidget):
         if draft is None or not self._save.isEnabled():
             return
 
-        async def run() -> None:
-            async with self._saving:  # one after the other: each is based on what the one before it wrote
-                if isValid(self) and self._can_save(draft):
-                    await self._send(draft)
-            if isValid(self) and self._leaving and not draft.is_changed:
-                self.closed.emit()
+        async def wish() -> ProfileText | None:
+            if not isValid(self) or not self._can_save(draft):
+                return None
+            based_on = "" if self._copying else draft.based_on  # a copy takes the place of no other profile
+            return ProfileText(profile=draft.id, text=draft.text, own=True, based_on=based_on)
 
-        self._link.tasks.start(run(), "save a profile")
+        asker = Asker(lambda: isValid(self), lambda sent, saved: self._saved(draft, sent, saved), self._refused)
+        self._texts.save(draft.id, wish, asker)
 
-    async def _send(self, draft: Draft) -> None:
-        based_on = None if self._copying else draft.based_on
-        wish = ProfileText(profile=draft.id, text=draft.text, own=True, based_on=based_on)
-        try:
-            saved = await self._link.post("/control/profiles", wish, ProfileText)
-        except EngineRoomError as error:
-            if isValid(self):
-                self._leaving = False
-                draft.refuse({one.key: f"{one.summary} {one.advice}".strip() for one in error.details})
-                self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
-            return
-        if not isValid(self):
-            return
+    def _saved(self, draft: Draft, sent: ProfileText, saved: ProfileText) -> None:
         self._copying = False
         self._id = saved.profile
-        draft.saved_as(saved, wish.text)
+        draft.saved_as(saved, sent.text)
         loaded = any(getattr(seat.phase, "profile_id", None) == saved.profile for seat in self._store.seats.seats)
         when = " It counts from the next load on." if loaded else ""
         self.notice.say(f"Saved.{when}", "good")
+        if self._leaving and not draft.is_changed:
+            self.closed.emit()
+
+    def _refused(self, error: EngineRoomError) -> None:
+        self._leaving = False
+        if self.draft is not None:
+            self.draft.refuse({one.key: f"{one.summary} {one.advice}".strip() for one in error.details})
+        self.notice.say(f"{error.summary} {error.advice}".rstrip(), "danger")
 
     def _can_save(self, draft: Draft) -> bool:
         return not draft.problems and (draft.is_changed or not draft.own or self._copying)
@@ -381,7 +378,7 @@ class ProfileEditor(QWidget):
                 await self._link.post(path, value, Accepted)
             except EngineRoomError as error:
                 if isValid(self):  # it may have been left meanwhile
-                    self.notice.say(" ".join(part for part in (error.summary, error.advice) if part), "danger")
+                    self.notice.say(f"{error.summary} {error.advice}".rstrip(), "danger")
                 return
             if isValid(self):
                 then()
