@@ -20,7 +20,7 @@ from app.core.control import (
     ProfileText,
     Want,
 )
-from app.core.errors import EngineRoomError
+from app.core.errors import EngineRoomError, ProfileChanged
 from app.core.memory.plan_types import MemoryPlan, Verdict
 from app.core.options import Preset
 from app.ui import wording
@@ -333,6 +333,8 @@ class ProfileEditor(QWidget):
     def _refused(self, error: EngineRoomError) -> None:
         self._leaving = False
         if self.draft is not None:
+            if self._copying and isinstance(error, ProfileChanged):  # its name was taken meanwhile
+                self.draft.id = self._free_name(self._id)
             self.draft.refuse({one.key: f"{one.summary} {one.advice}".strip() for one in error.details})
         self.notice.say(f"{error.summary} {error.advice}".rstrip(), "danger")
 

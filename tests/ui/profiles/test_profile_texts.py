@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -249,10 +250,21 @@ async def test_a_copy_never_takes_the_place_of_a_profile_that_came_meanwhile(pla
     twin = places.file.with_name(f"{NAME}-2.toml")
     editor = await places.edited(f"copy:{NAME}")
     twin.write_text(TEXT, "utf-8")
+    library = places.stage.store.library
+    both = tuple(
+        msgspec.structs.replace(card, profile=msgspec.structs.replace(card.profile, id=name))
+        for card in library.profiles
+        if card.profile.id == NAME
+        for name in (NAME, f"{NAME}-2")
+    )
+    places.stage.store.put("library", msgspec.structs.replace(library, profiles=both))
     editor.save()
     await places.carry(1)
     assert CHANGED in editor.notice.label.text()
     assert twin.read_text("utf-8") == TEXT
+    editor.save()
+    await places.carry(1)
+    assert places.file.with_name(f"{NAME}-3.toml").is_file(), "the next free name"
 
 
 async def test_a_window_that_closes_first_writes_what_was_asked_for(places: Places) -> None:
