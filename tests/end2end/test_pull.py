@@ -104,7 +104,9 @@ def test_paused_resumed_killed_and_gone_on_with(
     eventually(lambda: part_bytes(home) == 1_500_000)
 
     daemon.kill()
-    eventually(lambda: not processes_of(home), what="the download goes with its service, before the hub sends more (I1)")
+    eventually(
+        lambda: not processes_of(home), what="the download goes with its service, before the hub sends more (I1)"
+    )
     assert part_bytes(home) == 1_500_000
     trouble.go_on.set()
     daemon.start()
