@@ -37,6 +37,7 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     fused_attention: bool = False  # query, key and value come out of one matrix
     gated_attention: bool = False  # the query's matrix yields a gate for the result
+    gate_apart: bool = False  # a matrix of its own yields it
     parallel: bool = False  # attention and feed-forward read the same input
     parallel_norm: bool = False  # and the feed-forward has a norm of its own
     shifting_norm: bool = False  # layer norm rather than root mean square
@@ -45,6 +46,9 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
     ungated_experts: bool = False
     fused_expert_gate: bool = False
     shared_expert_length: int = 0
+    feed_forward_lengths: tuple[
+        int, ...
+    ] = ()  # of the dense ones, one entry per layer, 0 = none; empty: all alike, as told
     expert_layers: tuple[bool, ...] = ()  # one entry per layer; empty: all, where there are experts
     state_layers: tuple[bool, ...] = ()  # one entry per layer when some keep a state; these may attend as well
     state_kind: str = ""  # "mamba" | "mamba2" | "delta" | "convolution" | "rwkv"

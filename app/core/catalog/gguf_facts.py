@@ -32,7 +32,14 @@ _ENCODERS = frozenset(("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "
 # Window period by architecture, where the file does not say: the last of so many layers sees the whole context.
 _WINDOW_PERIODS = {
     "gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "llama4": 4, "exaone4": 4, "olmo2": 4, "afmoe": 4,
+    "exaone-moe": 4, "gemma-embedding": 6, "mellum": 4, "muse-glimmer": 4, "plamo3": 8, "cohere2moe": 4, "laguna": 4,
+    "smallthinker": 4, "modern-bert": 3,
 }  # fmt: skip
+_WHOLE_FIRST = frozenset(
+    ("cohere2moe", "laguna", "smallthinker", "modern-bert")
+)  # of each period it is the first layer
+_WINDOWS_WHEN_UNTOLD = {"gemma2": 4_096}  # which llama.cpp itself knows
+_EXAONE4_WITH_WINDOW = 64  # layers: only the model of this size has one
 _LLAMA4_CHUNK = 8_192
 
 
@@ -99,7 +106,9 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
     layers = number("block_count")
     if layers is not None and layers > MAX_LAYERS:
         layers = None
+    shapes = {tensor.name: tensor.shape for tensor in tensors if len(tensor.shape) > 1}
     width, heads = number("embedding_length"), number("attention.head_count")
+    width = width or shapes.get("token_embd.weight", (None,))[0]  # a form tells what the file forgot to say
     per_head = width // heads if width and heads else None
     recurrent, state_bytes = _recurrent(tensors, number, layers or 0)
     template = _text(metadata, "tokenizer.chat_template")
@@ -120,7 +129,7 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
         quantisation=_quantisation(metadata, tensors),
         layers=layers,
         embedding_length=width,
-        feed_forward_length=number("feed_forward_length"),
+        feed_forward_length=number("feed_forward_length") or _longest(shapes, "ffn_down.weight"),
         heads=heads,
         kv_heads=_kv_heads(metadata, architecture, layers or 0, heads, recurrent),
         key_length=number("attention.key_length") or per_head,
@@ -144,9 +153,9 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
             and f"{architecture}.attention.layer_norm_epsilon" in metadata,
         ),
         tied_embeddings=embedding is not None and "output.weight" not in names and not encoder,
-        experts=number("expert_count"),
+        experts=number("expert_count") or _longest(shapes, "ffn_down_exps.weight", 2),
         experts_used=number("expert_used_count"),
-        expert_feed_forward_length=number("expert_feed_forward_length"),
+        expert_feed_forward_length=number("expert_feed_forward_length") or _longest(shapes, "ffn_down_exps.weight"),
         vocabulary=number("vocab_size")
         or (vocabulary.length if isinstance(vocabulary, GgufArray) else None)
         or (embedding.shape[1] if embedding is not None and len(embedding.shape) > 1 else None),
@@ -157,6 +166,12 @@ def facts_from(metadata: Mapping[str, Value], tensors: Sequence[GgufTensor], pat
         ),
         chat_template=template,
     )
+
+
+def _longest(shapes: Mapping[str, Sequence[int]], name: str, side: int = 0) -> int | None:
+    """The longest side of that name's matrices over all layers."""
+    found = (shape[side] for at, shape in shapes.items() if at.endswith("." + name) and len(shape) > side)
+    return max(found, default=None)
 
 
 def _text(metadata: Mapping[str, Value], key: str) -> str | None:
@@ -202,7 +217,11 @@ def _window(
 ) -> tuple[int | None, tuple[bool, ...]]:
     """The window and which layers have it; an architecture whose pattern is unknown is taken to cache everything."""
     if architecture == "llama4":
-        window = number if (number := number_of(metadata.get("llama4.attention.chunk_size"))) else _LLAMA4_CHUNK
+        has_none = metadata.get("llama4.attention.sliding_window") == 0
+        window = None if has_none else number_of(metadata.get("llama4.attention.chunk_size")) or _LLAMA4_CHUNK
+    if architecture == "exaone4" and layers != _EXAONE4_WITH_WINDOW:
+        window = None
+    window = window or _WINDOWS_WHEN_UNTOLD.get(architecture)
     pattern = metadata.get(f"{architecture}.attention.sliding_window_pattern")
     if window is None:
         return None, ()
@@ -212,7 +231,8 @@ def _window(
     period = number_of(pattern) or _WINDOW_PERIODS.get(architecture)
     if period is None:
         return window, ()
-    return window, tuple(layer % period < period - 1 for layer in range(layers))
+    whole = 0 if architecture in _WHOLE_FIRST else period - 1
+    return window, tuple(layer % period != whole for layer in range(layers))
 
 
 def _recurrent(

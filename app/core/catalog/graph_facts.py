@@ -39,7 +39,7 @@ def graph_facts(
 ) -> GraphFacts:
     """`number` reads one of the architecture's own keys; what the file does not show is taken to be the common form."""
     names: dict[str, GgufTensor] = {}
-    experts, states = [False] * layers, [False] * layers
+    experts, states, dense = [False] * layers, [False] * layers, [0] * layers
     kind = ""
     for tensor in tensors:
         found = _LAYER.match(tensor.name)
@@ -51,6 +51,8 @@ def graph_facts(
             continue
         if name.startswith("ffn_gate_inp."):
             experts[layer] = True
+        elif name == "ffn_down.weight" and tensor.shape:
+            dense[layer] = tensor.shape[0]
         elif name.startswith(("ssm_", "shortconv.", "time_mix_")):
             states[layer] = True
             if kind not in ("delta", "mamba", "rwkv", "convolution"):
@@ -68,6 +70,7 @@ def graph_facts(
     return GraphFacts(
         fused_attention=attends_fused,
         gated_attention=bool(heads and key_length) and rows("attn_q.weight") == 2 * heads * key_length,
+        gate_apart="attn_gate.weight" in names and kind != "delta",
         shifting_norm=shifting_norm,
         parallel=architecture in PARALLEL,
         parallel_norm="ffn_norm.weight" in names or "attn_norm_2.weight" in names,
@@ -76,6 +79,7 @@ def graph_facts(
         ungated_experts="ffn_up_exps.weight" in names and "ffn_gate_exps.weight" not in names,
         fused_expert_gate="ffn_gate_up_exps.weight" in names,
         shared_expert_length=shared,
+        feed_forward_lengths=tuple(dense) if any(experts) or len(set(dense)) > 1 else (),
         expert_layers=tuple(experts) if any(experts) else (),
         state_layers=tuple(states) if any(states) else (),
         state_kind=kind,

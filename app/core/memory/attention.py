@@ -33,7 +33,7 @@ def pieces(size: int, own: Attention) -> int:
 
 
 def attention(to: Writer, normed: int, own: Attention, layer: Layer) -> tuple[int, int]:
-    """What attention finds, and the query's product, of which half may be a gate."""
+    """What attention finds, and what its gate comes from: half of the query's product, or the input."""
     graph, row, upload = to.graph, to.row, layer.mixer_upload
     if own.latent_rank:
         if own.expanded:
@@ -46,12 +46,13 @@ def attention(to: Writer, normed: int, own: Attention, layer: Layer) -> tuple[in
         query = turned(to, placed(to, own.heads * own.key_length * row, every, own), keys=True)
         key = turned(to, placed(to, keys, every, own), keys=True)
         value = every
-        if to.shape.turned_values or not (to.shape.flash and to.shape.cached):
+        if to.shape.turned_values or (not to.shape.flash and to.shape.cached):
             value = graph.node(values, every)
     else:
         length = own.heads * own.key_length * row
         full = to.weighted(length * (2 if own.gated else 1), upload, normed)
         query = turned(to, placed(to, length, full, own), keys=True)
+        full = normed if own.gate_apart else full
         if own.shares:
             return attended(to, query, own, layer.cache_upload), full
         keys_first = to.shape.windows or not to.shape.cached
@@ -68,8 +69,10 @@ def attention(to: Writer, normed: int, own: Attention, layer: Layer) -> tuple[in
 
 
 def placed(to: Writer, size: int, source: int, own: Attention) -> int:
-    """A query or key, turned by its position; where there is nothing to turn it is (a part of) the product."""
-    return to.graph.node(size, source, to.positions) if own.rotated else source
+    """A query or key, turned by its position; where nothing turns it, it is (a part of) the product."""
+    if own.rotated:
+        return to.graph.node(size, source, to.positions)
+    return to.graph.node(size, source) if own.fused and to.shape.turned_keys else source
 
 
 def keyed(to: Writer, normed: int, own: Attention, upload: int) -> int:
@@ -83,7 +86,7 @@ def projected(to: Writer, size: int, attended: tuple[int, int], layer: Layer) ->
     assert own is not None
     if to.shape.flash and not own.latent_rank:
         out = turned(to, out, keys=False)
-    if own.gated:
+    if own.gated or own.gate_apart:
         gate = graph.same(graph.sizes[out], graph.node(graph.sizes[out], full))
         out = graph.same(graph.sizes[out], out, gate, only=gate)
     return to.weighted(size, layer.mixer_upload, out)

@@ -12,7 +12,8 @@ from functools import lru_cache
 
 import msgspec
 
-from app.core.memory import beside, recurrent
+from app.core.memory import beside as around
+from app.core.memory import recurrent
 from app.core.memory.arena import Graph
 from app.core.memory.attention import attention, projected, turning_sides
 from app.core.memory.shapes import F16, F32, I32, I64, Attention, FeedForward, Layer, Shape, Span
@@ -80,14 +81,14 @@ class Written:
             writer.following = next(filter(recurrent.is_ordered, layers[position + 1 :]), None)
             is_last = self._span.is_last and position == len(layers) - 1
             if writer.shape.hidden_streams:
-                hidden = beside.streamed_layer(writer, hidden, layer)
+                hidden = around.streamed_layer(writer, hidden, layer)
             else:
                 hidden = writer.layer(hidden, layer, is_last=is_last)
             if position < writer.shape.image_layers and self._span.embeds:
                 hidden = writer.graph.same(writer.hidden, hidden, writer.whole)
         if self._span.is_last:
             if writer.shape.hidden_streams:
-                hidden = writer.chosen(beside.merged(writer, hidden))
+                hidden = writer.chosen(around.merged(writer, hidden))
             writer.logits(hidden)
         return writer
 
@@ -166,10 +167,10 @@ class _Writer:
         hidden = self.tokens
         if self.span.embeds:
             if self.shape.per_layer and not self.shape.hidden_streams:
-                beside.look_up(self)
+                around.look_up(self)
             hidden = self.looked_up()
         if self.shape.hidden_streams:
-            return beside.entered(self, hidden)
+            return around.entered(self, hidden)
         self.embedded = hidden
         if self.shape.per_layer:
             self.graph.readers[hidden] += 1  # until the layers' own embeddings are worked out
@@ -223,9 +224,11 @@ class _Writer:
         joined = graph.same(self.hidden, hidden, mixed) if first else graph.same(self.hidden, mixed, hidden)
         if layer.feed_forward is None:
             return joined
-        fed = self.feed_forward(joined if layer.norms_after else self.normed(joined), layer)
+        if layer.norms_after and self.shape.shifting_norm:
+            joined = self.normed(joined)
+        fed = self.fed(joined, layer)
         left = graph.same(self.hidden, joined, fed) if layer.residual_first else graph.same(self.hidden, fed, joined)
-        return beside.added(self, left) if self.shape.per_layer else left
+        return around.added(self, left) if self.shape.per_layer else left
 
     def fetch(self, layer: Layer) -> None:
         """Brings what a layer remembers of earlier tokens, for the kinds that ask for it before anything else."""
@@ -280,6 +283,16 @@ class _Writer:
             return projected(self, self.hidden, found, layer)
         return normed
 
+    def fed(self, joined: int, layer: Layer) -> int:
+        own = layer.feed_forward
+        assert own is not None
+        if not own.beside_inner:
+            return self.feed_forward(joined if layer.norms_after else self.normed(joined), layer)
+        mixed = self.experts(joined, own, layer.expert_upload)  # router, experts and the dense one each have a norm
+        self.fetch_following()
+        dense = self.dense(self.normed(joined), own.beside_inner, own, layer.dense_upload)
+        return self.graph.same(self.hidden, dense, mixed)
+
     def feed_forward(self, normed: int, layer: Layer) -> int:
         own = layer.feed_forward
         assert own is not None
@@ -310,10 +323,11 @@ class _Writer:
 
     def experts(self, normed: int, own: FeedForward, upload: int) -> int:
         graph = self.graph
-        logits = graph.node(own.experts * self.row, normed)
+        logits = graph.node(own.experts * self.row, self.normed(normed) if own.beside_inner else normed)
         chances = graph.same(graph.sizes[logits], logits)
         ranking = graph.node(graph.sizes[logits], chances)
         weights = graph.node(own.used * self.row, chances, ranking)
+        normed = self.normed(normed) if own.beside_inner else normed
         size = own.used * own.expert_inner * self.row
         if own.fused:
             inside = graph.node(size, self.weighted(2 * size, upload, normed, ranking))

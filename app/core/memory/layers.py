@@ -14,6 +14,7 @@ from app.core.memory.shapes import F16, F32, Attention, FeedForward, Layer, Recu
 _LATE_OUTPUTS = {"qwen3next": "norm", "qwen35": "norm", "qwen35moe": "norm", "gpt-oss": "layer"}
 # They add a layer's result to what went in, others the other way round; it decides whose place the sum takes.
 _RESIDUAL_FIRST = {"lfm2": "both", "lfm2moe": "both", "phi3": "second", "phimoe": "second", "jamba": "both"}
+USED_WHEN_UNTOLD = 8  # experts of a token, where a mixture's file is silent: most use no more
 _IMAGE_POSITIONS = frozenset(("qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"))
 
 
@@ -22,6 +23,7 @@ def shape_of(facts: ModelFacts, load: Load) -> Shape:
     asked = min(load.ubatch_tokens, load.batch_tokens, load.context_tokens)
     tokens = -(-asked // load.slots) * load.slots if load.glu else asked  # as many of each sequence
     share = 1 if load.unified else max(1, load.slots)
+    turns = not load.wide_mask and not facts.graph.cacheless
     return Shape(
         width=facts.embedding_length or 0,
         vocabulary=0 if facts.graph.headless else facts.vocabulary or 0,
@@ -32,10 +34,8 @@ def shape_of(facts: ModelFacts, load: Load) -> Shape:
         sequences=load.slots,
         flash=load.flash_attention,
         shifting_norm=facts.graph.shifting_norm,
-        turned_keys=not load.wide_mask and KV_TYPE_BYTES[load.kv_type_k] < F16 and (facts.key_length or 0) % 64 == 0,
-        turned_values=not load.wide_mask
-        and KV_TYPE_BYTES[load.kv_type_v] < F16
-        and (facts.value_length or 0) % 64 == 0,
+        turned_keys=turns and KV_TYPE_BYTES[load.kv_type_k] < F16 and (facts.key_length or 0) % 64 == 0,
+        turned_values=turns and KV_TYPE_BYTES[load.kv_type_v] < F16 and (facts.value_length or 0) % 64 == 0,
         wide_keys=load.kv_type_k == "f32",
         wide_values=load.kv_type_v == "f32",
         cached=not facts.graph.cacheless,
@@ -66,8 +66,9 @@ def layers_of(facts: ModelFacts, load: Load, uploads: Sequence[tuple[int, int, i
 
 
 @once_per_model
-def kinds_of_layers(facts: ModelFacts) -> tuple[tuple[int, bool, bool, bool], ...]:
-    """Of each layer: its KV heads, whether it sees a window, keeps a state, has experts."""
+def kinds_of_layers(facts: ModelFacts) -> tuple[tuple[int, bool, bool, bool, int], ...]:
+    """Of each layer: its KV heads, whether it sees a window, keeps a state, has experts, and its dense feed-forward's length."""
+    lengths = facts.graph.feed_forward_lengths
 
     def flagged(flags: Sequence[bool], layer: int) -> bool:
         return layer < len(flags) and flags[layer]
@@ -78,6 +79,7 @@ def kinds_of_layers(facts: ModelFacts) -> tuple[tuple[int, bool, bool, bool], ..
             flagged(facts.windowed_layers, layer),
             flagged(facts.graph.state_layers, layer),
             _has_experts(facts, layer),
+            (lengths[layer] if layer < len(lengths) else 0) if lengths else facts.feed_forward_length or 0,
         )
         for layer in range(max(0, (facts.layers or 0) - facts.graph.ahead_layers))
     )
@@ -85,7 +87,11 @@ def kinds_of_layers(facts: ModelFacts) -> tuple[tuple[int, bool, bool, bool], ..
 
 def _has_experts(facts: ModelFacts, layer: int) -> bool:
     flags = facts.graph.expert_layers
-    return bool(facts.experts_used) and (not flags or (layer < len(flags) and flags[layer]))
+    return bool(_experts_used(facts)) and (not flags or (layer < len(flags) and flags[layer]))
+
+
+def _experts_used(facts: ModelFacts) -> int:
+    return facts.experts_used or min(USED_WHEN_UNTOLD, facts.experts or 0)
 
 
 def _layer(
@@ -95,19 +101,20 @@ def _layer(
     windowed: bool,
     keeps_state: bool,
     has_experts: bool,
+    inner: int,
     sent: tuple[int, int, int],
 ) -> Layer:
     graph = facts.graph
     shares_a_cache = not kv_heads and not keeps_state and any(facts.kv_heads) and bool(facts.heads)
     attends = kv_heads > 0 or shares_a_cache
-    inner = facts.feed_forward_length or 0
     feeds = FeedForward(
         inner=inner,
         gated=not (graph.ungated_experts if has_experts else graph.ungated),
         fused=graph.fused_expert_gate if has_experts else graph.fused_gate,
         experts=facts.experts or 0 if has_experts else 0,
-        used=facts.experts_used or 0 if has_experts else 0,
-        expert_inner=facts.expert_feed_forward_length or inner,
+        used=_experts_used(facts) if has_experts else 0,
+        expert_inner=facts.expert_feed_forward_length or facts.feed_forward_length or 0,
+        beside_inner=inner if has_experts and graph.feed_forward_lengths else 0,
         shared_inner=graph.shared_expert_length if has_experts else 0,
     )
     return Layer(
@@ -141,6 +148,7 @@ def _attention(facts: ModelFacts, load: Load, kv_heads: int, windowed: bool, sha
         rotated=not graph.unrotated,
         shares=shares,
         gated=graph.gated_attention,
+        gate_apart=graph.gate_apart,
         fused=graph.fused_attention,
         latent_rank=graph.latent_rank if latent else 0,
         latent_query=graph.latent_query if latent else 0,

@@ -48,9 +48,10 @@ def needs_on_host(facts: ModelFacts, load: Load, weights: Weights | None = None)
     """Everything in main memory: the mapped file, its repacked copy, cache, compute, the process itself."""
     weights = weights or weights_of(facts)
     buffer = host_buffer(facts, load)
+    ahead = weights.ahead if load.state_copies == 1 else 0  # loaded only to guess ahead
     repacked = weights.repacked if load.repack else 0
     parts = (
-        Part(name="weights", bytes=facts.weights_bytes, source="sum of the file's tensors"),
+        Part(name="weights", bytes=facts.weights_bytes - ahead, source="sum of the file's tensors"),
         Part(name="repacked weights", bytes=repacked, source="4-bit weights rearranged for the processor"),
         *_cache_parts(sum(kv_cache(facts, load)), recurrent_state(facts, load), load),
         Part(name="compute", bytes=buffer, source=GRAPH),

@@ -42,6 +42,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     output: int  # with the tied embedding, which is uploaded as output matrix and stays in main memory too
     other: int
     repacked: int  # of the whole model
+    ahead: int = 0  # of layers that only predict ahead, which are not loaded
 
 
 @once_per_model
@@ -50,11 +51,12 @@ def weights_of(facts: ModelFacts) -> Weights:
     count = max(0, (facts.layers or 0) - facts.graph.ahead_layers)  # those that only predict ahead are not loaded
     layers, experts, largest, largest_expert = [0] * count, [0] * count, [0] * count, [0] * count
     sums = {"embedding": 0, "host": 0, "output": 0, "other": 0}
-    repacked = 0
+    repacked = ahead = 0
     for group in facts.tensors:
-        if group.layer is not None and group.layer >= count:
+        if group.layer is not None and count <= group.layer < (facts.layers or 0):
+            ahead += group.bytes
             continue
-        if group.layer is not None:
+        if group.layer is not None and group.layer < count:
             layers[group.layer] += group.bytes
             most = largest_expert if group.role == "expert" else largest
             most[group.layer] = max(most[group.layer], group.largest_bytes)
@@ -74,6 +76,7 @@ def weights_of(facts: ModelFacts) -> Weights:
         output=sums["output"] + (sums["embedding"] if facts.tied_embeddings else 0),
         other=sums["other"],
         repacked=repacked,
+        ahead=ahead,
     )
 
 

@@ -147,7 +147,8 @@ def _branch(
         return vllm_family(facts, family, accelerator, host_usable_bytes, engine)
     if facts.format != "gguf" or family not in FLASH_BY_DEFAULT:
         return f"What this model needs is not known: there is no formula for {family} yet."
-    if not facts.layers or not facts.kv_heads or (any(facts.kv_heads) and not facts.key_length):
+    untold_state = facts.recurrent_state_bytes is None and any(facts.graph.state_layers)
+    if untold_state or not facts.layers or not facts.kv_heads or (any(facts.kv_heads) and not facts.key_length):
         return (
             f"What this model needs beyond its weights of {gib(facts.weights_bytes)} is not known: "
             f"its file does not describe the architecture {facts.architecture} fully."

@@ -14,6 +14,7 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True):
     value_length: int
     windowed: bool = False
     gated: bool = False  # the query's matrix yields a gate too
+    gate_apart: bool = False  # the gate comes out of a matrix of its own
     fused: bool = False  # query, key and value come out of one matrix
     latent_rank: int = 0  # MLA: what is cached of a token, without its position's part
     latent_query: int = 0
@@ -43,6 +44,7 @@ class FeedForward(msgspec.Struct, frozen=True, kw_only=True):
     used: int = 0
     expert_inner: int = 0
     shared_inner: int = 0
+    beside_inner: int = 0  # a dense one beside the experts
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
