@@ -15,6 +15,7 @@ from app.core.options import Scalar
 from app.core.snapshot import DriverState, Gpus, HostSample
 from app.engines.base import Installation
 from tests.engines.architectures import BUILDERS, write_architecture
+from tests.engines.further_architectures import FURTHER, write_further
 from tests.engines.launches import command_of, launch
 from tests.engines.running import Running, free_port
 from tests.rig.waiting import eventually
@@ -36,8 +37,13 @@ QUICK = (
     ("command-r", 0),
     ("granitehybrid", 4),
 )
-# One of the 75 is predicted 1 MiB too high, of a buffer of 12: where the allocator puts four kilobytes is not understood.
+# Predicted with a wider error, of buffers of 11 to 70 MiB: where the allocator puts a few megabytes is not understood.
 WIDER = {("lfm2", 0): 0.09}
+FURTHER_WIDER = {("cohere2", 0): 0.16, ("kimi-linear", 1): 0.08, ("rwkv7", 0): 0.05}
+FURTHER_SETTINGS: tuple[dict[str, Scalar], ...] = (
+    {"context_tokens": 3001, "slots": 7, "flash_attention": "on", "ubatch_tokens": 250, "kv_type_k": "f32", "kv_type_v": "f32"},
+    {"context_tokens": 5000, "slots": 3, "flash_attention": "off"},
+)  # fmt: skip
 
 
 def printed(log: str, pattern: str) -> float:
@@ -69,10 +75,13 @@ def measured(engine: Installation, model: Path, settings: dict[str, Scalar], fol
 
 
 def check(
-    engine: Installation, architecture: str, seed: int, number: int, large: bool, machine: Gpus, folder: Path
+    engine: Installation,
+    model: Path,
+    settings: dict[str, Scalar],
+    machine: Gpus,
+    folder: Path,
+    error: float = 0.03,
 ) -> None:
-    model = write_architecture(folder / f"{architecture}.gguf", architecture, seed, large=large)
-    settings = SETTINGS[number]
     log = measured(engine, model, settings, folder)
     assert "reserve took" in log, log[-2000:]
     facts = read_gguf_facts(model)
@@ -85,10 +94,9 @@ def check(
     cache, state = printed(log, r"llama_kv_cache: size"), printed(log, r"llama_memory_recurrent: size")
     compute, outputs = printed(log, r"compute buffer size"), printed(log, r"output buffer size")
     weights = printed(log, r"model buffer size")
-    wider = WIDER.get((architecture, number), 0.03)
     assert parts.get("kv_cache", 0) == pytest.approx(cache, abs=1)
     assert parts.get("state", 0) == pytest.approx(state, abs=1)
-    assert parts["compute"] == pytest.approx(compute, rel=wider, abs=0.1)
+    assert parts["compute"] == pytest.approx(compute, rel=error, abs=0.1)
     predicted = sum(parts.get(name, 0) for name in ("weights", "kv_cache", "state", "compute", "outputs"))
     assert predicted == pytest.approx(weights + cache + state + compute + outputs, rel=0.03)
     assert host.high_bytes / MIB >= weights + cache + state + compute + outputs
@@ -98,7 +106,8 @@ def check(
 def test_a_generated_model_takes_what_was_predicted(
     embedded_engine: Installation, machine: Gpus, tmp_path: Path, architecture: str, number: int
 ) -> None:
-    check(embedded_engine, architecture, 11, number, False, machine, tmp_path)
+    model = write_architecture(tmp_path / f"{architecture}.gguf", architecture, 11)
+    check(embedded_engine, model, SETTINGS[number], machine, tmp_path)
 
 
 def matrix() -> Iterator[tuple[str, int, int, bool]]:
@@ -112,4 +121,17 @@ def matrix() -> Iterator[tuple[str, int, int, bool]]:
 def test_every_architecture_takes_what_was_predicted_under_every_setting(
     embedded_engine: Installation, machine: Gpus, tmp_path: Path, architecture: str, seed: int, number: int, large: bool
 ) -> None:
-    check(embedded_engine, architecture, seed, number, large, machine, tmp_path)
+    model = write_architecture(tmp_path / f"{architecture}.gguf", architecture, seed, large=large)
+    check(embedded_engine, model, SETTINGS[number], machine, tmp_path, WIDER.get((architecture, number), 0.03))
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("number", range(len(FURTHER_SETTINGS)))
+@pytest.mark.parametrize("architecture", FURTHER)
+def test_further_architectures_take_what_was_predicted(
+    embedded_engine: Installation, machine: Gpus, tmp_path: Path, architecture: str, number: int
+) -> None:
+    """Sequences that do not divide the micro-batch evenly, and a cache that flash attention has to copy."""
+    model = write_further(tmp_path / f"{architecture}.gguf", architecture, 20 + number)
+    error = FURTHER_WIDER.get((architecture, number), 0.03)
+    check(embedded_engine, model, FURTHER_SETTINGS[number], machine, tmp_path, error)

@@ -51,7 +51,7 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()  # of the dense ones, one entry per layer, 0 = none; empty: all alike, as told
     expert_layers: tuple[bool, ...] = ()  # one entry per layer; empty: all, where there are experts
     state_layers: tuple[bool, ...] = ()  # one entry per layer when some keep a state; these may attend as well
-    state_kind: str = ""  # "mamba" | "mamba2" | "delta" | "convolution" | "rwkv"
+    state_kind: str = ""  # "mamba" | "mamba2" | "delta" | "kda" | "convolution" | "rwkv" | "rwkv7"
     state_inner: int = 0
     state_size: int = 0
     state_groups: int = 0

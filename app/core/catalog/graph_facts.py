@@ -63,8 +63,12 @@ def graph_facts(
         return tensor.shape[1] if tensor is not None and len(tensor.shape) > 1 else 0
 
     heads, key_length = number("attention.head_count") or 0, number("attention.key_length") or 0
+    if "time_mix_r_k.weight" in names:
+        kind = "rwkv7"
+    if key_wise := number("kda.head_dim") or 0:
+        kind = "kda"
     shared = rows("ffn_up_shexp.weight")
-    inner = number("ssm.inner_size") or number("embedding_length") or 0
+    inner = heads * key_wise or number("ssm.inner_size") or number("embedding_length") or 0
     up, down = rows("ffn_up.weight"), names.get("ffn_down.weight")
     attends_fused = "attn_qkv.weight" in names and "attn_q.weight" not in names and kind != "delta"
     return GraphFacts(
@@ -74,7 +78,7 @@ def graph_facts(
         shifting_norm=shifting_norm,
         parallel=architecture in PARALLEL,
         parallel_norm="ffn_norm.weight" in names or "attn_norm_2.weight" in names,
-        ungated="ffn_up.weight" in names and "ffn_gate.weight" not in names,
+        ungated=("ffn_up.weight" in names and "ffn_gate.weight" not in names) or "channel_mix_key.weight" in names,
         fused_gate=down is not None and up > 0 and up == 2 * down.shape[0],
         ungated_experts="ffn_up_exps.weight" in names and "ffn_gate_exps.weight" not in names,
         fused_expert_gate="ffn_gate_up_exps.weight" in names,
@@ -84,9 +88,9 @@ def graph_facts(
         state_layers=tuple(states) if any(states) else (),
         state_kind=kind,
         state_inner=inner,
-        state_size=number("ssm.state_size") or number("wkv.head_size") or 0,
+        state_size=key_wise or number("ssm.state_size") or number("wkv.head_size") or 0,
         state_groups=number("ssm.group_count") or 0,
-        state_heads=number("ssm.time_step_rank") or 0,
+        state_heads=number("ssm.time_step_rank") or (heads if key_wise else 0),
         convolution=number("ssm.conv_kernel") or number("shortconv.l_cache") or 0,
         latent_rank=number("attention.kv_lora_rank") or 0,
         latent_query=number("attention.q_lora_rank") or 0,

@@ -114,11 +114,13 @@ def attended(to: Writer, query: int, own: Attention, cache_upload: int, key: int
     extra = (graph.node(cache_upload),) if cache_upload else ()
     cells, streams = to.cells(own), to.shape.streams
     if to.shape.flash:
-        copies = [graph.node(cells * streams * numbers * F16) for numbers in copied(to, own)]
-        if key >= 0:
-            lengths = own.kv_heads * own.key_length, own.kv_heads * own.value_length
+        if key < 0:
+            copies = [graph.node(cells * streams * numbers * F16) for numbers in copied(to, own)]
+        else:
+            lengths, given = (own.key_length, own.value_length), (key, value)
             copies = [
-                graph.node(each * to.shape.tokens * F16, at) for each, at in zip(lengths, (key, value), strict=True)
+                graph.node(own.kv_heads * each * to.shape.tokens * F16, at)
+                for each, at in zip(lengths, given, strict=True)
             ]
         out = graph.node(own.heads * length * row, query, *copies, mask, *extra)
     else:

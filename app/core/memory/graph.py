@@ -122,6 +122,7 @@ class _Writer:
         self.beside: Layer | None = None  # whose attention goes on when its state is written
         self.found = (-1, -1)
         self.attended = self.embedded = -1
+        self.first_value = -1
         self.has_experts = False
         self.hidden = shape.width * self.row
         entering = self.hidden * (1 + shape.image_layers)
@@ -224,6 +225,8 @@ class _Writer:
         joined = graph.same(self.hidden, hidden, mixed) if first else graph.same(self.hidden, mixed, hidden)
         if layer.feed_forward is None:
             return joined
+        if layer.recurrent is not None and layer.recurrent.kind.startswith("rwkv"):
+            graph.node(0, normed)  # the last token is kept for the next time
         if layer.norms_after and self.shape.shifting_norm:
             joined = self.normed(joined)
         fed = self.fed(joined, layer)

@@ -22,6 +22,7 @@ class Writer(Protocol):
     row: int
     hidden: int
     fetched: int
+    first_value: int
 
     def weighted(self, size: int, upload: int, *sources: int) -> int: ...
 
@@ -100,6 +101,24 @@ def delta_rule(to: Writer, normed: int, own: Recurrent, upload: int) -> int:
     return to.weighted(to.hidden, upload, graph.same(size, scaled, gate))
 
 
+def key_wise_delta_rule(to: Writer, normed: int, own: Recurrent, upload: int) -> int:
+    """Kimi's delta rule: a convolution each for query, key and value, and a decay for every number of a key."""
+    graph, size, sequences = to.graph, own.inner * to.row, to.shape.sequences
+    kept = (own.convolution - 1) * own.inner * sequences * F32
+    states = own.inner * own.state * sequences * F32
+    before = graph.node(3 * kept)
+    joined = [graph.node(size + kept, before, to.weighted(size, upload, normed)) for _ in range(3)]
+    state = graph.node(states)
+    parts = [graph.same(size, graph.node(size, each)) for each in joined]
+    decay = graph.same(size, graph.node(size, graph.node(own.state * to.row, normed)))
+    strength = graph.node(own.heads * to.row, normed)
+    result = graph.node(size + states, *parts, decay, strength, state)
+    graph.node(0, result)
+    found = graph.node(size, result)
+    gate = graph.same(size, graph.node(size, graph.node(own.state * to.row, normed)))
+    return to.weighted(to.hidden, upload, graph.node(size, graph.same(size, found, gate)))
+
+
 def convolution(to: Writer, normed: int, own: Recurrent, upload: int) -> int:
     """A gated short convolution over the width."""
     graph, size = to.graph, to.hidden
@@ -113,19 +132,55 @@ def convolution(to: Writer, normed: int, own: Recurrent, upload: int) -> int:
 
 
 def rwkv(to: Writer, normed: int, own: Recurrent, upload: int) -> int:
-    """RWKV: five mixtures of a token with the one before it, then the recurrence."""
+    """RWKV 6: five mixtures of a token with the one before it, in proportions that the token itself tells, then the state."""
     graph, size = to.graph, to.hidden
-    shifted = graph.node(size, normed)
-    mixtures = graph.node(5 * size, normed, shifted)
-    parts = [to.weighted(size, upload, mixtures) for _ in range(5)]
     states = own.inner * own.state * to.shape.sequences * F32
-    return to.weighted(size, upload, graph.node(size + states, *parts))
+    state, change = graph.node(states), token_change(to, normed)
+    told = graph.same(size, graph.node(size, change), normed)
+    mixtures = graph.same(5 * size, graph.same(5 * size, graph.node(5 * size, told), change), normed)
+    parts = [to.weighted(size, upload, mixtures) for _ in range(4)]
+    result = graph.node(size + states, *parts, state)
+    graph.node(0, result)  # the new states go back into their cache
+    found = graph.node(size, result)
+    gate = graph.same(size, to.weighted(size, upload, mixtures))
+    return to.weighted(size, upload, graph.same(size, found, gate))
+
+
+def rwkv7(to: Writer, normed: int, own: Recurrent, upload: int) -> int:
+    """RWKV 7: six mixtures in fixed proportions, and a delta rule with a rate of its own for each number."""
+    graph, size = to.graph, to.hidden
+    states = own.inner * own.state * to.shape.sequences * F32
+    state, change = graph.node(states), token_change(to, normed)
+    mixtures = graph.same(6 * size, graph.node(6 * size, change), normed)
+    asked, decay, key, rate = (to.weighted(size, upload, mixtures) for _ in range(4))
+    scaled = graph.node(size, key)
+    further = graph.same(size, graph.same(size, graph.node(size, rate, scaled), scaled), key)
+    value = to.weighted(size, upload, mixtures)
+    if to.first_value < 0:
+        to.first_value = value
+        graph.readers[value] += 1  # every later layer mixes it into its own
+    unit = graph.same(size, key)
+    taken = graph.node(size, unit)
+    given = graph.same(size, unit, rate)
+    result = graph.node(size + states, asked, decay, further, value, taken, given, state)
+    graph.node(0, result)
+    found = graph.node(size, result)
+    found = graph.same(size, found, graph.same(size, value, graph.same(size, further, asked), only=value))
+    gate = graph.node(size, graph.node(size // 4, mixtures))
+    return to.weighted(size, upload, graph.same(size, found, gate))
+
+
+def token_change(to: Writer, normed: int) -> int:
+    """How a token differs from the one before it."""
+    return to.graph.same(to.hidden, to.graph.node(to.hidden, normed), normed)
 
 
 WRITTEN: dict[str, Callable[[Writer, int, Recurrent, int], int]] = {
     "mamba2": state_space,
     "mamba": first_state_space,
     "delta": delta_rule,
+    "kda": key_wise_delta_rule,
     "convolution": convolution,
     "rwkv": rwkv,
+    "rwkv7": rwkv7,
 }

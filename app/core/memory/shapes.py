@@ -26,7 +26,7 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recurrent(msgspec.Struct, frozen=True, kw_only=True):
-    """A layer with a fixed state: state space ("mamba", "mamba2"), gated delta rule ("delta"), convolution, "rwkv"."""
+    """A layer with a fixed state: state space ("mamba", "mamba2"), delta rule ("delta", "kda"), convolution, "rwkv", "rwkv7"."""
 
     kind: str
     inner: int
