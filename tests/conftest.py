@@ -20,8 +20,10 @@ signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a shell's background job ignores it, and children inherit that
 
-# Tests never judge speed: the machines are shared, and a slow moment is no failure.
-hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# Tests never judge speed: the machines are shared, and a slow moment is no failure. The same tree is told the same cases;
+# `--hypothesis-profile explore` looks for new ones.
+hypothesis.settings.register_profile("explore", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("shared", hypothesis.settings.get_profile("explore"), derandomize=True)
 hypothesis.settings.load_profile("shared")
 
 __all__ = ["embedded_engine", "embedded_python"]  # fixtures
