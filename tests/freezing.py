@@ -36,9 +36,11 @@ def below(root: int) -> list[Process]:
 
 def freeze(chosen: list[Process], seconds: float) -> None:
     stopped = [process for process in chosen if signal_process(process.pid, process.start_ticks, signal.SIGSTOP)]
-    time.sleep(seconds)
-    for process in stopped:
-        signal_process(process.pid, process.start_ticks, signal.SIGCONT)
+    try:
+        time.sleep(seconds)
+    finally:  # whoever interrupts this leaves nobody standing
+        for process in stopped:
+            signal_process(process.pid, process.start_ticks, signal.SIGCONT)
 
 
 def main() -> int:

@@ -121,7 +121,7 @@ def test_an_idle_keeper_does_nothing_at_all(talk: Any) -> None:
         never(lambda: switches() != before, 1.5, "the keeper woke up")
         return True
 
-    eventually(sleeps)
+    assert eventually(sleeps)
 
 
 def test_the_lifelines_end_ends_the_run_even_when_nobody_listens(talk: Any) -> None:
@@ -141,7 +141,7 @@ def test_a_long_grace_is_cut_when_the_daemon_goes(talk: Any, monkeypatch: pytest
     ready = keeper.begin()
     keeper.say({"stop": 3600.0})
     keeper.process.stdin.close()
-    eventually(lambda: nobody(ready))
+    assert eventually(lambda: nobody(ready))
 
 
 @pytest.mark.parametrize("turn", range(8))

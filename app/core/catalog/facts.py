@@ -46,9 +46,7 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
     ungated_experts: bool = False
     fused_expert_gate: bool = False
     shared_expert_length: int = 0
-    feed_forward_lengths: tuple[
-        int, ...
-    ] = ()  # of the dense ones, one entry per layer, 0 = none; empty: all alike, as told
+    feed_forward_lengths: tuple[int, ...] = ()  # of the dense ones, per layer, 0 = none; empty: all alike, as told
     expert_layers: tuple[bool, ...] = ()  # one entry per layer; empty: all, where there are experts
     state_layers: tuple[bool, ...] = ()  # one entry per layer when some keep a state; these may attend as well
     state_kind: str = ""  # "mamba" | "mamba2" | "delta" | "kda" | "convolution" | "rwkv" | "rwkv7"

@@ -35,9 +35,8 @@ _WINDOW_PERIODS = {
     "exaone-moe": 4, "gemma-embedding": 6, "mellum": 4, "muse-glimmer": 4, "plamo3": 8, "cohere2moe": 4, "laguna": 4,
     "smallthinker": 4, "modern-bert": 3,
 }  # fmt: skip
-_WHOLE_FIRST = frozenset(
-    ("cohere2moe", "laguna", "smallthinker", "modern-bert")
-)  # of each period it is the first layer
+# Of each period it is the first layer that sees everything.
+_WHOLE_FIRST = frozenset(("cohere2moe", "laguna", "smallthinker", "modern-bert"))
 _WINDOWS_WHEN_UNTOLD = {"gemma2": 4_096}  # which llama.cpp itself knows
 _EXAONE4_WITH_WINDOW = 64  # layers: only the model of this size has one
 _LLAMA4_CHUNK = 8_192

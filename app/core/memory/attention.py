@@ -147,13 +147,11 @@ def copied(to: Writer, own: Attention) -> list[int]:
 
 def latent(to: Writer, normed: int, own: Attention, upload: int) -> tuple[int, int, int]:
     graph, row = to.graph, to.row
-    nope = max(0, own.key_length - own.rope_length)
     low = graph.same(own.latent_query * row, to.weighted(own.latent_query * row, upload, normed))
     low = low if own.latent_query else normed
     query = to.weighted(own.heads * own.key_length * row, upload, low)
     absorbed = graph.node(own.heads * own.latent_rank * row, query)
     turned = graph.node(own.heads * own.rope_length * row, query, to.positions)
-    assert nope >= 0
     query = graph.node(own.heads * (own.latent_rank + own.rope_length) * row, absorbed, turned)
     pressed = to.weighted((own.latent_rank + own.rope_length) * row, upload, normed)
     content = graph.node(own.latent_rank * row, pressed)

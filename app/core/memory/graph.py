@@ -12,8 +12,7 @@ from functools import lru_cache
 
 import msgspec
 
-from app.core.memory import beside as around
-from app.core.memory import recurrent
+from app.core.memory import beside, recurrent
 from app.core.memory.arena import Graph
 from app.core.memory.attention import attention, projected, turning_sides
 from app.core.memory.shapes import F16, F32, I32, I64, Attention, FeedForward, Layer, Shape, Span
@@ -81,14 +80,14 @@ class Written:
             writer.following = next(filter(recurrent.is_ordered, layers[position + 1 :]), None)
             is_last = self._span.is_last and position == len(layers) - 1
             if writer.shape.hidden_streams:
-                hidden = around.streamed_layer(writer, hidden, layer)
+                hidden = beside.streamed_layer(writer, hidden, layer)
             else:
                 hidden = writer.layer(hidden, layer, is_last=is_last)
             if position < writer.shape.image_layers and self._span.embeds:
                 hidden = writer.graph.same(writer.hidden, hidden, writer.whole)
         if self._span.is_last:
             if writer.shape.hidden_streams:
-                hidden = writer.chosen(around.merged(writer, hidden))
+                hidden = writer.chosen(beside.merged(writer, hidden))
             writer.logits(hidden)
         return writer
 
@@ -119,7 +118,7 @@ class _Writer:
         self.count = shape.tokens
         self.following: Layer | None = None
         self.fetched = -1  # what the layer being written remembers of earlier tokens, once it is there
-        self.beside: Layer | None = None  # whose attention goes on when its state is written
+        self.attending: Layer | None = None  # whose attention goes on when its state is written
         self.found = (-1, -1)
         self.attended = self.embedded = -1
         self.first_value = -1
@@ -168,10 +167,10 @@ class _Writer:
         hidden = self.tokens
         if self.span.embeds:
             if self.shape.per_layer and not self.shape.hidden_streams:
-                around.look_up(self)
+                beside.look_up(self)
             hidden = self.looked_up()
         if self.shape.hidden_streams:
-            return around.entered(self, hidden)
+            return beside.entered(self, hidden)
         self.embedded = hidden
         if self.shape.per_layer:
             self.graph.readers[hidden] += 1  # until the layers' own embeddings are worked out
@@ -231,7 +230,7 @@ class _Writer:
             joined = self.normed(joined)
         fed = self.fed(joined, layer)
         left = graph.same(self.hidden, joined, fed) if layer.residual_first else graph.same(self.hidden, fed, joined)
-        return around.added(self, left) if self.shape.per_layer else left
+        return beside.added(self, left) if self.shape.per_layer else left
 
     def fetch(self, layer: Layer) -> None:
         """Brings what a layer remembers of earlier tokens, for the kinds that ask for it before anything else."""
@@ -242,8 +241,8 @@ class _Writer:
     def fetch_next(self) -> None:
         """The last step of a layer that is asked for by name, unless it has experts, which come later: what comes after is
         written when the next such step needs it, and that is what the next layer remembers."""
-        if self.beside is not None:
-            self.attended = projected(self, self.hidden, self.found, self.beside)
+        if self.attending is not None:
+            self.attended = projected(self, self.hidden, self.found, self.attending)
         if not self.has_experts:
             self.fetch_following()
 
@@ -272,11 +271,11 @@ class _Writer:
 
     def mixer(self, normed: int, layer: Layer, hidden: int) -> int:
         if layer.recurrent is not None and layer.attention is not None:
-            self.found, self.beside = attention(self, normed, layer.attention, layer), layer
+            self.found, self.attending = attention(self, normed, layer.attention, layer), layer
             self.fetch(layer)
             again = self.graph.node(self.hidden, hidden)  # its state reads a norm of its own
             mixed = recurrent.WRITTEN[layer.recurrent.kind](self, again, layer.recurrent, layer.mixer_upload)
-            self.beside = None
+            self.attending = None
             return self.graph.same(self.hidden, self.attended, mixed)
         if layer.recurrent is not None:
             return recurrent.WRITTEN[layer.recurrent.kind](self, normed, layer.recurrent, layer.mixer_upload)
